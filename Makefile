@@ -1,0 +1,37 @@
+# `make demo` and `make test` each begin from a fresh clone: they make .venv if needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup test test-slow demo lint format clean
+
+help:  ## Show this list.
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+setup: .venv/.installed  ## Make .venv and install the tested versions.
+
+lint: setup  ## Check format, style, types and the import rule.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: lint  ## Lint, then run all tests but the slow ones.
+	$(BIN)/python -m pytest
+
+test-slow: setup  ## Run the slow tests, on real CIFAR-10 where TFDS_DATA_DIR has it.
+	$(BIN)/python -m pytest -m slow
+
+demo: setup  ## Train, test, look inside, export and serve: 5 minutes on 2 cores.
+	$(BIN)/python recipes/quickstart.py
+
+clean:  ## Remove the environment and what runs left.
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache kd_logs

@@ -1,0 +1,61 @@
+"""keras_densenet: the DenseNets of Huang et al. 2017 (arXiv 1608.06993) in Keras 3.
+
+Networks and layers need only Keras, on any of its backends. Data, training and export
+are TensorFlow's, and are loaded when they are first used.
+"""
+
+import os
+
+# TensorFlow leaves oneDNN off on AMD processors, where it more than doubles the speed
+# of training. It reads this once, while it is imported; a user's own setting wins.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from keras_densenet import layers
+from keras_densenet.models import (
+    DenseNet,
+    DenseNet121,
+    DenseNet161,
+    DenseNet169,
+    DenseNet201,
+    DenseNet232k48,
+    DenseNet264,
+    DenseNet264k48,
+    DenseNetBC,
+)
+
+if TYPE_CHECKING:
+    from keras_densenet import analysis, data, export, training
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DenseNet",
+    "DenseNet121",
+    "DenseNet161",
+    "DenseNet169",
+    "DenseNet201",
+    "DenseNet232k48",
+    "DenseNet264",
+    "DenseNet264k48",
+    "DenseNetBC",
+    "analysis",
+    "data",
+    "export",
+    "layers",
+    "training",
+]
+
+_LAZY_ROOMS = ("analysis", "data", "export", "training")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_ROOMS:
+        return importlib.import_module(f"keras_densenet.{name}")
+    raise AttributeError(f"module 'keras_densenet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

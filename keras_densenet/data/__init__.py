@@ -1,0 +1,1 @@
+"""Data modules: what pictures a network is trained, validated and tested on."""

@@ -1,0 +1,19 @@
+"""What the paper draws: dense layer, dense block, transition."""
+
+from keras_densenet.layers.batch_norm import BatchNorm
+from keras_densenet.layers.convolution import he_convolution
+from keras_densenet.layers.data_format import channel_axis, checked_data_format
+from keras_densenet.layers.dense_block import DenseBlock
+from keras_densenet.layers.dense_layer import DenseLayer, check_growth_rate
+from keras_densenet.layers.transition import Transition
+
+__all__ = [
+    "BatchNorm",
+    "DenseBlock",
+    "DenseLayer",
+    "Transition",
+    "channel_axis",
+    "check_growth_rate",
+    "checked_data_format",
+    "he_convolution",
+]

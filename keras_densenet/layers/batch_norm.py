@@ -1,0 +1,108 @@
+"""Batch normalisation that takes the batch's moments instead of computing them."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_densenet.layers.data_format import channel_axis, checked_data_format
+from keras_densenet.layers.shared_moments import (
+    Moments,
+    affine,
+    batch_moments,
+    statistics_dtype,
+)
+
+EPSILON = 1e-5  # Torch's, and the paper's; Keras's own default is 1e-3
+MOMENTUM = 0.9  # Torch writes it as 0.1; Keras's own default is 0.99
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet")
+class BatchNorm(keras.layers.Layer):
+    """Batch normalisation (BN) with moments computed elsewhere, or here.
+
+    In training it normalises with the batch's moments and updates its moving
+    statistics once; in inference, and when `trainable` is False, it uses the moving
+    statistics and leaves them alone. Its weights, `gamma`, `beta`, `moving_mean` and
+    `moving_variance`, are those of `keras.layers.BatchNormalization`, in that order
+    and in float32 under every mixed precision.
+
+    Args:
+        epsilon: Added to the variance, > 0.
+        momentum: Share of the old value in a moving statistic's update, in [0, 1].
+        data_format: `"channels_last"` or `"channels_first"`; None for Keras's
+            configured format.
+
+    Call arguments:
+        x: Feature maps of shape `(N, H, W, C)`, or `(N, C, H, W)`.
+        moments: The batch's `Moments` of `x`, used in training; computed if None.
+        training: Whether to normalise with the batch's moments.
+    """
+
+    def __init__(
+        self,
+        epsilon: float = EPSILON,
+        momentum: float = MOMENTUM,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # Moments must stay in float32 where features are 16-bit: no automatic casts.
+        super().__init__(autocast=False, **kwargs)
+        self.epsilon = epsilon
+        self.momentum = momentum
+        self.data_format = checked_data_format(data_format)
+        self.axis = channel_axis(self.data_format)
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the four vectors of shape `(C,)`."""
+        shape = (input_shape[self.axis],)
+        self.gamma = self._add_vector("gamma", "ones", shape)
+        self.beta = self._add_vector("beta", "zeros", shape)
+        self.moving_mean = self._add_vector("moving_mean", "zeros", shape, False)
+        self.moving_variance = self._add_vector("moving_variance", "ones", shape, False)
+
+    def _add_vector(
+        self, name: str, initializer: str, shape: tuple, trainable: bool = True
+    ) -> Any:
+        return self.add_weight(
+            shape=shape,
+            initializer=initializer,
+            trainable=trainable,
+            autocast=False,
+            name=name,
+        )
+
+    def call(
+        self, x: Any, moments: Moments | None = None, training: bool | None = None
+    ) -> Any:
+        """Normalise `x`, channel by channel."""
+        x = ops.cast(x, self.compute_dtype)
+        if training and self.trainable:
+            mean, variance = moments or batch_moments(x, self.axis)
+            self._update(self.moving_mean, mean)
+            self._update(self.moving_variance, variance)
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        gamma, beta, mean, variance = (
+            ops.cast(vector, statistics_dtype(x))
+            for vector in (self.gamma, self.beta, mean, variance)
+        )
+        scale = gamma * ops.rsqrt(variance + self.epsilon)  # (C,)
+        return affine(x, scale, beta - mean * scale, self.axis)
+
+    def _update(self, moving: Any, value: Any) -> None:
+        value = ops.cast(ops.stop_gradient(value), moving.dtype)
+        moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
+
+    def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
+        """Give the shape of the input, which BN keeps."""
+        return input_shape
+
+    def get_config(self) -> dict:
+        """Return what `from_config` needs."""
+        return {
+            **super().get_config(),
+            "epsilon": self.epsilon,
+            "momentum": self.momentum,
+            "data_format": self.data_format,
+        }

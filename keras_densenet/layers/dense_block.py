@@ -1,0 +1,111 @@
+"""The dense block: every layer reads all the maps before it (paper, section 3)."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_densenet.layers.data_format import (
+    channel_axis,
+    checked_data_format,
+    with_channels,
+)
+from keras_densenet.layers.dense_layer import DenseLayer
+from keras_densenet.layers.shared_moments import batch_moments, concatenate_moments
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet")
+class DenseBlock(keras.layers.Layer):
+    """L dense layers, each reading the concatenation of all the maps before it.
+
+    With k0 maps at the input, layer l reads k0 + (l - 1) k maps and adds k; the block
+    gives them all back, k0 + L k. The batch's moments of a map are computed once, when
+    the map is made, and serve every layer that reads it.
+
+    Args:
+        num_layers: L, the number of dense layers, >= 1.
+        growth_rate: k, the number of feature maps that each layer adds, >= 1.
+        bottleneck: Whether each layer begins with a 1x1 convolution to 4k maps (B).
+        dropout_rate: Share of values dropped after each convolution, in [0, 1).
+        data_format: `"channels_last"` or `"channels_first"`; None for Keras's
+            configured format.
+
+    Call arguments:
+        x: Feature maps of shape `(N, H, W, k0)`.
+        training: Whether to normalise with the batch's moments, and to drop.
+
+    Returns:
+        Feature maps of shape `(N, H, W, k0 + L k)`: the input's, then each layer's.
+
+    Example:
+        >>> DenseBlock(num_layers=6, growth_rate=32)(keras.Input((56, 56, 64))).shape
+        (None, 56, 56, 256)
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        growth_rate: int,
+        *,
+        bottleneck: bool = True,
+        dropout_rate: float = 0.0,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if num_layers < 1:
+            raise ValueError(
+                "num_layers, the number of dense layers in the block, must be 1 or "
+                f"more. Received: num_layers={num_layers}"
+            )
+        self.num_layers = num_layers
+        self.growth_rate = growth_rate
+        self.bottleneck = bottleneck
+        self.dropout_rate = dropout_rate
+        self.data_format = checked_data_format(data_format)
+        self.axis = channel_axis(self.data_format)
+        self.dense_layers = [self._dense_layer(i + 1) for i in range(num_layers)]
+
+    def _dense_layer(self, number: int) -> DenseLayer:
+        return DenseLayer(
+            self.growth_rate,
+            self.bottleneck,
+            dropout_rate=self.dropout_rate,
+            data_format=self.data_format,
+            dtype=self.dtype_policy,
+            name=f"layer{number}",
+        )
+
+    def build(self, input_shape: tuple) -> None:
+        """Build the layers, layer l on k0 + (l - 1) k channels."""
+        channels = input_shape[self.axis]
+        for i, layer in enumerate(self.dense_layers):
+            layer.build(
+                with_channels(input_shape, self.axis, channels + i * self.growth_rate)
+            )
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        """Let each layer add its k maps to all the maps before it."""
+        moments = batch_moments(x, self.axis) if training else None  # of x, throughout
+        for layer in self.dense_layers:
+            new = layer(x, moments, training=training)  # (N, H, W, k)
+            x = ops.concatenate([x, new], axis=self.axis)  # (N, H, W, C + k)
+            if moments is not None:
+                moments = concatenate_moments(moments, batch_moments(new, self.axis))
+        return x
+
+    def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
+        """Give the input's shape with L k channels more."""
+        channels = input_shape[self.axis] + self.num_layers * self.growth_rate
+        return with_channels(input_shape, self.axis, channels)
+
+    def get_config(self) -> dict:
+        """Return what `from_config` needs."""
+        return {
+            **super().get_config(),
+            "num_layers": self.num_layers,
+            "growth_rate": self.growth_rate,
+            "bottleneck": self.bottleneck,
+            "dropout_rate": self.dropout_rate,
+            "data_format": self.data_format,
+        }

@@ -1,0 +1,121 @@
+"""The dense layer H_l: what a dense block repeats (paper, section 3)."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_densenet.layers.batch_norm import BatchNorm
+from keras_densenet.layers.convolution import he_convolution
+from keras_densenet.layers.data_format import (
+    channel_axis,
+    checked_data_format,
+    with_channels,
+)
+from keras_densenet.layers.shared_moments import Moments
+
+BOTTLENECK_WIDTH = 4  # the 1x1 convolution makes 4k maps ("Bottleneck layers")
+
+
+def check_growth_rate(growth_rate: int) -> None:
+    """Refuse a growth rate k below 1 with a `ValueError`."""
+    if growth_rate < 1:
+        raise ValueError(
+            "growth_rate, the number of feature maps that a dense layer adds, must be "
+            f"1 or more. Received: growth_rate={growth_rate}"
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet")
+class DenseLayer(keras.layers.Layer):
+    """BN-ReLU-1x1 convolution (4k maps), BN-ReLU-3x3 convolution (k maps).
+
+    Without the bottleneck (DenseNet without B) it is BN-ReLU-3x3 convolution alone.
+    Dropout, if any, follows each convolution.
+
+    Args:
+        growth_rate: k, the number of new feature maps, >= 1.
+        bottleneck: Whether the 1x1 convolution comes first.
+        dropout_rate: Share of values dropped in training, in [0, 1).
+        data_format: `"channels_last"` or `"channels_first"`; None for Keras's
+            configured format.
+
+    Call arguments:
+        x: The concatenated feature maps of all layers before, `(N, H, W, C)`.
+        moments: The batch's `Moments` of `x`, used in training; computed if None.
+        training: Whether to normalise with the batch's moments, and to drop.
+
+    Returns:
+        The k new feature maps, `(N, H, W, k)`; the block concatenates them.
+
+    Example:
+        >>> DenseLayer(growth_rate=12)(keras.Input((8, 8, 24))).shape
+        (None, 8, 8, 12)
+    """
+
+    def __init__(
+        self,
+        growth_rate: int,
+        bottleneck: bool = True,
+        *,
+        dropout_rate: float = 0.0,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # Moments must stay in float32 where features are 16-bit: no automatic casts.
+        super().__init__(autocast=False, **kwargs)
+        check_growth_rate(growth_rate)
+        self.growth_rate = growth_rate
+        self.bottleneck = bottleneck
+        self.dropout_rate = dropout_rate
+        self.data_format = checked_data_format(data_format)
+        self.axis = channel_axis(self.data_format)
+        self._make_sublayers()
+
+    def _make_sublayers(self) -> None:
+        shared = {"data_format": self.data_format, "dtype": self.dtype_policy}
+        if self.bottleneck:
+            self.bottleneck_bn = BatchNorm(name="bottleneck_bn", **shared)
+            self.bottleneck_conv = he_convolution(
+                BOTTLENECK_WIDTH * self.growth_rate, 1, name="bottleneck_conv", **shared
+            )
+        self.bn = BatchNorm(name="bn", **shared)
+        self.conv = he_convolution(self.growth_rate, 3, name="conv", **shared)
+        self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=self.dtype_policy)
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights, in the order in which they are used."""
+        shape = list(input_shape)
+        if self.bottleneck:
+            self.bottleneck_bn.build(tuple(shape))
+            self.bottleneck_conv.build(tuple(shape))
+            shape[self.axis] = self.bottleneck_conv.filters
+        self.bn.build(tuple(shape))
+        self.conv.build(tuple(shape))
+
+    def call(
+        self, x: Any, moments: Moments | None = None, training: bool | None = None
+    ) -> Any:
+        """Make k new feature maps from all the maps before."""
+        if self.bottleneck:
+            x = ops.relu(self.bottleneck_bn(x, moments, training=training))
+            x = self.bottleneck_conv(x)  # (N, H, W, 4k)
+            x = self.dropout(x, training=training)
+            moments = None  # these maps are new
+        x = ops.relu(self.bn(x, moments, training=training))
+        x = self.conv(x)  # (N, H, W, k)
+        return self.dropout(x, training=training)
+
+    def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
+        """Give the input's shape with k channels."""
+        return with_channels(input_shape, self.axis, self.growth_rate)
+
+    def get_config(self) -> dict:
+        """Return what `from_config` needs."""
+        return {
+            **super().get_config(),
+            "growth_rate": self.growth_rate,
+            "bottleneck": self.bottleneck,
+            "dropout_rate": self.dropout_rate,
+            "data_format": self.data_format,
+        }

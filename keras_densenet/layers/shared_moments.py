@@ -1,0 +1,81 @@
+"""Moments belong to the feature map: the arithmetic of batch normalisation.
+
+Every batch normalisation (BN) of a dense block that reads a feature map sees the
+same batch of it, so the mean and the variance it needs are the same too. They are
+computed once, when the map is made, and passed along as small vectors; each BN
+normalises with one affine map of its own:
+
+    y = a x + b,    a = gamma / sqrt(variance + epsilon),    b = beta - mean a
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+if keras.backend.backend() == "tensorflow":
+    from keras_densenet.layers import tensorflow_kernels
+
+
+class Moments(NamedTuple):
+    """Per-channel statistics of a batch of feature maps.
+
+    Attributes:
+        mean: Tensor of shape `(C,)`, float32 (float64 for float64 maps).
+        variance: Biased variance, of the same shape and type.
+    """
+
+    mean: Any
+    variance: Any
+
+
+def batch_moments(x: Any, axis: int) -> Moments:
+    """Compute the moments of each channel over batch, height and width.
+
+    Args:
+        x: Feature maps, a tensor of rank 4.
+        axis: The channel axis.
+
+    Returns:
+        The moments, in float32 at least, whatever the precision of `x`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return Moments(*tensorflow_kernels.moments(x))
+    x = ops.cast(x, statistics_dtype(x))
+    return Moments(*ops.moments(x, axes=_all_but(axis)))
+
+
+def concatenate_moments(first: Moments, second: Moments) -> Moments:
+    """Give the moments of two feature maps concatenated on the channel axis."""
+    return Moments(*(ops.concatenate(pair) for pair in zip(first, second, strict=True)))
+
+
+def affine(x: Any, scale: Any, offset: Any, axis: int) -> Any:
+    """Compute `scale * x + offset` channel by channel, in one kernel on TensorFlow.
+
+    Args:
+        x: Feature maps, a tensor of rank 4.
+        scale: Tensor of shape `(C,)`, float32 at least.
+        offset: Tensor of shape `(C,)`, float32 at least.
+        axis: The channel axis.
+
+    Returns:
+        A tensor of the shape and the type of `x`.
+    """
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if keras.backend.backend() == "tensorflow" and dtype != "float64":
+        return tensorflow_kernels.affine(x, scale, offset)
+    shape = [1, 1, 1, 1]
+    shape[axis] = -1  # (C,) -> (1, 1, 1, C) or (1, C, 1, 1)
+    y = ops.cast(x, scale.dtype) * ops.reshape(scale, shape)
+    return ops.cast(y + ops.reshape(offset, shape), dtype)
+
+
+def statistics_dtype(x: Any) -> str:
+    """Name the type that statistics of `x` are kept in: float32 at least."""
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    return "float64" if dtype == "float64" else "float32"
+
+
+def _all_but(axis: int) -> list[int]:
+    return [i for i in range(4) if i != axis % 4]

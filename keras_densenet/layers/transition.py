@@ -1,0 +1,107 @@
+"""The transition between dense blocks: fewer maps, half the size (section 3)."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_densenet.layers.batch_norm import BatchNorm
+from keras_densenet.layers.convolution import he_convolution
+from keras_densenet.layers.data_format import (
+    channel_axis,
+    checked_data_format,
+    with_channels,
+)
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet")
+class Transition(keras.layers.Layer):
+    """BN-ReLU-1x1 convolution, then 2x2 average pooling.
+
+    Args:
+        compression: theta in (0, 1]; of m maps it keeps floor(theta m).
+        dropout_rate: Share of values dropped after the convolution, in [0, 1).
+        data_format: `"channels_last"` or `"channels_first"`; None for Keras's
+            configured format.
+
+    Call arguments:
+        x: Feature maps of shape `(N, H, W, m)`.
+        training: Whether to normalise with the batch's moments, and to drop.
+
+    Returns:
+        Feature maps of shape `(N, H // 2, W // 2, floor(theta m))`.
+
+    Example:
+        >>> Transition(compression=0.5)(keras.Input((56, 56, 256))).shape
+        (None, 28, 28, 128)
+    """
+
+    def __init__(
+        self,
+        compression: float = 0.5,
+        *,
+        dropout_rate: float = 0.0,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not 0 < compression <= 1:
+            raise ValueError(
+                "compression, the share of feature maps that a transition keeps, must "
+                "be above 0 and at most 1; DenseNet-C and -BC use 0.5, 1 keeps all. "
+                f"Received: compression={compression}"
+            )
+        self.compression = compression
+        self.dropout_rate = dropout_rate
+        self.data_format = checked_data_format(data_format)
+        self.axis = channel_axis(self.data_format)
+        self.bn = BatchNorm(
+            data_format=self.data_format, dtype=self.dtype_policy, name="bn"
+        )
+        self.dropout = keras.layers.Dropout(dropout_rate, dtype=self.dtype_policy)
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights; only here is the number of maps known."""
+        self.bn.build(input_shape)
+        self.conv = he_convolution(
+            self._kept(input_shape[self.axis]),
+            1,
+            data_format=self.data_format,
+            dtype=self.dtype_policy,
+            name="conv",
+        )
+        self.conv.build(input_shape)
+
+    def _kept(self, maps: int) -> int:
+        # 0.29 * 100 is 28.999999999999996 in binary, and floor(theta m) means 29.
+        kept = int(self.compression * maps + 1e-6)
+        if kept < 1:
+            raise ValueError(
+                f"compression={self.compression} leaves none of {maps} feature maps. "
+                f"Use {1 / maps:.3g} or more."
+            )
+        return kept
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        """Keep floor(theta m) mixtures of the m maps, at half the size."""
+        x = ops.relu(self.bn(x, training=training))
+        x = self.dropout(self.conv(x), training=training)  # (N, H, W, floor(theta m))
+        return ops.average_pool(x, 2, 2, data_format=self.data_format)
+
+    def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
+        """Give half the height and width, and floor(theta m) channels."""
+        kept = self._kept(input_shape[self.axis])
+        height, width = (i for i in (1, 2, 3) if i != self.axis)
+        shape = list(with_channels(input_shape, self.axis, kept))
+        for axis in (height, width):
+            shape[axis] = shape[axis] and shape[axis] // 2
+        return tuple(shape)
+
+    def get_config(self) -> dict:
+        """Return what `from_config` needs."""
+        return {
+            **super().get_config(),
+            "compression": self.compression,
+            "dropout_rate": self.dropout_rate,
+            "data_format": self.data_format,
+        }

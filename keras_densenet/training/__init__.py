@@ -1,0 +1,1 @@
+"""Trainer, ImageClassifier and what they train with."""

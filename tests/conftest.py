@@ -1,0 +1,28 @@
+"""Two logical CPU devices for every test, as MirroredStrategy needs them."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import pytest
+
+import keras_densenet  # noqa: F401, before TensorFlow: it turns oneDNN on
+
+try:
+    import tensorflow as tf
+except ModuleNotFoundError:  # Keras's other backends: test_backends.py alone runs
+    tf = None
+else:
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    import keras
+
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)

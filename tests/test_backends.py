@@ -1,0 +1,50 @@
+"""The plain networks on Keras's other backends, each in a process of its own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+TRAINING_STEP = """
+import keras, numpy as np
+import keras_densenet as kd
+
+keras.utils.set_random_seed(0)
+rng = np.random.default_rng(0)
+images = rng.normal(size=(8, 32, 32, 3)).astype("float32")
+labels = rng.integers(0, 10, 8)
+model = kd.DenseNetBC(depth=16, growth_rate=4, dropout_rate=0.1)
+model.compile("sgd", "sparse_categorical_crossentropy")
+statistics = model.get_layer("dense_block1").dense_layers[1].bottleneck_bn.moving_mean
+before = np.array(keras.ops.convert_to_numpy(statistics))
+losses = [float(model.train_on_batch(images, labels)) for _ in range(8)]
+assert losses[-1] < losses[0], losses
+assert not np.allclose(before, keras.ops.convert_to_numpy(statistics))
+assert model.predict(images, verbose=0).shape == (8, 10)
+
+keras.config.set_image_data_format("channels_first")
+model = kd.DenseNetBC(16, 4, input_shape=(3, 32, 32))
+assert model.get_layer("dense_block1").output.shape[1:] == (16, 32, 32)
+try:
+    first = model(images.transpose(0, 3, 1, 2))
+except NotImplementedError as refused:
+    print("channels_first:", refused)
+print(keras.backend.backend(), losses[0], "->", losses[-1])
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_plain_network_trains(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed in this environment")
+    run = subprocess.run(
+        [sys.executable, "-c", TRAINING_STEP],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    print(run.stdout)

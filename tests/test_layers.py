@@ -1,0 +1,215 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+import keras_densenet as kd
+from keras_densenet.layers.shared_moments import affine, batch_moments
+
+
+def pictures(*shape):
+    return np.random.default_rng(1).normal(2.0, 3.0, size=shape).astype("float32")
+
+
+def keras_batch_norm(like):
+    """Keras's own BN with the paper's constants and the weights of ours."""
+    theirs = keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9)
+    theirs.build((None, None, None, like.gamma.shape[0]))
+    theirs.set_weights(like.get_weights())
+    return theirs
+
+
+@pytest.fixture
+def batch_norm():
+    layer = kd.layers.BatchNorm()
+    layer.build((None, 5, 6, 7))
+    rng = np.random.default_rng(2)
+    layer.set_weights([rng.uniform(0.5, 2.0, 7) for _ in range(4)])
+    return layer
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_is_keras_batch_norm(batch_norm, training):
+    x = tf.Variable(pictures(4, 5, 6, 7))
+    weights = pictures(4, 5, 6, 7)
+    theirs = keras_batch_norm(batch_norm)
+    results = []
+    for layer in (batch_norm, theirs):
+        with tf.GradientTape() as tape:
+            y = layer(x, training=training)
+            loss = tf.reduce_sum(y * weights)
+        gradients = tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
+        results.append([y, *gradients, *layer.get_weights()])
+    for ours, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_frozen_batch_norm_uses_and_keeps_its_moving_statistics(batch_norm):
+    batch_norm.trainable = False
+    before = batch_norm.get_weights()
+    x = pictures(4, 5, 6, 7)
+    y = batch_norm(x, training=True)
+    gamma, beta, mean, variance = before
+    expected = (x - mean) / np.sqrt(variance + 1e-5) * gamma + beta
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+    for now, then in zip(batch_norm.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_moving_statistics_after_one_step_by_hand():
+    layer = kd.layers.BatchNorm()
+    x = np.array([1.0, 3.0, 5.0, 7.0], "float32").reshape(1, 2, 2, 1)
+    layer(x, training=True)
+    # mean 4, biased variance 5; 0.9 * 0 + 0.1 * 4 and 0.9 * 1 + 0.1 * 5.
+    np.testing.assert_allclose(layer.moving_mean, [0.4], rtol=1e-6)
+    np.testing.assert_allclose(layer.moving_variance, [1.4], rtol=1e-6)
+
+
+def test_moments_are_right_where_the_mean_is_large():
+    x = 1000.0 + np.array([-1.0, 1.0], "float32").reshape(2, 1, 1, 1)
+    mean, variance = batch_moments(ops.convert_to_tensor(x), axis=3)
+    np.testing.assert_allclose(mean, [1000.0])
+    np.testing.assert_allclose(variance, [1.0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+def test_affine_keeps_the_type_and_computes_in_float32(dtype):
+    x = ops.cast(np.full((1, 1, 1, 2), 3.0), dtype)
+    wide = "float64" if dtype == "float64" else "float32"
+    y = affine(x, ops.cast([2.0, 0.5], wide), ops.cast([1.0, -1.0], wide), axis=3)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(ops.cast(y, "float32"), [[[[7.0, 0.5]]]])
+
+
+def reference_block(block, x, training):
+    """The same block, with Keras's own BN, which computes moments at every use."""
+    for layer in block.dense_layers:
+        h = x
+        if layer.bottleneck:
+            h = keras_batch_norm(layer.bottleneck_bn)(h, training=training)
+            h = layer.bottleneck_conv(ops.relu(h))
+        h = keras_batch_norm(layer.bn)(h, training=training)
+        x = ops.concatenate([x, layer.conv(ops.relu(h))], axis=-1)
+    return x
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("bottleneck", [True, False])
+def test_block_with_shared_moments_is_a_block_of_keras_batch_norms(
+    bottleneck, training
+):
+    block = kd.layers.DenseBlock(3, 4, bottleneck=bottleneck)
+    x = tf.Variable(pictures(4, 8, 8, 5))
+    block.build(x.shape)
+    weights = pictures(4, 8, 8, 17)
+    results = []
+    for call in (block, lambda x, training: reference_block(block, x, training)):
+        with tf.GradientTape() as tape:
+            y = call(x, training=training)
+            loss = tf.reduce_sum(y * weights)
+        kernels = [layer.conv.kernel.value for layer in block.dense_layers]
+        results.append([y, *tape.gradient(loss, [x, *kernels])])
+    for ours, expected in zip(*results, strict=True):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_block_keeps_its_input_in_front():
+    block = kd.layers.DenseBlock(2, 3)
+    x = pictures(1, 4, 4, 5)
+    y = block(x)
+    assert y.shape == (1, 4, 4, 11)
+    np.testing.assert_array_equal(y[..., :5], x)
+
+
+def test_transition_pools_floor_theta_m_maps():
+    # 0.29 * 100 is 28.999... in binary.
+    assert kd.layers.Transition(0.29)(keras.Input((8, 8, 100))).shape == (
+        None,
+        4,
+        4,
+        29,
+    )
+    assert kd.layers.Transition(0.5)(keras.Input((7, 5, 9))).shape == (None, 3, 2, 4)
+    free = kd.layers.Transition(0.5)(keras.Input((None, None, 8)))
+    assert free.shape == (None, None, None, 4)
+
+
+def test_transition_averages_each_two_by_two_square():
+    layer = kd.layers.Transition(1.0)
+    layer.build((None, 2, 2, 1))
+    layer.set_weights([*layer.get_weights()[:4], np.ones((1, 1, 1, 1))])
+    x = np.array([1.0, 2.0, 3.0, 6.0], "float32").reshape(1, 2, 2, 1)
+    np.testing.assert_allclose(layer(x), [[[[3.0]]]], rtol=1e-4)  # BN is the identity
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        kd.layers.BatchNorm(),
+        kd.layers.DenseLayer(4, dropout_rate=0.1),
+        kd.layers.DenseLayer(4, False),
+        kd.layers.DenseBlock(2, 4, bottleneck=False, dropout_rate=0.1),
+        kd.layers.Transition(0.75),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_a_layer_is_made_again_from_its_config(layer):
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    x = pictures(2, 8, 8, 6)
+    assert layer(x).shape == again(x).shape == layer.compute_output_shape(x.shape)
+
+
+@pytest.mark.parametrize(
+    ("policy", "tolerance"),
+    [("mixed_bfloat16", 2e-2), ("mixed_float16", 3e-3), ("float64", 1e-5)],
+)
+def test_precisions_agree_with_float32(policy, tolerance):
+    x = pictures(8, 8, 8, 6)
+    full = kd.layers.DenseBlock(3, 4)
+    other = kd.layers.DenseBlock(3, 4, dtype=policy)
+    for block in (full, other):
+        block.build(x.shape)
+    other.set_weights(full.get_weights())
+    expected, y = full(x, training=True), other(x, training=True)
+    assert y.dtype == other.compute_dtype
+    error = np.abs(ops.cast(y, "float32") - expected).max() / np.abs(expected).max()
+    assert (
+        error < {"mixed_bfloat16": 2e-2, "mixed_float16": 3e-3, "float64": 1e-5}[policy]
+    )
+    statistics = other.dense_layers[0].bottleneck_bn.moving_mean
+    assert statistics.dtype == ("float64" if policy == "float64" else "float32")
+    np.testing.assert_allclose(
+        statistics, full.dense_layers[0].bottleneck_bn.moving_mean, rtol=1e-2, atol=1e-4
+    )
+
+
+def test_dropout_drops_in_training_only():
+    layer = kd.layers.DenseLayer(8, dropout_rate=0.5)
+    x = pictures(4, 8, 8, 6)
+    assert np.mean(layer(x, training=True) == 0.0) == pytest.approx(0.5, abs=0.05)
+    assert np.mean(layer(x, training=False) == 0.0) < 0.01
+
+
+def test_he_normal_by_fan_out():
+    kernel = kd.layers.he_convolution(64, 3)
+    kernel.build((None, 8, 8, 32))
+    # sqrt(2 / (3 * 3 * 64)) = 0.0589
+    assert np.std(kernel.kernel) == pytest.approx(0.0589, rel=0.02)
+    assert not kernel.use_bias
+
+
+def test_channels_first_is_refused_on_tensorflow():
+    with pytest.raises(ValueError, match="channels_last"):
+        kd.layers.DenseBlock(2, 4, data_format="channels_first")
+
+
+def test_layers_compile_with_xla():
+    block = kd.layers.DenseBlock(2, 4)
+    x = tf.constant(pictures(4, 8, 8, 3))
+    block.build(x.shape)
+    expected = block(x)
+    compiled = tf.function(lambda x: block(x), jit_compile=True)
+    np.testing.assert_allclose(compiled(x), expected, rtol=1e-4, atol=1e-5)
