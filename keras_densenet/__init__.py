@@ -28,6 +28,7 @@ from keras_densenet.models import (
 
 if TYPE_CHECKING:
     from keras_densenet import analysis, data, export, training
+    from keras_densenet.training import ImageClassifier, Trainer, seed_everything
 
 __version__ = "0.1.0"
 
@@ -41,19 +42,25 @@ __all__ = [
     "DenseNet264",
     "DenseNet264k48",
     "DenseNetBC",
+    "ImageClassifier",
+    "Trainer",
     "analysis",
     "data",
     "export",
     "layers",
+    "seed_everything",
     "training",
 ]
 
 _LAZY_ROOMS = ("analysis", "data", "export", "training")
+_LAZY_NAMES = ("ImageClassifier", "Trainer", "seed_everything")
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY_ROOMS:
         return importlib.import_module(f"keras_densenet.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(importlib.import_module("keras_densenet.training"), name)
     raise AttributeError(f"module 'keras_densenet' has no attribute {name!r}")
 
 

@@ -57,6 +57,7 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
     input_shape: tuple = (32, 32, 3),
     dropout_rate: float = 0.0,
     memory_efficient: bool | str = False,
+    sync_batchnorm: bool = False,
     name: str | None = None,
 ) -> keras.Model:
     """Build a DenseNet for small images: three dense blocks on 32x32, 16x16, 8x8.
@@ -76,6 +77,8 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
         dropout_rate: Share of values dropped after each convolution except the first,
             in [0, 1); the paper's 0.2 is for training without augmentation.
         memory_efficient: False; recomputation (True, "full") is not available yet.
+        sync_batchnorm: Whether batch norms normalise over the batches of all replicas
+            of a TensorFlow strategy, instead of over each replica's share.
         name: The model's name; by default from depth and growth rate.
 
     Returns:
@@ -93,8 +96,9 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
     inputs = keras.Input(input_shape, name="images")
     # Section 3: "a convolution with 16 (or twice the growth rate for DenseNet-BC)".
     x = he_convolution(2 * growth_rate if bc else 16, 3, name="stem_conv")(inputs)
+    options = {"dropout_rate": dropout_rate, "sync_batchnorm": sync_batchnorm}
     x = _dense_blocks(
-        x, layers_per_block, growth_rate, bottleneck, compression, dropout_rate
+        x, layers_per_block, growth_rate, bottleneck, compression, **options
     )
     outputs = _classifier(_pool(x, "avg"), classes, "softmax")
     default_name = f"densenet{'_bc' if bc else ''}_{depth}_{growth_rate}"
@@ -109,6 +113,7 @@ def DenseNetBC(  # noqa: N802
     input_shape: tuple = (32, 32, 3),
     dropout_rate: float = 0.0,
     memory_efficient: bool | str = False,
+    sync_batchnorm: bool = False,
     name: str | None = None,
 ) -> keras.Model:
     """Build a DenseNet-BC for small images: bottlenecks (B) and compression (C).
@@ -130,6 +135,7 @@ def DenseNetBC(  # noqa: N802
         input_shape=input_shape,
         dropout_rate=dropout_rate,
         memory_efficient=memory_efficient,
+        sync_batchnorm=sync_batchnorm,
         name=name,
     )
 
@@ -147,14 +153,16 @@ def _imagenet_densenet(variant: str) -> Callable[..., keras.Model]:
         *,
         dropout_rate: float = 0.0,
         memory_efficient: bool | str = False,
+        sync_batchnorm: bool = False,
         name: str = variant.lower(),
     ) -> keras.Model:
         _check(classes, memory_efficient)
         _check_size(input_shape, halvings=IMAGENET_BLOCKS - 1, stem_halvings=2)
         _check_top(include_top, pooling)
         inputs = keras.Input(input_shape, name="images")
-        x = _imagenet_stem(inputs, 2 * growth_rate)
-        x = _dense_blocks(x, layers_per_block, growth_rate, True, 0.5, dropout_rate)
+        options = {"dropout_rate": dropout_rate, "sync_batchnorm": sync_batchnorm}
+        x = _imagenet_stem(inputs, 2 * growth_rate, sync_batchnorm)
+        x = _dense_blocks(x, layers_per_block, growth_rate, True, 0.5, **options)
         x = _pool(x, "avg" if include_top else pooling)
         if include_top:
             x = _classifier(x, classes, classifier_activation)
@@ -184,6 +192,8 @@ _IMAGENET_DOC = """Build {} for ImageNet (Table 1): k = {}, blocks of
         dropout_rate: Share of values dropped after each convolution except the first,
             in [0, 1); 0 in the paper.
         memory_efficient: False; recomputation (True, "full") is not available yet.
+        sync_batchnorm: Whether batch norms normalise over the batches of all replicas
+            of a TensorFlow strategy, instead of over each replica's share.
         name: The model's name.
 
     Returns:
@@ -206,11 +216,11 @@ DenseNet264k48 = _imagenet_densenet("DenseNet264k48")
 # --- the graph -------------------------------------------------------------------
 
 
-def _imagenet_stem(x: Any, filters: int) -> Any:
+def _imagenet_stem(x: Any, filters: int, sync_batchnorm: bool) -> Any:
     # Padded as in Torch, alike on all sides; "same" would pad 2 before and 3 after.
     x = ZeroPadding2D(3, name="stem_pad")(x)
     x = he_convolution(filters, 7, "valid", strides=2, name="stem_conv")(x)  # H / 2
-    x = BatchNorm(name="stem_bn")(x)
+    x = BatchNorm(synchronized=sync_batchnorm, name="stem_bn")(x)
     x = ReLU(name="stem_relu")(x)
     x = ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros: nothing is below after ReLU
     return MaxPooling2D(3, strides=2, name="stem_pool")(x)  # H / 4
@@ -222,21 +232,19 @@ def _dense_blocks(
     growth_rate: int,
     bottleneck: bool,
     compression: float,
-    dropout_rate: float,
+    **options: Any,
 ) -> Any:
     for i, num_layers in enumerate(layers_per_block, start=1):
         if i > 1:
-            x = Transition(
-                compression, dropout_rate=dropout_rate, name=f"transition{i - 1}"
-            )(x)
+            x = Transition(compression, name=f"transition{i - 1}", **options)(x)
         x = DenseBlock(
             num_layers,
             growth_rate,
             bottleneck=bottleneck,
-            dropout_rate=dropout_rate,
             name=f"dense_block{i}",
+            **options,
         )(x)
-    x = BatchNorm(name="final_bn")(x)
+    x = BatchNorm(synchronized=options["sync_batchnorm"], name="final_bn")(x)
     return ReLU(name="final_relu")(x)
 
 

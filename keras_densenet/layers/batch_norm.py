@@ -17,6 +17,16 @@ EPSILON = 1e-5  # Torch's, and the paper's; Keras's own default is 1e-3
 MOMENTUM = 0.9  # Torch writes it as 0.1; Keras's own default is 0.99
 
 
+def checked_synchronization(synchronized: bool) -> bool:
+    """Give it back, refusing True on a backend that has no replicas to agree with."""
+    if synchronized and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Synchronised batch norm needs the TensorFlow backend. Received: "
+            f"synchronized={synchronized} on the {keras.backend.backend()} backend"
+        )
+    return synchronized
+
+
 @keras.saving.register_keras_serializable(package="keras_densenet")
 class BatchNorm(keras.layers.Layer):
     """Batch normalisation (BN) with moments computed elsewhere, or here.
@@ -30,6 +40,8 @@ class BatchNorm(keras.layers.Layer):
     Args:
         epsilon: Added to the variance, > 0.
         momentum: Share of the old value in a moving statistic's update, in [0, 1].
+        synchronized: Whether the batch is that of all replicas of a TensorFlow
+            strategy; otherwise each replica normalises with its own share.
         data_format: `"channels_last"` or `"channels_first"`; None for Keras's
             configured format.
 
@@ -43,6 +55,7 @@ class BatchNorm(keras.layers.Layer):
         self,
         epsilon: float = EPSILON,
         momentum: float = MOMENTUM,
+        synchronized: bool = False,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -50,6 +63,7 @@ class BatchNorm(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.epsilon = epsilon
         self.momentum = momentum
+        self.synchronized = checked_synchronization(synchronized)
         self.data_format = checked_data_format(data_format)
         self.axis = channel_axis(self.data_format)
 
@@ -78,7 +92,7 @@ class BatchNorm(keras.layers.Layer):
         """Normalise `x`, channel by channel."""
         x = ops.cast(x, self.compute_dtype)
         if training and self.trainable:
-            mean, variance = moments or batch_moments(x, self.axis)
+            mean, variance = moments or batch_moments(x, self.axis, self.synchronized)
             self._update(self.moving_mean, mean)
             self._update(self.moving_variance, variance)
         else:
@@ -104,5 +118,6 @@ class BatchNorm(keras.layers.Layer):
             **super().get_config(),
             "epsilon": self.epsilon,
             "momentum": self.momentum,
+            "synchronized": self.synchronized,
             "data_format": self.data_format,
         }

@@ -11,7 +11,11 @@ from keras_densenet.layers.data_format import (
     with_channels,
 )
 from keras_densenet.layers.dense_layer import DenseLayer
-from keras_densenet.layers.shared_moments import batch_moments, concatenate_moments
+from keras_densenet.layers.shared_moments import (
+    Moments,
+    batch_moments,
+    concatenate_moments,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_densenet")
@@ -27,6 +31,8 @@ class DenseBlock(keras.layers.Layer):
         growth_rate: k, the number of feature maps that each layer adds, >= 1.
         bottleneck: Whether each layer begins with a 1x1 convolution to 4k maps (B).
         dropout_rate: Share of values dropped after each convolution, in [0, 1).
+        sync_batchnorm: Whether batch norms normalise over the batches of all replicas
+            of a TensorFlow strategy, instead of over each replica's share.
         data_format: `"channels_last"` or `"channels_first"`; None for Keras's
             configured format.
 
@@ -49,6 +55,7 @@ class DenseBlock(keras.layers.Layer):
         *,
         bottleneck: bool = True,
         dropout_rate: float = 0.0,
+        sync_batchnorm: bool = False,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -62,6 +69,7 @@ class DenseBlock(keras.layers.Layer):
         self.growth_rate = growth_rate
         self.bottleneck = bottleneck
         self.dropout_rate = dropout_rate
+        self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)
         self.axis = channel_axis(self.data_format)
         self.dense_layers = [self._dense_layer(i + 1) for i in range(num_layers)]
@@ -71,6 +79,7 @@ class DenseBlock(keras.layers.Layer):
             self.growth_rate,
             self.bottleneck,
             dropout_rate=self.dropout_rate,
+            sync_batchnorm=self.sync_batchnorm,
             data_format=self.data_format,
             dtype=self.dtype_policy,
             name=f"layer{number}",
@@ -86,13 +95,16 @@ class DenseBlock(keras.layers.Layer):
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """Let each layer add its k maps to all the maps before it."""
-        moments = batch_moments(x, self.axis) if training else None  # of x, throughout
+        moments = self._moments(x) if training else None  # of x, throughout
         for layer in self.dense_layers:
             new = layer(x, moments, training=training)  # (N, H, W, k)
             x = ops.concatenate([x, new], axis=self.axis)  # (N, H, W, C + k)
             if moments is not None:
-                moments = concatenate_moments(moments, batch_moments(new, self.axis))
+                moments = concatenate_moments(moments, self._moments(new))
         return x
+
+    def _moments(self, x: Any) -> Moments:
+        return batch_moments(x, self.axis, self.sync_batchnorm)
 
     def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
         """Give the input's shape with L k channels more."""
@@ -107,5 +119,6 @@ class DenseBlock(keras.layers.Layer):
             "growth_rate": self.growth_rate,
             "bottleneck": self.bottleneck,
             "dropout_rate": self.dropout_rate,
+            "sync_batchnorm": self.sync_batchnorm,
             "data_format": self.data_format,
         }

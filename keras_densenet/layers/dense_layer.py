@@ -37,6 +37,8 @@ class DenseLayer(keras.layers.Layer):
         growth_rate: k, the number of new feature maps, >= 1.
         bottleneck: Whether the 1x1 convolution comes first.
         dropout_rate: Share of values dropped in training, in [0, 1).
+        sync_batchnorm: Whether batch norms normalise over the batches of all replicas
+            of a TensorFlow strategy, instead of over each replica's share.
         data_format: `"channels_last"` or `"channels_first"`; None for Keras's
             configured format.
 
@@ -59,6 +61,7 @@ class DenseLayer(keras.layers.Layer):
         bottleneck: bool = True,
         *,
         dropout_rate: float = 0.0,
+        sync_batchnorm: bool = False,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -68,18 +71,20 @@ class DenseLayer(keras.layers.Layer):
         self.growth_rate = growth_rate
         self.bottleneck = bottleneck
         self.dropout_rate = dropout_rate
+        self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)
         self.axis = channel_axis(self.data_format)
         self._make_sublayers()
 
     def _make_sublayers(self) -> None:
         shared = {"data_format": self.data_format, "dtype": self.dtype_policy}
+        bn = {"synchronized": self.sync_batchnorm, **shared}
         if self.bottleneck:
-            self.bottleneck_bn = BatchNorm(name="bottleneck_bn", **shared)
+            self.bottleneck_bn = BatchNorm(name="bottleneck_bn", **bn)
             self.bottleneck_conv = he_convolution(
                 BOTTLENECK_WIDTH * self.growth_rate, 1, name="bottleneck_conv", **shared
             )
-        self.bn = BatchNorm(name="bn", **shared)
+        self.bn = BatchNorm(name="bn", **bn)
         self.conv = he_convolution(self.growth_rate, 3, name="conv", **shared)
         self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=self.dtype_policy)
 
@@ -117,5 +122,6 @@ class DenseLayer(keras.layers.Layer):
             "growth_rate": self.growth_rate,
             "bottleneck": self.bottleneck,
             "dropout_rate": self.dropout_rate,
+            "sync_batchnorm": self.sync_batchnorm,
             "data_format": self.data_format,
         }

@@ -29,18 +29,22 @@ class Moments(NamedTuple):
     variance: Any
 
 
-def batch_moments(x: Any, axis: int) -> Moments:
+def batch_moments(x: Any, axis: int, synchronized: bool = False) -> Moments:
     """Compute the moments of each channel over batch, height and width.
 
     Args:
         x: Feature maps, a tensor of rank 4.
         axis: The channel axis.
+        synchronized: Whether the batch is that of all replicas of a TensorFlow
+            strategy, instead of this replica's share of it.
 
     Returns:
         The moments, in float32 at least, whatever the precision of `x`.
     """
     if keras.backend.backend() == "tensorflow":
-        return Moments(*tensorflow_kernels.moments(x))
+        kernels = tensorflow_kernels
+        moments_of = kernels.synchronized_moments if synchronized else kernels.moments
+        return Moments(*moments_of(x))
     x = ops.cast(x, statistics_dtype(x))
     return Moments(*ops.moments(x, axes=_all_but(axis)))
 

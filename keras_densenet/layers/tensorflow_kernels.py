@@ -1,5 +1,6 @@
 """What only TensorFlow has: fused kernels for feature maps of shape (N, H, W, C)."""
 
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -48,3 +49,15 @@ def moments(x: Any) -> tuple[Any, Any]:
     if x.dtype == tf.float64:  # the fused kernel of the gradient has no float64
         return tf.nn.moments(x, [0, 1, 2])
     return _moments(tf.cast(x, tf.float32))
+
+
+def synchronized_moments(x: Any) -> tuple[Any, Any]:
+    """Compute the moments of the batches of all replicas, which are of equal size."""
+    mean, variance = moments(x)
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return mean, variance
+    reduce_mean = functools.partial(replica.all_reduce, tf.distribute.ReduceOp.MEAN)
+    shared_mean = reduce_mean(mean)
+    # Around the shared mean: squares of the means would cancel.
+    return shared_mean, reduce_mean(variance + tf.square(mean - shared_mean))

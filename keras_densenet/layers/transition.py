@@ -21,6 +21,8 @@ class Transition(keras.layers.Layer):
     Args:
         compression: theta in (0, 1]; of m maps it keeps floor(theta m).
         dropout_rate: Share of values dropped after the convolution, in [0, 1).
+        sync_batchnorm: Whether batch norms normalise over the batches of all replicas
+            of a TensorFlow strategy, instead of over each replica's share.
         data_format: `"channels_last"` or `"channels_first"`; None for Keras's
             configured format.
 
@@ -41,6 +43,7 @@ class Transition(keras.layers.Layer):
         compression: float = 0.5,
         *,
         dropout_rate: float = 0.0,
+        sync_batchnorm: bool = False,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -53,10 +56,14 @@ class Transition(keras.layers.Layer):
             )
         self.compression = compression
         self.dropout_rate = dropout_rate
+        self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)
         self.axis = channel_axis(self.data_format)
         self.bn = BatchNorm(
-            data_format=self.data_format, dtype=self.dtype_policy, name="bn"
+            synchronized=sync_batchnorm,
+            data_format=self.data_format,
+            dtype=self.dtype_policy,
+            name="bn",
         )
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=self.dtype_policy)
 
@@ -103,5 +110,6 @@ class Transition(keras.layers.Layer):
             **super().get_config(),
             "compression": self.compression,
             "dropout_rate": self.dropout_rate,
+            "sync_batchnorm": self.sync_batchnorm,
             "data_format": self.data_format,
         }

@@ -1,0 +1,74 @@
+"""The contract between data sets and the trainer, as in PyTorch Lightning."""
+
+import abc
+from collections.abc import Sequence
+from typing import Any
+
+_LIGHTNING_NAMES = {
+    f"{split}_dataloader": f"{split}_dataset"
+    for split in ("train", "val", "test", "predict")
+}
+
+
+class DataModule(abc.ABC):
+    """A data set with all its splits, ready for a network.
+
+    The trainer calls, in this order:
+
+        prepare_data()                  download, once a machine; keep no state here
+        setup("fit")                    read; also "validate", "test", "predict"
+        train_dataset(), val_dataset()  batches of (pictures, labels)
+        teardown("fit")                 let go of what setup took
+
+    A `tf.data.Dataset` it returns has global batches: under a strategy with R
+    replicas each replica sees `batch_size / R` pictures. Pictures are float32 of shape
+    `(N, H, W, channels)`, standardised with `mean` and `std`; labels are class
+    numbers of shape `(N,)`.
+
+    Attributes:
+        num_classes: Number of classes.
+        input_shape: `(H, W, channels)` of one picture.
+        class_names: One name a class, in the order of the class numbers.
+        mean: Mean of each channel in the training pictures, in 0..255.
+        std: Standard deviation of each channel, in 0..255.
+    """
+
+    num_classes: int
+    input_shape: tuple[int, int, int]
+    class_names: Sequence[str]
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse Lightning's names for the data sets, which nothing would call."""
+        super().__init_subclass__(**kwargs)
+        for name in _LIGHTNING_NAMES.keys() & vars(cls).keys():
+            raise TypeError(
+                f"{cls.__name__}.{name} would never be called: data modules return "
+                f"tf.data.Datasets here. Did you mean {_LIGHTNING_NAMES[name]}?"
+            )
+
+    def prepare_data(self) -> None:  # noqa: B027, nothing to do is a good default
+        """Download or generate what is needed, once a machine."""
+
+    def setup(self, stage: str) -> None:  # noqa: B027
+        """Read what `stage` needs: "fit", "validate", "test" or "predict"."""
+
+    @abc.abstractmethod
+    def train_dataset(self) -> Any:
+        """Give the training batches of one epoch, shuffled anew at each pass."""
+
+    def val_dataset(self) -> Any:
+        """Give the validation batches, or None if nothing is held out."""
+        return None
+
+    @abc.abstractmethod
+    def test_dataset(self) -> Any:
+        """Give the test batches."""
+
+    @abc.abstractmethod
+    def predict_dataset(self) -> Any:
+        """Give batches of pictures alone, to predict; by custom the test pictures."""
+
+    def teardown(self, stage: str) -> None:  # noqa: B027
+        """Let go of what `setup` took."""

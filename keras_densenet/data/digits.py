@@ -1,0 +1,46 @@
+"""Hand-written digits that come with scikit-learn: real data without a network."""
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from keras_densenet.data.arrays import ArrayDataModule, Split
+
+VAL_SIZE = 180
+TEST_SIZE = 360
+
+
+class Digits(ArrayDataModule):
+    """1,797 hand-written digits (Alpaydin and Kaynak 1998), as 32x32 RGB pictures.
+
+    scikit-learn ships them as 8x8 pixels; every pixel becomes a square of 4x4. 1,257
+    are for training, 180 for validation and 360 for the test, each with the same share
+    of every digit. Augmentation shifts them and does not mirror them.
+
+    Arguments and result are those of `ArrayDataModule`.
+    """
+
+    num_classes = 10
+    input_shape = (32, 32, 3)
+    class_names = tuple("0123456789")
+    mean = (77.8, 77.8, 77.8)  # of the training pictures; a test computes them
+    std = (95.8, 95.8, 95.8)
+    mirrors = False
+
+    def load_splits(self, stage: str) -> dict[str, Split]:
+        """Read the three splits, which are the same in every run."""
+        pixels, labels = load_digits(return_X_y=True)  # (1797, 64), in 0..16
+        grey = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+        images = grey.repeat(4, axis=1).repeat(4, axis=2).repeat(3, axis=3)
+        labels = labels.astype(np.int64)
+        images, test_images, labels, test_labels = train_test_split(
+            images, labels, test_size=TEST_SIZE, stratify=labels, random_state=0
+        )
+        images, val_images, labels, val_labels = train_test_split(
+            images, labels, test_size=VAL_SIZE, stratify=labels, random_state=0
+        )
+        return {
+            "train": Split(images, labels),
+            "val": Split(val_images, val_labels),
+            "test": Split(test_images, test_labels),
+        }

@@ -1,0 +1,33 @@
+"""What to train on where the data set cannot be had."""
+
+from rich.console import Console
+from rich.panel import Panel
+
+from keras_densenet.data.arrays import ArrayDataModule
+from keras_densenet.data.cifar import DataUnavailableError
+from keras_densenet.data.digits import Digits
+
+
+def prepared_or_digits(data: ArrayDataModule) -> ArrayDataModule:
+    """Prepare a data set; if it cannot be had, say so loudly and give the digits.
+
+    Args:
+        data: What should be trained on.
+
+    Returns:
+        `data`, prepared; or `Digits` with its batch size, augmentation and seed.
+    """
+    try:
+        data.prepare_data()
+    except DataUnavailableError as error:
+        name = type(data).__name__
+        Console(stderr=True).print(
+            Panel(
+                f"{error}\n\nTraining on the built-in hand-written digits instead: "
+                f"what follows says nothing about {name}.",
+                title=f"This is NOT {name}",
+                style="bold yellow",
+            )
+        )
+        return Digits(data.batch_size, augment=data.augment, seed=data.seed)
+    return data

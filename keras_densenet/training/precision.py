@@ -1,0 +1,47 @@
+"""Precisions by Lightning's names."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+
+from keras_densenet.training.errors import MisconfigurationError
+
+POLICIES = {
+    "32-true": "float32",
+    "16-mixed": "mixed_float16",
+    "bf16-mixed": "mixed_bfloat16",
+    "64-true": "float64",
+    "16-true": "float16",
+    "bf16-true": "bfloat16",
+}
+
+
+def policy_name(precision: str) -> str:
+    """Give Keras's name of a precision, given by Lightning's name or its own.
+
+    >>> policy_name("bf16-mixed")
+    'mixed_bfloat16'
+
+    Raises:
+        MisconfigurationError: Unknown precision.
+    """
+    if precision in POLICIES.values():
+        return precision
+    if str(precision) in POLICIES:
+        return POLICIES[str(precision)]
+    raise MisconfigurationError(
+        f"precision must be one of {', '.join(POLICIES)}, or a Keras policy such as "
+        f"'mixed_bfloat16'. Received: precision={precision!r}"
+    )
+
+
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Let layers made inside have this policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

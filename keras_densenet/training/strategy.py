@@ -1,0 +1,107 @@
+"""From the trainer's `strategy` and `devices` to a `tf.distribute.Strategy`."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_densenet.training.errors import MisconfigurationError
+
+NAMES = ("auto", "none", "mirrored")
+_ANY_SIZE = 2**30  # a batch takes what there is, up to this
+ALIASES = {"single": "none", "single_device": "none", "ddp": "mirrored"}
+
+
+def make_strategy(
+    strategy: str | tf.distribute.Strategy, devices: str | int | Sequence[int]
+) -> tf.distribute.Strategy | None:
+    """Choose how to train on which devices.
+
+    Args:
+        strategy: "mirrored": `tf.distribute.MirroredStrategy`, one replica on each
+            device; "none": one device and no strategy, which alone lets Keras compile
+            with XLA; "auto": mirrored where there are several GPUs, else none; or a
+            `tf.distribute.Strategy`, taken as it is.
+        devices: "auto" for all GPUs, or all logical CPUs where there is no GPU; a
+            number of devices; or a list of their numbers.
+
+    Returns:
+        The strategy, or None for one device.
+
+    Raises:
+        MisconfigurationError: Unknown names, or more devices than there are.
+    """
+    if isinstance(strategy, tf.distribute.Strategy):
+        return strategy
+    name = ALIASES.get(strategy, strategy)
+    if name not in NAMES:
+        raise MisconfigurationError(
+            "strategy must be 'auto', 'none', 'mirrored' or a tf.distribute.Strategy. "
+            f"Received: strategy={strategy!r}"
+        )
+    chosen = _choose(devices, name)
+    if name == "none" and len(chosen) > 1:
+        raise MisconfigurationError(
+            f"strategy='none' trains on one device, and devices={devices!r} are "
+            f"{len(chosen)}. Use strategy='mirrored', or devices=1."
+        )
+    if name == "mirrored" or len(chosen) > 1:
+        return _mirrored(*chosen)
+    if chosen[0].endswith(":0"):
+        return None  # what TensorFlow uses anyway
+    return tf.distribute.OneDeviceStrategy(chosen[0])
+
+
+@functools.cache
+def _mirrored(*devices: str) -> tf.distribute.MirroredStrategy:
+    # One for all trainers of a process: every strategy numbers its collective
+    # operations from the same start, and a second one would meet the first one's.
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def halve_last_batches(dataset: tf.data.Dataset, replicas: int) -> tf.data.Dataset:
+    """Share the pictures of the last two batches between them, about half each.
+
+    A strategy cuts a batch into one share a replica, and a last batch of fewer pictures
+    than replicas leaves some with none. Layers differ in what they make of an empty
+    batch; oneDNN's convolution gives it a wrong shape, and the run fails.
+    """
+    steps = int(dataset.cardinality())
+    if steps < 2:  # of unknown size, or one batch
+        return dataset
+
+    def halves(*both: Any) -> tf.data.Dataset:
+        size = tf.shape(tf.nest.flatten(both)[0], tf.int64)[0]
+        first = -(-size // (2 * replicas)) * replicas  # equal shares for all replicas
+        elements = both if len(both) > 1 else both[0]
+        return tf.data.Dataset.from_tensor_slices(elements).batch(first)
+
+    last_two = dataset.skip(steps - 2).rebatch(_ANY_SIZE).flat_map(halves)
+    last_two = last_two.apply(tf.data.experimental.assert_cardinality(2))
+    return dataset.take(steps - 2).concatenate(last_two)
+
+
+def _choose(devices: str | int | Sequence[int], name: str) -> list[str]:
+    """Give the names of the devices to use, such as "GPU:0"."""
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    found = len(tf.config.list_logical_devices(kind))
+    everything = name == "mirrored" or (name == "auto" and kind == "GPU")
+    if devices == "auto":
+        numbers = list(range(found if everything else 1))
+    elif isinstance(devices, int):
+        numbers = list(range(devices))
+    elif isinstance(devices, Sequence) and not isinstance(devices, str):
+        numbers = list(devices)
+    else:
+        raise MisconfigurationError(
+            "devices must be 'auto', a number of devices or a list of their numbers. "
+            f"Received: devices={devices!r}"
+        )
+    if not numbers or not all(0 <= number < found for number in numbers):
+        raise MisconfigurationError(
+            f"devices={devices!r} asks for what is not there: this process has {found} "
+            f"{kind} device(s), numbered from 0. (CPUs are split into logical devices "
+            "with tf.config.set_logical_device_configuration before TensorFlow starts.)"
+        )
+    return [f"{kind}:{number}" for number in numbers]

@@ -1,0 +1,413 @@
+import csv
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_densenet as kd
+from keras_densenet.training import MisconfigurationError, ModelCheckpoint
+from keras_densenet.training.callbacks import clock, replace_whole
+from keras_densenet.training.strategy import halve_last_batches, make_strategy
+
+
+class Blobs(kd.data.DataModule):
+    """Two classes of tiny pictures, bright and dark: learnt in a few steps."""
+
+    num_classes = 2
+    input_shape = (8, 8, 1)
+    class_names = ("dark", "bright")
+    mean = (100.0,)
+    std = (50.0,)
+
+    def __init__(self, batch_size=16, batches=4, copies=1, val=True):
+        self.batch_size, self.batches, self.copies = batch_size, batches, copies
+        self.val = val
+        self.calls = []
+
+    def prepare_data(self):
+        self.calls.append("prepare_data")
+
+    def setup(self, stage):
+        self.calls.append(f"setup {stage}")
+
+    def teardown(self, stage):
+        self.calls.append(f"teardown {stage}")
+
+    def _pictures(self, seed, n):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 2, n)
+        noise = rng.normal(size=(n, *self.input_shape))
+        return (noise + 2.0 * labels[:, None, None, None]).astype("float32"), labels
+
+    def train_dataset(self):
+        images, labels = self._pictures(0, self.batch_size * self.batches)
+        dataset = tf.data.Dataset.from_tensor_slices((images, labels))
+        dataset = dataset.batch(self.batch_size, drop_remainder=True)
+        if self.copies == 1:
+            return dataset
+        return dataset.map(
+            lambda x, y: (tf.tile(x, [self.copies, 1, 1, 1]), tf.tile(y, [self.copies]))
+        )
+
+    def val_dataset(self):
+        return self._in_order(1, 17) if self.val else None
+
+    def test_dataset(self):
+        return self._in_order(2, 17)
+
+    def predict_dataset(self):
+        return self.test_dataset().map(lambda images, labels: images)
+
+    def _in_order(self, seed, n):
+        dataset = tf.data.Dataset.from_tensor_slices(self._pictures(seed, n))
+        return dataset.batch(self.batch_size)  # the last batch has one picture
+
+
+def classifier(**options):
+    return kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4, **options)
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    return kd.Trainer(max_epochs=4, default_root_dir=tmp_path)
+
+
+def test_fit_learns_logs_and_keeps_the_last_and_the_best(trainer, capsys):
+    module, data = classifier(), Blobs()
+    history = trainer.fit(module, data).history
+    assert len(history["loss"]) == 4
+    assert history["loss"][-1] < history["loss"][0]
+    assert data.calls == ["prepare_data", "setup fit", "teardown fit"]
+    assert trainer.log_dir.name == "version_0"
+    with (trainer.log_dir / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in rows] == pytest.approx(history["loss"])
+    checkpoint = trainer.checkpoint_callback
+    assert checkpoint.best_model_score == max(history["val_accuracy"])
+    files = sorted(path.name for path in checkpoint.dirpath.iterdir())
+    best = 1 + int(np.argmax(history["val_accuracy"]))
+    score = max(history["val_accuracy"])
+    assert files == [f"epoch={best:03d}-val_accuracy={score:.4f}.keras", "last.keras"]
+    out = capsys.readouterr().out
+    assert "densenet_bc_10_4" in out
+    assert "images/s" in out
+    assert "Epoch   4/4" in out
+
+
+def test_the_schedule_scales_with_the_epochs(trainer):
+    module = classifier()
+    trainer.fit(module, Blobs(batches=4))
+    schedule = module.model.optimizer._learning_rate
+    rates = [round(float(schedule(step)), 4) for step in range(16)]
+    assert rates == [0.1] * 8 + [0.01] * 4 + [0.001] * 4
+
+
+def test_resumed_training_goes_on_where_it_stopped(tmp_path):
+    """Two epochs, then two more from the checkpoint: as four in one go."""
+
+    def run(folder, module, epochs, ckpt_path=None):
+        keras.utils.set_random_seed(3)
+        trainer = kd.Trainer(max_epochs=epochs, default_root_dir=tmp_path / folder)
+        return trainer.fit(module, Blobs(), ckpt_path=ckpt_path)
+
+    # The rate is constant, so that the schedule is the same for both lengths.
+    whole, first, second = (classifier(milestones=()) for _ in range(3))
+    expected = run("whole", whole, 4).history["loss"]
+    halves = run("halves", first, 2).history["loss"]
+    resumed = run("halves", second, 4, ckpt_path="last")
+    assert resumed.epoch == [2, 3]
+    np.testing.assert_allclose(halves + resumed.history["loss"], expected, rtol=1e-5)
+    assert int(second.model.optimizer.iterations) == 16
+
+
+def test_tests_and_predicts_with_a_checkpoint_in_a_new_trainer(trainer, tmp_path):
+    module, data = classifier(), Blobs()
+    trainer.fit(module, data)
+    expected = trainer.test(module, data)
+    assert set(expected) == {"loss", "accuracy"}
+    fresh, other = classifier(), kd.Trainer(default_root_dir=tmp_path)
+    last = trainer.checkpoint_callback.last_model_path
+    assert other.test(fresh, data, ckpt_path=last) == pytest.approx(expected, rel=1e-5)
+    probabilities = other.predict(fresh, data)
+    assert probabilities.shape == (17, 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
+    validated = trainer.validate(module, data, ckpt_path="best")
+    assert validated["accuracy"] == pytest.approx(
+        trainer.checkpoint_callback.best_model_score
+    )
+
+
+def test_your_own_model_is_trained(trainer):
+    with trainer.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(2, "softmax"),
+            ]
+        )
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    losses = trainer.fit(model, Blobs()).history["loss"]
+    assert losses[-1] < losses[0]
+    assert trainer.test(model, Blobs())["accuracy"] > 0.8
+
+
+def test_fast_dev_run_runs_one_batch_and_keeps_nothing(tmp_path):
+    trainer = kd.Trainer(fast_dev_run=True, default_root_dir=tmp_path)
+    module = classifier()
+    trainer.fit(module, Blobs())
+    trainer.test(module, Blobs())
+    assert int(module.model.optimizer.iterations) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", "64-true"])
+def test_precisions_train(tmp_path, precision):
+    trainer = kd.Trainer(3, precision=precision, default_root_dir=tmp_path)
+    module = classifier()
+    losses = trainer.fit(module, Blobs()).history["loss"]
+    assert losses[-1] < losses[0]
+    block = module.model.get_layer("dense_block1")
+    compute = {"bf16-mixed": "bfloat16", "16-mixed": "float16", "64-true": "float64"}
+    assert block.compute_dtype == compute[precision]
+    assert keras.config.dtype_policy().name == "float32"
+
+
+# --- MirroredStrategy over two logical CPU devices --------------------------------
+
+
+def losses_of_a_run(tmp_path, copies, **options):
+    keras.utils.set_random_seed(1)
+    trainer = kd.Trainer(max_epochs=3, default_root_dir=tmp_path, **options)
+    module = classifier()
+    data = Blobs(batch_size=16, copies=copies)
+    history = trainer.fit(module, data).history
+    return trainer, module, data, [*history["loss"], *history["val_loss"]]
+
+
+def test_two_replicas_give_the_losses_of_one_device(tmp_path):
+    """Each replica sees the batch that the one device sees.
+
+    A BN takes the moments of its replica's pictures. So both replicas get the same 16
+    pictures: what is compared is the loss's scaling, the reduction of gradients, the
+    optimizer, the moving statistics, and validation with a partial last batch.
+    """
+    *_, one = losses_of_a_run(tmp_path / "one", 1, strategy="none")
+    trainer, module, data, two = losses_of_a_run(
+        tmp_path / "two", 2, strategy="mirrored", devices=2
+    )
+    assert trainer.num_devices == 2
+    np.testing.assert_allclose(two, one, rtol=1e-4)
+    alone = kd.Trainer(default_root_dir=tmp_path)
+    assert alone.test(module, data) == pytest.approx(
+        trainer.test(module, data), rel=1e-4
+    )
+
+
+def test_two_replicas_with_synchronised_bn_give_the_losses_of_one_device(tmp_path):
+    """Each replica sees half of the batch that the one device sees."""
+    losses, statistics = [], []
+    for strategy, devices in (("none", 1), ("mirrored", 2)):
+        keras.utils.set_random_seed(1)
+        trainer = kd.Trainer(
+            3, strategy=strategy, devices=devices, default_root_dir=tmp_path
+        )
+        module = classifier(sync_batchnorm=True)
+        losses.append(trainer.fit(module, Blobs()).history["loss"])
+        statistics.append(module.model.get_layer("final_bn").moving_variance.numpy())
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    np.testing.assert_allclose(statistics[1], statistics[0], rtol=1e-3)
+
+
+def test_replicas_agree_on_the_moving_statistics_that_are_saved(tmp_path):
+    """Each replica's batches are its own; after an epoch all have the mean."""
+    trainer = kd.Trainer(1, strategy="mirrored", default_root_dir=tmp_path)
+    module = classifier()
+    trainer.fit(module, Blobs())
+    means = module.model.get_layer("final_bn").moving_mean
+    first, second = trainer.strategy.experimental_local_results(means.value)
+    assert np.abs(first).max() > 0.0
+    np.testing.assert_array_equal(first, second)
+    saved = keras.saving.load_model(trainer.checkpoint_callback.last_model_path)
+    np.testing.assert_array_equal(saved.get_layer("final_bn").moving_mean, first)
+
+
+def test_frozen_statistics_two_replicas_share_a_batch_of_one_device(tmp_path):
+    """With moving statistics every picture counts alone, so batches may be split."""
+    losses = []
+    for strategy, devices in (("none", 1), ("mirrored", 2)):
+        keras.utils.set_random_seed(1)
+        trainer = kd.Trainer(
+            3, strategy=strategy, devices=devices, default_root_dir=tmp_path
+        )
+        with trainer.scope():
+            model = kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
+            for layer in model._flatten_layers():
+                if isinstance(layer, kd.layers.BatchNorm):
+                    layer.trainable = False
+            model.compile("sgd", "sparse_categorical_crossentropy")
+        losses.append(trainer.fit(model, Blobs()).history["loss"])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "sizes"), [(17, [10, 7]), (33, [16, 10, 7]), (32, [16, 16]), (9, [9])]
+)
+def test_last_batches_leave_no_replica_without_a_picture(pictures, sizes):
+    dataset = tf.data.Dataset.range(pictures).batch(16)
+    shared = halve_last_batches(dataset, replicas=2)
+    assert [len(batch) for batch in shared] == sizes
+    assert int(shared.cardinality()) == len(sizes)
+    np.testing.assert_array_equal(np.concatenate(list(shared)), np.arange(pictures))
+
+
+def test_strategies_and_devices():
+    assert make_strategy("auto", "auto") is None  # no GPU here
+    assert make_strategy("none", 1) is None
+    assert make_strategy("ddp", "auto").num_replicas_in_sync == 2
+    assert make_strategy("auto", 2).num_replicas_in_sync == 2
+    assert make_strategy("mirrored", [1]).extended.worker_devices == (
+        "/job:localhost/replica:0/task:0/device:CPU:1",
+    )
+    mine = tf.distribute.OneDeviceStrategy("CPU:1")
+    assert make_strategy(mine, "auto") is mine
+
+
+# --- what is refused -------------------------------------------------------------
+
+
+def outside_model():
+    model = kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+def uncompiled_model():
+    return kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
+
+
+class Unknown(Blobs):
+    def train_dataset(self):
+        return super().train_dataset().filter(lambda images, labels: True)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda: kd.Trainer(1, strategy="horovod"), ["'horovod'", "'mirrored'"]),
+        (lambda: kd.Trainer(1, strategy="none", devices=2), ["devices=1"]),
+        (lambda: kd.Trainer(1, devices=99), ["devices=99", "has 2 CPU"]),
+        (lambda: kd.Trainer(1, devices="all"), ["devices='all'"]),
+        (lambda: kd.Trainer(1, precision="8-bit"), ["'8-bit'", "bf16-mixed"]),
+        (lambda: kd.Trainer(0), ["max_epochs=0"]),
+        (
+            lambda: kd.Trainer(1, strategy="mirrored", precision="16-mixed"),
+            ["bf16-mixed", "overflows"],
+        ),
+        (lambda: kd.Trainer().fit(classifier(), Blobs()), ["max_epochs"]),
+        (
+            lambda: kd.Trainer(1, strategy="mirrored").fit(outside_model(), Blobs()),
+            ["trainer.scope()"],
+        ),
+        (lambda: kd.Trainer(1).fit(uncompiled_model(), Blobs()), ["model.compile"]),
+        (
+            lambda: kd.Trainer(1, strategy="mirrored").fit(classifier(), Blobs(15)),
+            ["batch of 15", "multiple of 2"],
+        ),
+        (lambda: kd.Trainer(1).fit(classifier(), Unknown()), ["assert_cardinality"]),
+        (lambda: kd.Trainer(1).test(classifier(), Blobs()), ["not trained yet"]),
+        (
+            lambda: kd.Trainer(1).test(classifier(), Blobs(), ckpt_path="best"),
+            ["needs a fit"],
+        ),
+        (
+            lambda: kd.Trainer(1).test(classifier(), Blobs(), ckpt_path="no.keras"),
+            ["no checkpoint no.keras"],
+        ),
+        (lambda: kd.Trainer(1).validate(outside_model(), Blobs(val=False)), ["no val"]),
+        (lambda: kd.Trainer(1).export(outside_model(), "x"), ["datamodule="]),
+        (lambda: kd.Trainer(1).fit(classifier(classes=3), Blobs()), ["classes=3"]),
+        (lambda: classifier(dept=10), ["no option dept", "depth"]),
+    ],
+)
+def test_what_cannot_work_is_refused(act, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MisconfigurationError) as error:
+        act()
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named(trainer, tmp_path):
+    damaged = tmp_path / "damaged.keras"
+    damaged.write_bytes(b"half a file")
+    with pytest.raises(MisconfigurationError, match="damaged"):
+        trainer.test(classifier(), Blobs(), ckpt_path=str(damaged))
+    foreign = tmp_path / "foreign.keras"
+    kd.DenseNetBC(16, 4, classes=2, input_shape=(8, 8, 1)).save(foreign)
+    with pytest.raises(MisconfigurationError, match="does not fit"):
+        trainer.test(classifier(), Blobs(), ckpt_path=str(foreign))
+
+
+def test_resuming_with_another_batch_size_is_refused(trainer):
+    trainer.fit(classifier(), Blobs(batches=4))
+    with pytest.raises(MisconfigurationError, match="no whole epochs of 3 steps"):
+        trainer.fit(classifier(), Blobs(batches=3), ckpt_path="last")
+
+
+def test_best_without_validation_says_last(trainer):
+    module, data = classifier(), Blobs(val=False)
+    trainer.fit(module, data)
+    with pytest.raises(MisconfigurationError, match="ckpt_path='last'"):
+        trainer.test(module, data, ckpt_path="best")
+
+
+# --- checkpoints -----------------------------------------------------------------
+
+
+class Saves:
+    """Stands for a model: saves a whole archive with its number inside."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def save(self, path):
+        import zipfile
+
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("number", str(self.number))
+
+
+@pytest.mark.parametrize(
+    ("mode", "scores", "best"),
+    [("max", [0.5, 0.7, 0.7, 0.6], 2), ("min", [0.5, 0.7, 0.3, 0.6], 3)],
+)
+def test_best_checkpoint_of_literal_scores(tmp_path, mode, scores, best):
+    callback = ModelCheckpoint(tmp_path, "score", mode)
+    for epoch, score in enumerate([*scores, float("nan")]):
+        callback.set_model(Saves(epoch))
+        callback.on_epoch_end(epoch, {"score": score})
+    name = f"epoch={best:03d}-score={scores[best - 1]:.4f}.keras"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name, "last.keras"]
+    assert callback.best_model_path == str(tmp_path / name)
+    assert callback.best_model_score == scores[best - 1]
+
+
+def test_a_failed_write_leaves_the_last_checkpoint(tmp_path):
+    path = tmp_path / "last.keras"
+    replace_whole(path, Saves(1).save)
+    whole = path.read_bytes()
+
+    def fails(beside):
+        beside.write_bytes(whole[:20])
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        replace_whole(path, fails)
+    assert path.read_bytes() == whole
+    assert [found.name for found in tmp_path.iterdir()] == ["last.keras"]
+
+
+def test_clock():
+    assert [clock(s) for s in (0, 59.6, 3600)] == ["0:00:00", "0:01:00", "1:00:00"]
