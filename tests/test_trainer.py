@@ -1,12 +1,14 @@
 import csv
+import io
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from rich.console import Console
 
 import keras_densenet as kd
-from keras_densenet.training import MisconfigurationError, ModelCheckpoint
+from keras_densenet.training import MisconfigurationError, ModelCheckpoint, ProgressBar
 from keras_densenet.training.callbacks import clock, replace_whole
 from keras_densenet.training.strategy import halve_last_batches, make_strategy
 
@@ -407,6 +409,30 @@ def test_a_failed_write_leaves_the_last_checkpoint(tmp_path):
         replace_whole(path, fails)
     assert path.read_bytes() == whole
     assert [found.name for found in tmp_path.iterdir()] == ["last.keras"]
+
+
+def test_progress_bar_in_a_terminal(monkeypatch):
+    """Two epochs of three steps of 10 pictures, one second each by a fake clock."""
+    seconds = iter(range(100))
+    monkeypatch.setattr("time.perf_counter", lambda: next(seconds))
+    console = Console(force_terminal=True, width=120, file=io.StringIO())
+    bar = ProgressBar(images_per_step=10, console=console)
+    bar.set_params({"epochs": 2, "steps": 3})
+    bar.on_train_begin()
+    for epoch in (0, 1):
+        bar.on_epoch_begin(epoch)
+        for batch in (0, 1, 2):
+            bar.on_train_batch_end(batch, {"loss": 0.5})
+        if epoch == 0:
+            # Three of six steps are done.
+            assert bar._status({}).split()[:3] == ["10", "images/s", "0:00:03"]
+        bar.on_test_begin()
+        bar.on_epoch_end(epoch, {"loss": 0.5, "val_loss": 0.25})
+    bar.close()
+    assert bar.images_per_second == 10.0
+    text = console.file.getvalue()
+    assert "building the graph" in text
+    assert "Epoch   2/2  loss 0.5000  val_loss 0.2500  10 images/s" in text
 
 
 def test_clock():

@@ -96,7 +96,7 @@ def plot_feature_reuse(
     figure.colorbar(
         image, ax=list(axes), label="mean |weight|, of the column's largest"
     )
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
     return figure
 
 

@@ -149,7 +149,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Show the bar, and start the clock with the first finished step."""
-        self._task = self._bar.add_task("", epoch="", status="building the graph")
+        self._task = self._bar.add_task("", epoch="", status="")
         self._bar.start()
         self._steps = 0
         self._seconds = 0.0
@@ -160,7 +160,9 @@ class ProgressBar(keras.callbacks.Callback):
         self._epoch = epoch
         self._begin = time.perf_counter()
         label = f"{epoch + 1}/{self.params['epochs']}"
-        self._bar.reset(self._task, total=self.params["steps"], epoch=label)
+        status = self._status({}) or "building the graph"
+        steps = self.params["steps"]
+        self._bar.reset(self._task, total=steps, epoch=label, status=status)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Advance, and show speed and metrics."""
