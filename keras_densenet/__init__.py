@@ -1,7 +1,7 @@
 """keras_densenet: the DenseNets of Huang et al. 2017 (arXiv 1608.06993) in Keras 3.
 
 Networks and layers need only Keras, on any of its backends. Data, training and export
-are TensorFlow's, and are loaded when they are first used.
+are TensorFlow's, and are not loaded on another backend until they are asked for.
 """
 
 import os
@@ -12,6 +12,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+import keras
 
 from keras_densenet import layers
 from keras_densenet.models import (
@@ -29,6 +31,11 @@ from keras_densenet.models import (
 if TYPE_CHECKING:
     from keras_densenet import analysis, data, export, training
     from keras_densenet.training import ImageClassifier, Trainer, seed_everything
+
+if keras.backend.backend() == "tensorflow":
+    # Now, not when it is first used: a checkpoint loads only where its optimizer is
+    # known to Keras.
+    importlib.import_module("keras_densenet.training")
 
 __version__ = "0.1.0"
 

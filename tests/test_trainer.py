@@ -1,5 +1,7 @@
 import csv
 import io
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -138,6 +140,18 @@ def test_tests_and_predicts_with_a_checkpoint_in_a_new_trainer(trainer, tmp_path
     assert validated["accuracy"] == pytest.approx(
         trainer.checkpoint_callback.best_model_score
     )
+
+
+def test_a_checkpoint_is_loaded_by_keras_in_a_fresh_process(trainer):
+    trainer.fit(classifier(), Blobs())
+    load = (
+        "import sys, keras, keras_densenet\n"
+        "model = keras.saving.load_model(sys.argv[1])\n"
+        "assert type(model.optimizer).__name__ == 'TorchSGD'\n"
+        "assert int(model.optimizer.iterations) == 16\n"
+    )
+    last = trainer.checkpoint_callback.last_model_path
+    subprocess.run([sys.executable, "-c", load, last], check=True)
 
 
 def test_your_own_model_is_trained(trainer):
