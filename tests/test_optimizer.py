@@ -49,7 +49,7 @@ def test_a_drop_of_the_rate_acts_at_once():
 
 
 def test_it_is_torchs_own():
-    # torch 2.13.0: torch.optim.SGD([weight], 0.1, 0.9, weight_decay=1e-4, nesterov=True)
+    # torch 2.13.0: SGD([weight], 0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
     expected = [2.9049429893493652, 3.054363489151001, 2.7188100814819336]
     assert trained(TorchSGD()) == pytest.approx(expected, rel=1e-6)
 

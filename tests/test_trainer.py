@@ -372,6 +372,12 @@ def test_resuming_with_another_batch_size_is_refused(trainer):
         trainer.fit(classifier(), Blobs(batches=3), ckpt_path="last")
 
 
+def test_resuming_a_finished_run_is_refused(trainer):
+    trainer.fit(classifier(), Blobs())
+    with pytest.raises(MisconfigurationError, match="seen 4 epochs"):
+        trainer.fit(classifier(), Blobs(), ckpt_path="last")
+
+
 def test_best_without_validation_says_last(trainer):
     module, data = classifier(), Blobs(val=False)
     trainer.fit(module, data)

@@ -337,6 +337,11 @@ class Trainer:
                 f"which are no whole epochs of {steps} steps: resume with the data and "
                 "the batch_size that it was trained with."
             )
+        if self.max_epochs and epochs >= self.max_epochs:
+            raise MisconfigurationError(
+                f"{path} has seen {epochs} epochs, and max_epochs={self.max_epochs}: "
+                "nothing is left to train. Raise max_epochs to go on."
+            )
         self._console.print(f"Resuming after epoch {epochs} from {path}")
         return epochs
 
