@@ -1,0 +1,24 @@
+"""The README's code, run in its order in one process, with fewer epochs."""
+
+import re
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+@pytest.mark.slow
+def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    names = {"tf": tf}
+    for block in blocks:
+        shorter = block.replace("max_epochs=12", "max_epochs=1")
+        shorter = shorter.replace("max_epochs=300", "max_epochs=2")
+        exec(compile(shorter, "README.md", "exec"), names)
+    assert (tmp_path / "feature_reuse.png").is_file()
+    assert (tmp_path / "saved_models/digits/1/saved_model.pb").is_file()
+    assert names["serve"](images=tf.zeros([3, 32, 32, 3]))["class_ids"].shape == (3,)
