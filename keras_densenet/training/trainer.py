@@ -354,8 +354,8 @@ class Trainer:
                 )
             if not self.checkpoint_callback.best_model_path:
                 raise MisconfigurationError(
-                    "ckpt_path='best' needs validation data to tell which epoch was "
-                    "best. Use ckpt_path='last'."
+                    "ckpt_path='best' needs validation data and a metric named "
+                    "'accuracy' to tell which epoch was best. Use ckpt_path='last'."
                 )
             return Path(self.checkpoint_callback.best_model_path)
         if ckpt_path == "last":
@@ -410,7 +410,7 @@ class Trainer:
     def _report_checkpoints(self) -> None:
         checkpoint = self.checkpoint_callback
         if self.enable_checkpointing and self.enable_progress_bar and checkpoint:
-            best = checkpoint.best_model_path or "none: no validation data"
+            best = checkpoint.best_model_path or "none: no val_accuracy"
             self._console.print(f"Best checkpoint: {best}", soft_wrap=True)
             self._console.print(
                 f"Last checkpoint: {checkpoint.last_model_path}", soft_wrap=True
