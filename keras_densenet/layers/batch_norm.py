@@ -8,8 +8,8 @@ from keras import ops
 from keras_densenet.layers.data_format import channel_axis, checked_data_format
 from keras_densenet.layers.shared_moments import (
     Moments,
-    affine,
-    batch_moments,
+    normalize,
+    normalize_batch,
     statistics_dtype,
 )
 
@@ -91,18 +91,23 @@ class BatchNorm(keras.layers.Layer):
     ) -> Any:
         """Normalise `x`, channel by channel."""
         x = ops.cast(x, self.compute_dtype)
-        if training and self.trainable:
-            mean, variance = moments or batch_moments(x, self.axis, self.synchronized)
-            self._update(self.moving_mean, mean)
-            self._update(self.moving_variance, variance)
+        gamma, beta = (self._cast(vector, x) for vector in (self.gamma, self.beta))
+        if not (training and self.trainable):
+            moving = (self.moving_mean, self.moving_variance)
+            moments = Moments(*(self._cast(vector, x) for vector in moving))
+            return normalize(x, moments, gamma, beta, self.epsilon, self.axis)
+        if moments is None:
+            y, moments = normalize_batch(
+                x, gamma, beta, self.epsilon, self.axis, self.synchronized
+            )
         else:
-            mean, variance = self.moving_mean, self.moving_variance
-        gamma, beta, mean, variance = (
-            ops.cast(vector, statistics_dtype(x))
-            for vector in (self.gamma, self.beta, mean, variance)
-        )
-        scale = gamma * ops.rsqrt(variance + self.epsilon)  # (C,)
-        return affine(x, scale, beta - mean * scale, self.axis)
+            y = normalize(x, moments, gamma, beta, self.epsilon, self.axis)
+        self._update(self.moving_mean, moments.mean)
+        self._update(self.moving_variance, moments.variance)
+        return y
+
+    def _cast(self, vector: Any, x: Any) -> Any:
+        return ops.cast(vector, statistics_dtype(x))
 
     def _update(self, moving: Any, value: Any) -> None:
         value = ops.cast(ops.stop_gradient(value), moving.dtype)

@@ -1,5 +1,6 @@
 """The dense layer H_l: what a dense block repeats (paper, section 3)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -102,11 +103,27 @@ class DenseLayer(keras.layers.Layer):
         self, x: Any, moments: Moments | None = None, training: bool | None = None
     ) -> Any:
         """Make k new feature maps from all the maps before."""
-        if self.bottleneck:
-            x = ops.relu(self.bottleneck_bn(x, moments, training=training))
-            x = self.bottleneck_conv(x)  # (N, H, W, 4k)
-            x = self.dropout(x, training=training)
-            moments = None  # these maps are new
+        for stage in self.stages:
+            x, moments = stage(x, moments, training), None  # what it gives is new
+        return x
+
+    @property
+    def stages(self) -> tuple[Callable[[Any, Moments | None, bool | None], Any], ...]:
+        """The layer's halves, each called on `(x, moments, training)`."""
+        return (self.bottleneck_maps, self.new_maps)[not self.bottleneck :]
+
+    def bottleneck_maps(
+        self, x: Any, moments: Moments | None = None, training: bool | None = None
+    ) -> Any:
+        """Make 4k maps from all the maps before: the bottleneck, B."""
+        x = ops.relu(self.bottleneck_bn(x, moments, training=training))
+        x = self.bottleneck_conv(x)  # (N, H, W, 4k)
+        return self.dropout(x, training=training)
+
+    def new_maps(
+        self, x: Any, moments: Moments | None = None, training: bool | None = None
+    ) -> Any:
+        """Make k new maps, from the bottleneck's or from all the maps before."""
         x = ops.relu(self.bn(x, moments, training=training))
         x = self.conv(x)  # (N, H, W, k)
         return self.dropout(x, training=training)

@@ -30,6 +30,26 @@ def affine(x: Any, scale: Any, offset: Any, mean: Any = None) -> Any:
     ).y
 
 
+def normalize(x: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
+    """Normalise `x` with its own moments; give it with its mean and biased variance.
+
+    The batch norm kernel in its training form: one kernel forward, one backward. It
+    has no float64.
+    """
+    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x,
+        scale=gamma,
+        offset=beta,
+        mean=[],
+        variance=[],
+        epsilon=epsilon,
+        is_training=True,
+    )
+    # It normalises with the biased variance and gives back the unbiased one.
+    n = tf.cast(tf.size(x) // tf.size(mean), variance.dtype)
+    return y, mean, variance * ((n - 1.0) / n)
+
+
 @tf.custom_gradient
 def _moments(x: Any) -> Any:
     mean = tf.reduce_mean(x, [0, 1, 2])

@@ -92,7 +92,13 @@ class Transition(keras.layers.Layer):
     def call(self, x: Any, training: bool | None = None) -> Any:
         """Keep floor(theta m) mixtures of the m maps, at half the size."""
         x = ops.relu(self.bn(x, training=training))
-        x = self.dropout(self.conv(x), training=training)  # (N, H, W, floor(theta m))
+        if training and self.dropout_rate:
+            x = self.dropout(self.conv(x), training=True)  # (N, H, W, floor(theta m))
+            return self._pool(x)
+        # Means of mixtures are mixtures of means, and of those there are a quarter.
+        return self.conv(self._pool(x))
+
+    def _pool(self, x: Any) -> Any:
         return ops.average_pool(x, 2, 2, data_format=self.data_format)
 
     def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
