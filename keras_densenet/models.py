@@ -76,7 +76,9 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
             standardised pictures: zero mean and unit variance over the training set.
         dropout_rate: Share of values dropped after each convolution except the first,
             in [0, 1); the paper's 0.2 is for training without augmentation.
-        memory_efficient: False; recomputation (True, "full") is not available yet.
+        memory_efficient: What training computes again instead of storing it, with the
+            same result: False for nothing, True for concatenation, normalisation and
+            ReLU, "full" for whole dense layers. The weights are the same in each.
         sync_batchnorm: Whether batch norms normalise over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
         name: The model's name; by default from depth and growth rate.
@@ -88,7 +90,7 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
     Raises:
         ValueError: An argument out of its range, with the nearest valid depths.
     """
-    _check(classes, memory_efficient)
+    _check_classes(classes)
     check_growth_rate(growth_rate)
     _check_size(input_shape, halvings=SMALL_IMAGE_BLOCKS - 1)
     layers_per_block = [_layers_per_block(depth, bottleneck)] * SMALL_IMAGE_BLOCKS
@@ -96,9 +98,15 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
     inputs = keras.Input(input_shape, name="images")
     # Section 3: "a convolution with 16 (or twice the growth rate for DenseNet-BC)".
     x = he_convolution(2 * growth_rate if bc else 16, 3, name="stem_conv")(inputs)
-    options = {"dropout_rate": dropout_rate, "sync_batchnorm": sync_batchnorm}
     x = _dense_blocks(
-        x, layers_per_block, growth_rate, bottleneck, compression, **options
+        x,
+        layers_per_block,
+        growth_rate,
+        bottleneck,
+        compression,
+        dropout_rate=dropout_rate,
+        memory_efficient=memory_efficient,
+        sync_batchnorm=sync_batchnorm,
     )
     outputs = _classifier(_pool(x, "avg"), classes, "softmax")
     default_name = f"densenet{'_bc' if bc else ''}_{depth}_{growth_rate}"
@@ -156,13 +164,21 @@ def _imagenet_densenet(variant: str) -> Callable[..., keras.Model]:
         sync_batchnorm: bool = False,
         name: str = variant.lower(),
     ) -> keras.Model:
-        _check(classes, memory_efficient)
+        _check_classes(classes)
         _check_size(input_shape, halvings=IMAGENET_BLOCKS - 1, stem_halvings=2)
         _check_top(include_top, pooling)
         inputs = keras.Input(input_shape, name="images")
-        options = {"dropout_rate": dropout_rate, "sync_batchnorm": sync_batchnorm}
         x = _imagenet_stem(inputs, 2 * growth_rate, sync_batchnorm)
-        x = _dense_blocks(x, layers_per_block, growth_rate, True, 0.5, **options)
+        x = _dense_blocks(
+            x,
+            layers_per_block,
+            growth_rate,
+            True,
+            0.5,
+            dropout_rate=dropout_rate,
+            memory_efficient=memory_efficient,
+            sync_batchnorm=sync_batchnorm,
+        )
         x = _pool(x, "avg" if include_top else pooling)
         if include_top:
             x = _classifier(x, classes, classifier_activation)
@@ -191,7 +207,9 @@ _IMAGENET_DOC = """Build {} for ImageNet (Table 1): k = {}, blocks of
         classifier_activation: "softmax", or None for logits.
         dropout_rate: Share of values dropped after each convolution except the first,
             in [0, 1); 0 in the paper.
-        memory_efficient: False; recomputation (True, "full") is not available yet.
+        memory_efficient: What training computes again instead of storing it, with the
+            same result: False for nothing, True for concatenation, normalisation and
+            ReLU, "full" for whole dense layers. The weights are the same in each.
         sync_batchnorm: Whether batch norms normalise over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
         name: The model's name.
@@ -232,6 +250,7 @@ def _dense_blocks(
     growth_rate: int,
     bottleneck: bool,
     compression: float,
+    memory_efficient: bool | str,
     **options: Any,
 ) -> Any:
     for i, num_layers in enumerate(layers_per_block, start=1):
@@ -241,6 +260,7 @@ def _dense_blocks(
             num_layers,
             growth_rate,
             bottleneck=bottleneck,
+            memory_efficient=memory_efficient,
             name=f"dense_block{i}",
             **options,
         )(x)
@@ -280,20 +300,9 @@ def _layers_per_block(depth: int, bottleneck: bool) -> int:
     )
 
 
-def _check(classes: int, memory_efficient: bool | str) -> None:
+def _check_classes(classes: int) -> None:
     if classes < 1:
         raise ValueError(f"classes must be 1 or more. Received: classes={classes}")
-    if memory_efficient not in (False, True, "full"):
-        raise ValueError(
-            "memory_efficient must be False (store everything), True (recompute "
-            "normalisations) or 'full' (recompute dense layers). "
-            f"Received: memory_efficient={memory_efficient!r}"
-        )
-    if memory_efficient:
-        raise ValueError(
-            "Recomputation is not available in this version: use "
-            f"memory_efficient=False. Received: memory_efficient={memory_efficient!r}"
-        )
 
 
 def _check_size(input_shape: tuple, halvings: int, stem_halvings: int = 0) -> None:

@@ -21,6 +21,7 @@ import sys
 CIFAR10_EPOCHS = 300
 DIGITS_EPOCHS = 10
 DROPOUT_WITHOUT_AUGMENTATION = 0.2  # section 4.2
+MEMORY_MODES = {"False": False, "True": True, "full": "full"}
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,7 +39,12 @@ def parse_args() -> argparse.Namespace:
     add("--data-dir", help="where TFDS keeps its data (default: TFDS_DATA_DIR)")
     add("--strategy", choices=["auto", "none", "mirrored"], default="auto")
     add("--precision", default="32-true", help="or bf16-mixed, 16-mixed")
-    add("--memory-efficient", choices=["False", "True", "full"], default="False")
+    add(
+        "--memory-efficient",
+        choices=list(MEMORY_MODES),
+        default="False",
+        help="what to compute again instead of storing it (default: False)",
+    )
     add("--seed", type=int, default=0)
     add("--fast-dev-run", action="store_true", help="one batch of all, keep nothing")
     add("--export-dir", help="write a SavedModel for TensorFlow Serving there")
@@ -49,13 +55,7 @@ def parse_args() -> argparse.Namespace:
         metavar="CHECKPOINT",
         help="go on with the latest run, or with this checkpoint",
     )
-    args = parser.parse_args()
-    if args.memory_efficient != "False":
-        parser.error(
-            "--memory-efficient is not available in this version: use "
-            f"--memory-efficient False. Received: {args.memory_efficient}"
-        )
-    return args
+    return parser.parse_args()
 
 
 def choose_data(args: argparse.Namespace):
@@ -84,6 +84,7 @@ def main(args: argparse.Namespace) -> None:
         depth=args.depth,
         growth_rate=args.growth_rate,
         dropout_rate=DROPOUT_WITHOUT_AUGMENTATION if args.no_augment else 0.0,
+        memory_efficient=MEMORY_MODES[args.memory_efficient],
     )
     trainer = kd.Trainer(
         max_epochs=args.max_epochs or (DIGITS_EPOCHS if on_digits else CIFAR10_EPOCHS),

@@ -111,7 +111,7 @@ class BatchNorm(keras.layers.Layer):
 
     def _update(self, moving: Any, value: Any) -> None:
         value = ops.cast(ops.stop_gradient(value), moving.dtype)
-        moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
+        moving.assign_add((value - moving) * (1.0 - self.momentum))
 
     def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
         """Give the shape of the input, which BN keeps."""

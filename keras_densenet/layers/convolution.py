@@ -19,8 +19,12 @@ class PointwiseConvolution(keras.layers.Conv2D):
         """Mix the channels of each pixel: `(N, H, W, C)` to `(N, H, W, filters)`."""
         if self.data_format == "channels_first":
             return super().call(inputs)
-        kernel = ops.squeeze(self.kernel, (0, 1))  # (C, filters)
-        return ops.tensordot(inputs, kernel, axes=1)
+        kernel = ops.reshape(self.kernel, (-1, self.filters))  # (C, filters)
+        pixels = ops.reshape(inputs, (-1, kernel.shape[0]))  # (N H W, C)
+        # Sizes that are known need not be asked for at each step.
+        size = ops.shape(inputs)[1:3]
+        batch = -1 if all(inputs.shape[1:3]) else ops.shape(inputs)[0]
+        return ops.reshape(pixels @ kernel, (batch, *size, self.filters))
 
 
 def he_convolution(

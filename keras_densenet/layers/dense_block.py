@@ -11,6 +11,7 @@ from keras_densenet.layers.data_format import (
     with_channels,
 )
 from keras_densenet.layers.dense_layer import DenseLayer
+from keras_densenet.layers.recomputation import checked_mode, recomputed_block
 from keras_densenet.layers.shared_moments import (
     Moments,
     batch_moments,
@@ -31,6 +32,9 @@ class DenseBlock(keras.layers.Layer):
         growth_rate: k, the number of feature maps that each layer adds, >= 1.
         bottleneck: Whether each layer begins with a 1x1 convolution to 4k maps (B).
         dropout_rate: Share of values dropped after each convolution, in [0, 1).
+        memory_efficient: What training computes again instead of storing it, with the
+            same result: False for nothing, True for concatenation, normalisation and
+            ReLU, `"full"` for whole layers, which leaves the k new maps to store.
         sync_batchnorm: Whether batch norms normalise over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
         data_format: `"channels_last"` or `"channels_first"`; None for Keras's
@@ -55,11 +59,13 @@ class DenseBlock(keras.layers.Layer):
         *,
         bottleneck: bool = True,
         dropout_rate: float = 0.0,
+        memory_efficient: bool | str = False,
         sync_batchnorm: bool = False,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Gradients must be summed in the weights' precision: no automatic casts.
+        super().__init__(autocast=False, **kwargs)
         if num_layers < 1:
             raise ValueError(
                 "num_layers, the number of dense layers in the block, must be 1 or "
@@ -69,6 +75,7 @@ class DenseBlock(keras.layers.Layer):
         self.growth_rate = growth_rate
         self.bottleneck = bottleneck
         self.dropout_rate = dropout_rate
+        self.memory_efficient = checked_mode(memory_efficient)
         self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)
         self.axis = channel_axis(self.data_format)
@@ -95,6 +102,15 @@ class DenseBlock(keras.layers.Layer):
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """Let each layer add its k maps to all the maps before it."""
+        x = ops.cast(x, self.compute_dtype)
+        if training and self.memory_efficient:
+            return recomputed_block(
+                self.dense_layers,
+                x,
+                self.memory_efficient,
+                self.axis,
+                self.sync_batchnorm,
+            )
         moments = self._moments(x) if training else None  # of x, throughout
         for layer in self.dense_layers:
             new = layer(x, moments, training=training)  # (N, H, W, k)
@@ -119,6 +135,7 @@ class DenseBlock(keras.layers.Layer):
             "growth_rate": self.growth_rate,
             "bottleneck": self.bottleneck,
             "dropout_rate": self.dropout_rate,
+            "memory_efficient": self.memory_efficient,
             "sync_batchnorm": self.sync_batchnorm,
             "data_format": self.data_format,
         }

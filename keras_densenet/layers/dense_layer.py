@@ -117,13 +117,14 @@ class DenseLayer(keras.layers.Layer):
     ) -> Any:
         """Make 4k maps from all the maps before: the bottleneck, B."""
         x = ops.relu(self.bottleneck_bn(x, moments, training=training))
-        x = self.bottleneck_conv(x)  # (N, H, W, 4k)
-        return self.dropout(x, training=training)
+        return self.bottleneck_conv(x)  # (N, H, W, 4k)
 
     def new_maps(
         self, x: Any, moments: Moments | None = None, training: bool | None = None
     ) -> Any:
         """Make k new maps, from the bottleneck's or from all the maps before."""
+        if self.bottleneck:
+            x = self.dropout(x, training=training)
         x = ops.relu(self.bn(x, moments, training=training))
         x = self.conv(x)  # (N, H, W, k)
         return self.dropout(x, training=training)

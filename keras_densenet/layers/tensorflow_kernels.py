@@ -18,13 +18,13 @@ def affine(x: Any, scale: Any, offset: Any, mean: Any = None) -> Any:
     does this, and its gradient is one pass too. It computes in float32 and reads and
     writes `x`'s own type, so 16-bit maps need no casts.
     """
-    mean = tf.zeros_like(scale) if mean is None else mean
+    mean = tf.zeros(scale.shape) if mean is None else mean
     return tf.raw_ops.FusedBatchNormV3(
         x=x,
         scale=scale,
         offset=offset,
         mean=mean,
-        variance=tf.fill(tf.shape(scale), _VARIANCE),
+        variance=tf.constant(_VARIANCE, shape=scale.shape),
         epsilon=_EPSILON,
         is_training=False,
     ).y

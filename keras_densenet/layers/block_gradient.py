@@ -1,0 +1,209 @@
+"""The gradient of a whole dense block on TensorFlow, with little stored for it.
+
+`tf.recompute_grad` around each layer is exact too. But a layer that reads all the maps
+before it gives each of them a gradient, and TensorFlow adds those up when it has them
+all: memory grows with the square of the depth again. Here the gradient of a block's
+maps is one buffer, from the last layer to the first: each layer takes what is its own
+from the end, and adds what it passes on to the rest.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_densenet.layers.shared_moments import Moments, concatenate_moments
+
+if TYPE_CHECKING:
+    from keras_densenet.layers.recomputation import LayerFunction
+
+
+class _Run(NamedTuple):
+    """What the gradient needs of the block's run."""
+
+    layers: Sequence["LayerFunction"]
+    weights: list[list]
+    x: Any  # the block's output
+    moments: Moments  # of x
+    bottlenecks: list[list]  # one a layer where they are kept, else none
+    moments_of: Callable[[Any], Moments]
+
+
+def dense_block(
+    layers: Sequence["LayerFunction"],
+    x: Any,
+    moments_of: Callable[[Any], Moments],
+    keep_bottlenecks: bool,
+) -> Any:
+    """Run the layers in training on `x`, `(N, H, W, C)`; give `(N, H, W, C + L k)`."""
+
+    @tf.custom_gradient
+    def block(x: Any, weights: list[list]) -> Any:
+        # An outer tape must not record, and so keep, what is in here.
+        x, weights = tf.nest.map_structure(tf.stop_gradient, (x, weights))
+        moments, bottlenecks = moments_of(x), []
+        for layer, values in zip(layers, weights, strict=True):
+            with layer.scope(values) as scope:
+                *inner, new = _outputs(layer, x, moments)
+            layer.assign(layer.new_state(scope))
+            bottlenecks.append(inner if keep_bottlenecks else [])
+            x = tf.concat([x, new], -1)  # (N, H, W, C + k)
+            moments = concatenate_moments(moments, moments_of(new))
+        run = _Run(layers, weights, x, moments, bottlenecks, moments_of)
+        return x, lambda d_x: _first_derivative(run, d_x)
+
+    return block(x, [layer.weights for layer in layers])
+
+
+def _outputs(layer: "LayerFunction", x: Any, moments: Moments | None) -> list:
+    outputs = []
+    for stage in layer.layer.stages:
+        x, moments = stage(x, moments, True), None
+        outputs.append(x)
+    return outputs
+
+
+def _first_derivative(run: _Run, d_x: Any) -> tuple[Any, list]:
+    @tf.custom_gradient
+    def gradient(d_x: Any, weights: list[list]) -> Any:
+        return _backward(run._replace(weights=weights), d_x), _refuse
+
+    return gradient(d_x, run.weights)
+
+
+def _refuse(*_: Any) -> None:
+    raise NotImplementedError(
+        "A dense block with recomputation has no second derivative. Build the model "
+        "with memory_efficient=False (the weights are the same: set_weights) and take "
+        "the second derivative of that one."
+    )
+
+
+def _backward(run: _Run, d_x: Any) -> tuple[Any, list]:
+    """Give the gradients by the block's input and weights, from the last layer on."""
+    layers, weights, x, (*moments,), bottlenecks, moments_of = run
+    (x,) = _after(d_x, [x])
+    d_moments = [tf.zeros_like(vector) for vector in moments]
+    d_parts = _parts(d_x, layers[0], bottlenecks[0])
+    d_weights = []
+    for layer, values, kept in reversed(
+        list(zip(layers, weights, bottlenecks, strict=True))
+    ):
+        widths = [x.shape[-1] - layer.layer.growth_rate, layer.layer.growth_rate]
+        d_parts, d_new = _split(d_parts, widths)
+        # What is computed again must not be there before it is needed.
+        with tf.control_dependencies(d_parts):
+            x, new = tf.split(x, widths, -1)
+            kept = [tf.identity(z) for z in kept]
+        moments, _ = _split(moments, widths)
+        d_moments, d_new_moments = _split(d_moments, widths)
+        d_new = tf.concat(d_new, 0) + _by_moments(new, d_new_moments, moments_of)
+        again = _after(d_new, [*moments, *values])
+        d_inputs, d_values = _layer_gradient(
+            layer, x, Moments(*again[:2]), kept, again[2:], d_new, d_parts
+        )
+        d_parts = [d + more[0] for d, more in zip(d_parts, d_inputs, strict=True)]
+        d_moments = _total([d_moments, *(more[1:] for more in d_inputs)])
+        d_weights.append(d_values)
+    d_x = tf.concat(d_parts, 0)
+    return d_x + _by_moments(x, d_moments, moments_of), d_weights[::-1]
+
+
+def _layer_gradient(
+    layer: "LayerFunction",
+    x: Any,
+    moments: Moments,
+    kept: list,
+    weights: list,
+    d_new: Any,
+    parts: list,
+) -> tuple[list[list], list]:
+    """Run a layer again, and give its gradients.
+
+    Of the first stage each picture is on its own, with the moments given: it can be run
+    on one part of the batch after the other, of the sizes of `parts`.
+
+    Returns:
+        The gradients by `[x, mean, variance]` for each part, and by the weights.
+    """
+    d_weights = []
+    first, *second = layer.layer.stages
+    if second:
+        if kept:
+            (z,) = kept
+        else:
+            with layer.scope(weights):
+                z = first(x, moments, True)  # (N, H, W, 4k)
+        (d_new,), d_second = _gradients(layer, second[0], [z], weights, d_new)
+        d_weights.append(d_second)
+    d_inputs: list[list] = []
+    begin, done = 0, [d_new]
+    for part in parts:
+        end = begin + tf.shape(part)[0]
+        with tf.control_dependencies(done):  # one part after the other
+            inputs = [x[begin:end], *moments]
+            d_part = d_new[begin:end]
+        d_first, d_values = _gradients(layer, first, inputs, weights, d_part)
+        d_inputs.append(d_first)
+        d_weights.append(d_values)
+        begin, done = end, [d for d in (*d_first, *d_values) if d is not None]
+    return d_inputs, _total(d_weights)
+
+
+def _gradients(
+    layer: "LayerFunction", stage: Callable, inputs: list, weights: list, d_output: Any
+) -> tuple[list, list]:
+    """Run a stage; give gradients by `(x)` or `(x, mean, variance)` and by weights."""
+    with tf.GradientTape() as tape:
+        tape.watch([inputs, weights])
+        with layer.scope(weights):
+            x, *moments = inputs
+            output = stage(x, Moments(*moments) if moments else None, True)
+    return tape.gradient(output, (inputs, weights), d_output)
+
+
+def _by_moments(
+    maps: Any, d_moments: Iterable, moments_of: Callable[[Any], Moments]
+) -> Any:
+    """Give the gradient that reaches maps by way of their moments."""
+    with tf.GradientTape() as tape:
+        tape.watch(maps)
+        moments = moments_of(maps)
+    return tape.gradient(moments, maps, Moments(*d_moments))
+
+
+def _split(tensors: Iterable, widths: list[int]) -> tuple[list, list]:
+    """Split each on its last axis; give the first pieces and the second ones."""
+    pairs = [tf.split(tensor, widths, -1) for tensor in tensors]
+    return [first for first, _ in pairs], [second for _, second in pairs]
+
+
+def _parts(x: Any, layer: "LayerFunction", kept: list) -> list:
+    """Give a batch in two halves, where taking one after the other saves memory.
+
+    It does where little is kept: the peak is then the block's maps, their gradient, and
+    what a layer computes again, all of them of the same size.
+    """
+    if kept or len(layer.layer.stages) == 1:
+        return [x]
+    half = tf.shape(x)[0] // 2
+    return [x[:half], x[half:]]
+
+
+def _total(gradients: Iterable[Iterable]) -> list:
+    """Add up lists of gradients, in which None stands for zero."""
+    return [
+        tf.add_n([d for d in same if d is not None])
+        for same in zip(*gradients, strict=True)
+    ]
+
+
+def _after(first: Any, tensors: list) -> list:
+    """Give the tensors unchanged, in a way that needs `first`.
+
+    XLA heeds no control dependency. Without this it finds that a second run repeats the
+    first one, and stores the first one's maps.
+    """
+    element = tf.reshape(first, [-1])[0]
+    zero = tf.where(tf.math.is_nan(element), element, tf.zeros_like(element))
+    return [tensor + tf.cast(zero, tensor.dtype) for tensor in tensors]

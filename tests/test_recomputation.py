@@ -1,0 +1,260 @@
+"""Recomputation is exact: loss, gradients and state are those of the plain block."""
+
+import collections
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_densenet as kd
+
+MODES = [True, "full"]
+SHAPE = (6, 8, 8, 5)
+RUNS = {
+    "eager": lambda step: step,
+    "graph": tf.function,
+    "xla": lambda step: tf.function(step, jit_compile=True),
+}
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def block(mode, policy="float32", **options):
+    keras.utils.set_random_seed(3)
+    options = {"dropout_rate": 0.2, "memory_efficient": mode, **options}
+    layer = kd.layers.DenseBlock(3, 4, dtype=policy, **options)
+    layer.build((None, *SHAPE[1:]))
+    return layer
+
+
+def training_step(layer):
+    """Give a function from pictures to loss and gradients, with a curved loss."""
+    weights = normal(1, 8, 8, SHAPE[-1] + 12, seed=1)
+
+    def step(x):
+        variables = [v.value for v in layer.trainable_variables]
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(tf.cast(x, layer.compute_dtype), training=True)
+            loss = tf.reduce_mean(tf.nn.softmax(tf.cast(y, tf.float32)) * weights)
+        return loss, tape.gradient(loss, [x, *variables])
+
+    return step
+
+
+def assert_same(plain, other, steps, run, tolerance=1e-5):
+    """Take the steps with both: losses, gradients and state must be the same."""
+    expected_step, step = (run(training_step(layer)) for layer in (plain, other))
+    for x in steps:
+        (expected_loss, expected), (loss, gradients) = expected_step(x), step(x)
+        if tolerance <= 1e-5:
+            assert float(loss) == float(expected_loss)
+        for ours, theirs in zip(gradients, expected, strict=True):
+            scale = np.abs(theirs.numpy()).max()
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale)
+    state = zip(
+        plain.non_trainable_variables, other.non_trainable_variables, strict=True
+    )
+    for expected, ours in state:
+        np.testing.assert_array_equal(ours.numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", RUNS)
+def test_two_steps_of_a_block_with_dropout(how, mode):
+    steps = [tf.constant(normal(*SHAPE, seed=i)) for i in range(2)]
+    assert_same(block(False), block(mode), steps, RUNS[how])
+
+
+def test_without_bottlenecks():
+    steps = [tf.constant(normal(*SHAPE))]
+    plain, other = (block(mode, bottleneck=False) for mode in (False, "full"))
+    assert_same(plain, other, steps, tf.function)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_partial_batches_of_one_graph(mode):
+    signature = [tf.TensorSpec((None, *SHAPE[1:]))]
+    steps = [tf.constant(normal(n, *SHAPE[1:])) for n in (6, 3, 1)]
+    assert_same(
+        block(False),
+        block(mode),
+        steps,
+        lambda step: tf.function(step, input_signature=signature),
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("policy", "tolerance"), [("mixed_bfloat16", 2e-2), ("mixed_float16", 2e-3)]
+)
+def test_sixteen_bits(policy, tolerance, mode):
+    steps = [tf.constant(normal(*SHAPE))]
+    plain, other = block(False, policy), block(mode, policy)
+    assert_same(plain, other, steps, tf.function, tolerance)
+    assert {v.dtype for v in other.trainable_variables} == {"float32"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_frozen_batch_norms_and_layers(mode):
+    plain, other = block(False), block(mode)
+    for layer in (plain, other):
+        layer.dense_layers[0].trainable = False
+        layer.dense_layers[1].bottleneck_bn.trainable = False
+        layer.dense_layers[2].bn.trainable = False
+    frozen = [v.numpy() for v in other.dense_layers[0].trainable_variables]
+    moving = other.dense_layers[2].bn.moving_mean.numpy()
+    assert_same(plain, other, [tf.constant(normal(*SHAPE))], tf.function)
+    assert frozen == []
+    np.testing.assert_array_equal(other.dense_layers[2].bn.moving_mean, moving)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_moving_statistics_move_once_a_step(mode):
+    layer = block(mode, dropout_rate=0.0)
+    x = normal(*SHAPE)
+    RUNS["graph"](training_step(layer))(tf.constant(x))
+    # From 0 and 1, with momentum 0.9.
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    bn = layer.dense_layers[0].bottleneck_bn
+    np.testing.assert_allclose(bn.moving_mean, 0.1 * mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(bn.moving_variance, 0.9 + 0.1 * variance, rtol=1e-4)
+
+
+@pytest.mark.parametrize("how", ["eager", "graph"])
+def test_second_derivatives_are_refused(how):
+    layer = block("full")
+
+    def penalty(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                loss = tf.reduce_sum(layer(x, training=True) ** 2)
+            slope = tf.reduce_sum(inner.gradient(loss, x) ** 2)
+        return outer.gradient(slope, x)
+
+    with pytest.raises(NotImplementedError, match="memory_efficient=False"):
+        RUNS[how](penalty)(tf.constant(normal(*SHAPE)))
+
+
+def test_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match=r"'full'.*Received: memory_efficient='all'"):
+        kd.DenseNetBC(depth=16, memory_efficient="all")
+
+
+def network(mode, **options):
+    keras.utils.set_random_seed(5)
+    options = {"dropout_rate": 0.2, **options}
+    return kd.DenseNetBC(10, 4, input_shape=(8, 8, 3), memory_efficient=mode, **options)
+
+
+def trained(mode, scope=None, steps=3, **options):
+    """Train a network for some steps; give its losses and all its weights."""
+    images = normal(12, 8, 8, 3)
+    labels = np.arange(12) % 10
+    data = tf.data.Dataset.from_tensors((images, labels)).unbatch().batch(6).repeat()
+    with scope() if scope else contextlib.nullcontext():
+        model = network(mode, **options.pop("network", {}))
+        optimizer = kd.training.TorchSGD(0.05, **options)
+        model.compile(optimizer, "sparse_categorical_crossentropy")
+    history = model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
+    return history.history["loss"], model.get_weights()
+
+
+def assert_trained_alike(first, second):
+    np.testing.assert_allclose(first[0], second[0], rtol=1e-6)
+    for a, b in zip(first[1], second[1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_replicas(mode):
+    scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
+    assert_trained_alike(trained(mode, scope), trained(False, scope))
+
+
+SYNCHRONIZED = """
+import sys
+import numpy as np
+import tensorflow as tf
+sys.path.insert(0, {tests!r})
+import conftest
+from test_recomputation import trained
+
+scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
+losses, weights = trained({mode!r}, scope, network=dict(sync_batchnorm=True))
+np.savez({path!r}, losses, *weights)
+"""
+
+
+def test_two_replicas_with_synchronised_batch_norm(tmp_path):
+    # TensorFlow's CPU collectives remember the shapes of a process's first program, so
+    # that each mode needs a process of its own.
+    results = []
+    for mode in (False, *MODES):
+        path = str(tmp_path / f"{mode}.npz")
+        code = SYNCHRONIZED.format(
+            tests=os.path.dirname(__file__), mode=mode, path=path
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+        with np.load(path) as saved:
+            losses, *weights = (saved[f"arr_{i}"] for i in range(len(saved.files)))
+        results.append((losses, weights))
+    plain, true, full = results
+    assert_trained_alike(true, plain)
+    assert_trained_alike(full, plain)
+
+
+def test_gradient_accumulation():
+    options = {"gradient_accumulation_steps": 2, "steps": 4}
+    assert_trained_alike(trained("full", **options), trained(False, **options))
+
+
+def test_weights_go_from_mode_to_mode(tmp_path):
+    plain, true, full = (network(mode) for mode in (False, True, "full"))
+    images = normal(4, 8, 8, 3)
+    full.set_weights(plain.get_weights())
+    np.testing.assert_array_equal(full.predict(images), plain.predict(images))
+    full.save(tmp_path / "full.keras")
+    true.load_weights(tmp_path / "full.keras")
+    np.testing.assert_array_equal(true.predict(images), plain.predict(images))
+    again = keras.models.load_model(tmp_path / "full.keras")
+    assert again.get_layer("dense_block1").memory_efficient == "full"
+    np.testing.assert_array_equal(again.predict(images), plain.predict(images))
+
+
+def operations(model, path):
+    """Count the operations of an exported model by their types."""
+    model.export(path, verbose=False)
+    served = tf.saved_model.load(path).signatures["serving_default"]
+    graph = served.graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    return collections.Counter(node.op for node in nodes)
+
+
+def test_an_export_has_neither_recomputation_nor_custom_gradients(tmp_path):
+    plain = operations(network(False), tmp_path / "plain")
+    full = operations(network("full"), tmp_path / "full")
+    assert full == plain
+    assert "IdentityN" not in full
+
+
+def test_no_tensor_outlives_its_step():
+    layer = block("full")
+    step = training_step(layer)
+    step(tf.constant(normal(*SHAPE)))
+    gc.collect()
+    before = sum(isinstance(thing, tf.Tensor) for thing in gc.get_objects())
+    for i in range(3):
+        step(tf.constant(normal(*SHAPE, seed=i)))
+    gc.collect()
+    assert sum(isinstance(thing, tf.Tensor) for thing in gc.get_objects()) == before
