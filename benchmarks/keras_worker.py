@@ -1,0 +1,92 @@
+"""A process that trains one Keras variant of DenseNet-BC; see `side_by_side.py`.
+
+python benchmarks/keras_worker.py full --batch-size 64
+"""
+
+import time
+
+STARTED = time.perf_counter()  # before what takes seconds to import
+
+import os  # noqa: E402
+import sys  # noqa: E402
+
+import worker  # noqa: E402
+
+if __name__ == "__main__":
+    arguments = worker.parse(
+        [
+            "plain",
+            "true",
+            "full",
+            "recompute_grad",
+            "keras",
+            "keras_default",
+            "applications",
+        ]
+    )
+    if arguments.variant != "keras_default":  # that one is TensorFlow as it comes
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+OURS = {"plain": False, "true": True, "full": "full", "recompute_grad": "full"}
+
+
+def build(variant: str, depth: int, growth_rate: int, image_size: int) -> keras.Model:
+    """Build the variant's network."""
+    if variant in OURS:
+        import keras_densenet as kd
+
+        if variant == "recompute_grad":  # what `_whole_block` is instead of
+            from keras_densenet.layers import recomputation
+
+            recomputation._whole_block = recomputation._layer_by_layer
+        return kd.DenseNetBC(
+            depth,
+            growth_rate,
+            input_shape=(image_size, image_size, 3),
+            memory_efficient=OURS[variant],
+        )
+    import keras_peers
+
+    peer = "applications" if variant == "applications" else "functional"
+    return getattr(keras_peers, peer)(depth, growth_rate, image_size)
+
+
+def main() -> None:
+    """Train on one batch of noise, as often as told."""
+    imported = time.perf_counter()
+    keras.utils.set_random_seed(0)
+    model = build(
+        arguments.variant,
+        arguments.depth,
+        arguments.growth_rate,
+        arguments.image_size,
+    )
+    model.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+        "sparse_categorical_crossentropy",
+        jit_compile=arguments.xla,
+    )
+    model.optimizer.build(model.trainable_variables)  # else Keras traces twice
+    rng = np.random.default_rng(0)
+    size = arguments.image_size
+    images = rng.normal(size=(arguments.batch_size, size, size, 3)).astype("float32")
+    labels = rng.integers(0, 10, arguments.batch_size)
+    worker.serve(
+        lambda: model.train_on_batch(images, labels),
+        STARTED,
+        imported,
+        {
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "python": sys.version.split()[0],
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

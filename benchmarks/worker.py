@@ -1,0 +1,47 @@
+"""What a measured process says and hears: JSON lines, the same for every framework.
+
+It says `{"imported_s", "first_step_s", "versions"}` when it has taken its first step.
+For each number of steps that it then reads, it takes them and says `{"seconds",
+"peak_mb"}`: how long they took, and the process's largest resident set so far.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+
+def parse(variants: list[str]) -> argparse.Namespace:
+    """Parse the command line of a worker."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("variant", choices=variants)
+    parser.add_argument("--depth", type=int, default=100)
+    parser.add_argument("--growth-rate", type=int, default=12)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--xla", action="store_true")
+    return parser.parse_args()
+
+
+def serve(
+    step: Callable[[], object], started: float, imported: float, versions: dict
+) -> None:
+    """Take the first step, then as many as each line of the input says."""
+    step()
+    first = time.perf_counter()
+    _say(
+        imported_s=imported - started, first_step_s=first - imported, versions=versions
+    )
+    for line in sys.stdin:
+        begun = time.perf_counter()
+        for _ in range(int(line)):
+            step()
+        seconds = time.perf_counter() - begun
+        peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        _say(seconds=seconds, peak_mb=peak_kb / 1024)
+
+
+def _say(**what: object) -> None:
+    print(json.dumps(what), flush=True)
