@@ -1,4 +1,4 @@
-"""The plain networks on Keras's other backends, each in a process of its own."""
+"""The networks on Keras's other backends, each in a process of its own."""
 
 import importlib.util
 import os
@@ -35,12 +35,42 @@ print(keras.backend.backend(), losses[0], "->", losses[-1])
 """
 
 
+RECOMPUTATION = """
+import keras, numpy as np
+import keras_densenet as kd
+
+rng = np.random.default_rng(0)
+images = rng.normal(size=(8, 8, 8, 3)).astype("float32")
+labels = rng.integers(0, 10, 8)
+
+def trained(mode):
+    keras.utils.set_random_seed(0)
+    model = kd.DenseNetBC(
+        16, 4, input_shape=(8, 8, 3), dropout_rate=0.2, memory_efficient=mode
+    )
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    losses = [float(model.train_on_batch(images, labels)) for _ in range(3)]
+    return losses, model.get_weights()
+
+losses, weights = trained(False)
+for mode in (True, "full"):
+    again, same = trained(mode)
+    np.testing.assert_allclose(again, losses, rtol=1e-6)
+    for ours, plain in zip(same, weights):
+        np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-6)
+print(keras.backend.backend(), "recomputes exactly")
+"""
+
+
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_a_plain_network_trains(backend):
+@pytest.mark.parametrize(
+    "script", [TRAINING_STEP, RECOMPUTATION], ids=["plain", "recomputed"]
+)
+def test_a_network_trains(script, backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed in this environment")
     run = subprocess.run(
-        [sys.executable, "-c", TRAINING_STEP],
+        [sys.executable, "-c", script],
         env={**os.environ, "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
