@@ -9,6 +9,7 @@ STARTED = time.perf_counter()  # before what takes seconds to import
 
 import os  # noqa: E402
 import sys  # noqa: E402
+from typing import Any  # noqa: E402
 
 import worker  # noqa: E402
 
@@ -40,10 +41,8 @@ def build(variant: str, depth: int, growth_rate: int, image_size: int) -> keras.
     if variant in OURS:
         import keras_densenet as kd
 
-        if variant == "recompute_grad":  # what `_whole_block` is instead of
-            from keras_densenet.layers import recomputation
-
-            recomputation._whole_block = recomputation._layer_by_layer
+        if variant == "recompute_grad":  # instead of the gradient of a whole block
+            _use_recompute_grad()
         return kd.DenseNetBC(
             depth,
             growth_rate,
@@ -54,6 +53,15 @@ def build(variant: str, depth: int, growth_rate: int, image_size: int) -> keras.
 
     peer = "applications" if variant == "applications" else "functional"
     return getattr(keras_peers, peer)(depth, growth_rate, image_size)
+
+
+def _use_recompute_grad() -> None:
+    from keras_densenet.layers import dense_block, recomputation
+
+    def block(layers: list, x: Any, mode: str, axis: int, *_: Any) -> Any:
+        return recomputation.layer_by_layer(layers, x, mode is True, axis)
+
+    dense_block.recomputed_block = block
 
 
 def main() -> None:

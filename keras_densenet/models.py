@@ -250,7 +250,6 @@ def _dense_blocks(
     growth_rate: int,
     bottleneck: bool,
     compression: float,
-    memory_efficient: bool | str,
     **options: Any,
 ) -> Any:
     for i, num_layers in enumerate(layers_per_block, start=1):
@@ -260,7 +259,6 @@ def _dense_blocks(
             num_layers,
             growth_rate,
             bottleneck=bottleneck,
-            memory_efficient=memory_efficient,
             name=f"dense_block{i}",
             **options,
         )(x)

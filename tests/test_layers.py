@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 import keras_densenet as kd
-from keras_densenet.layers.shared_moments import affine, batch_moments
+from keras_densenet.layers.shared_moments import Moments, batch_moments, normalize
 
 
 def pictures(*shape):
@@ -74,12 +74,17 @@ def test_moments_are_right_where_the_mean_is_large():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
-def test_affine_keeps_the_type_and_computes_in_float32(dtype):
+def test_normalize_keeps_the_type_and_computes_in_float32(dtype):
     x = ops.cast(np.full((1, 1, 1, 2), 3.0), dtype)
     wide = "float64" if dtype == "float64" else "float32"
-    y = affine(x, ops.cast([2.0, 0.5], wide), ops.cast([1.0, -1.0], wide), axis=3)
+    mean, variance, gamma, beta = (
+        ops.cast(vector, wide)
+        for vector in ([1.0, 2.0], [0.5, 3.5], [2.0, 1.0], [1.0, -1.0])
+    )
+    y = normalize(x, Moments(mean, variance), gamma, beta, epsilon=0.5, axis=3)
     assert y.dtype == dtype
-    np.testing.assert_array_equal(ops.cast(y, "float32"), [[[[7.0, 0.5]]]])
+    # 2 (3 - 1) / sqrt(0.5 + 0.5) + 1 and (3 - 2) / sqrt(3.5 + 0.5) - 1
+    np.testing.assert_allclose(ops.cast(y, "float32"), [[[[5.0, -0.5]]]], rtol=1e-6)
 
 
 def reference_block(block, x, training):

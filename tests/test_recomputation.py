@@ -37,7 +37,7 @@ def block(mode, policy="float32", **options):
 
 def training_step(layer):
     """Give a function from pictures to loss and gradients, with a curved loss."""
-    weights = normal(1, 8, 8, SHAPE[-1] + 12, seed=1)
+    weights = normal(*layer.compute_output_shape((1, *SHAPE[1:])), seed=1)
 
     def step(x):
         variables = [v.value for v in layer.trainable_variables]
@@ -45,6 +45,7 @@ def training_step(layer):
             tape.watch(x)
             y = layer(tf.cast(x, layer.compute_dtype), training=True)
             loss = tf.reduce_mean(tf.nn.softmax(tf.cast(y, tf.float32)) * weights)
+            loss *= 2.0**10  # as loss scaling does, for 16 bits
         return loss, tape.gradient(loss, [x, *variables])
 
     return step
@@ -115,6 +116,29 @@ def test_frozen_batch_norms_and_layers(mode):
     assert_same(plain, other, [tf.constant(normal(*SHAPE))], tf.function)
     assert frozen == []
     np.testing.assert_array_equal(other.dense_layers[2].bn.moving_mean, moving)
+
+
+def transition(mode, policy="float32", **options):
+    keras.utils.set_random_seed(3)
+    options = {"dropout_rate": 0.2, "memory_efficient": mode, **options}
+    layer = kd.layers.Transition(0.75, dtype=policy, **options)
+    layer.build((None, *SHAPE[1:]))
+    return layer
+
+
+@pytest.mark.parametrize("how", RUNS)
+@pytest.mark.parametrize("rate", [0.0, 0.2])
+def test_two_steps_of_a_transition(rate, how):
+    steps = [tf.constant(normal(*SHAPE, seed=i)) for i in range(2)]
+    plain, other = (transition(mode, dropout_rate=rate) for mode in (False, "full"))
+    assert_same(plain, other, steps, RUNS[how])
+
+
+def test_a_transition_in_sixteen_bits():
+    steps = [tf.constant(normal(*SHAPE))]
+    plain, other = (transition(mode, "mixed_bfloat16") for mode in (False, True))
+    assert_same(plain, other, steps, tf.function, 2e-2)
+    assert other.conv.kernel.dtype == "float32"
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,5 +1,8 @@
 """Batch normalisation that takes the batch's moments instead of computing them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -15,6 +18,18 @@ from keras_densenet.layers.shared_moments import (
 
 EPSILON = 1e-5  # Torch's, and the paper's; Keras's own default is 1e-3
 MOMENTUM = 0.9  # Torch writes it as 0.1; Keras's own default is 0.99
+
+_runs_again = ContextVar("_runs_again", default=False)
+
+
+@contextmanager
+def second_run() -> Iterator[None]:
+    """Leave moving statistics alone in here: the first run has moved them."""
+    token = _runs_again.set(True)
+    try:
+        yield
+    finally:
+        _runs_again.reset(token)
 
 
 def checked_synchronization(synchronized: bool) -> bool:
@@ -95,15 +110,18 @@ class BatchNorm(keras.layers.Layer):
         if not (training and self.trainable):
             moving = (self.moving_mean, self.moving_variance)
             moments = Moments(*(self._cast(vector, x) for vector in moving))
-            return normalize(x, moments, gamma, beta, self.epsilon, self.axis)
+            return normalize(
+                x, moments, gamma, beta, self.epsilon, self.axis, of_batch=False
+            )
         if moments is None:
             y, moments = normalize_batch(
                 x, gamma, beta, self.epsilon, self.axis, self.synchronized
             )
         else:
             y = normalize(x, moments, gamma, beta, self.epsilon, self.axis)
-        self._update(self.moving_mean, moments.mean)
-        self._update(self.moving_variance, moments.variance)
+        if not _runs_again.get():
+            self._update(self.moving_mean, moments.mean)
+            self._update(self.moving_variance, moments.variance)
         return y
 
     def _cast(self, vector: Any, x: Any) -> Any:
@@ -111,7 +129,8 @@ class BatchNorm(keras.layers.Layer):
 
     def _update(self, moving: Any, value: Any) -> None:
         value = ops.cast(ops.stop_gradient(value), moving.dtype)
-        moving.assign_add((value - moving) * (1.0 - self.momentum))
+        old = ops.convert_to_tensor(moving)
+        moving.assign(old + (value - old) * (1.0 - self.momentum))
 
     def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
         """Give the shape of the input, which BN keeps."""

@@ -7,14 +7,22 @@ maps is one buffer, from the last layer to the first: each layer takes what is i
 from the end, and adds what it passes on to the rest.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_densenet.layers.shared_moments import Moments, concatenate_moments
+from keras_densenet.layers import tensorflow_kernels
+from keras_densenet.layers.batch_norm import second_run
+from keras_densenet.layers.shared_moments import (
+    Moments,
+    batch_moments,
+    concatenate_moments,
+)
 
 if TYPE_CHECKING:
+    from keras_densenet.layers.dense_layer import Stage
     from keras_densenet.layers.recomputation import LayerFunction
 
 
@@ -26,21 +34,23 @@ class _Run(NamedTuple):
     x: Any  # the block's output
     moments: Moments  # of x
     bottlenecks: list[list]  # one a layer where they are kept, else none
-    moments_of: Callable[[Any], Moments]
+    synchronized: bool
 
 
 def dense_block(
     layers: Sequence["LayerFunction"],
     x: Any,
-    moments_of: Callable[[Any], Moments],
     keep_bottlenecks: bool,
+    synchronized: bool,
 ) -> Any:
     """Run the layers in training on `x`, `(N, H, W, C)`; give `(N, H, W, C + L k)`."""
 
+    def moments_of(maps: Any) -> Moments:
+        return batch_moments(maps, -1, synchronized)
+
     @tf.custom_gradient
     def block(x: Any, weights: list[list]) -> Any:
-        # An outer tape must not record, and so keep, what is in here.
-        x, weights = tf.nest.map_structure(tf.stop_gradient, (x, weights))
+        x, weights = _not_recorded((x, weights))
         moments, bottlenecks = moments_of(x), []
         for layer, values in zip(layers, weights, strict=True):
             with layer.scope(values) as scope:
@@ -49,10 +59,43 @@ def dense_block(
             bottlenecks.append(inner if keep_bottlenecks else [])
             x = tf.concat([x, new], -1)  # (N, H, W, C + k)
             moments = concatenate_moments(moments, moments_of(new))
-        run = _Run(layers, weights, x, moments, bottlenecks, moments_of)
+        run = _Run(layers, weights, x, moments, bottlenecks, synchronized)
         return x, lambda d_x: _first_derivative(run, d_x)
 
     return block(x, [layer.weights for layer in layers])
+
+
+def recomputed(
+    function: "LayerFunction", stage: "Stage", x: Any, moments: Moments | None
+) -> Any:
+    """Give `stage(x, moments, True)`, of which only `x` and `moments` are stored.
+
+    `tf.recompute_grad` does that too, but first it copies what it is given, and `x` is
+    as large as what is to be saved.
+    """
+
+    @tf.custom_gradient
+    def first_run(inputs: list, weights: list) -> Any:
+        (x, *moments), weights = _not_recorded((inputs, weights))
+        with function.scope(weights) as scope:
+            y = stage(x, Moments(*moments) if moments else None, True)
+        function.assign(function.new_state(scope))
+
+        @tf.custom_gradient
+        def gradient(d_y: Any, weights: list) -> Any:
+            with second_run(), tf.control_dependencies([d_y]):
+                inputs = [tf.identity(x), *moments]
+                again = _after(d_y, weights)
+                return _gradients(function, stage, inputs, again, d_y), _refuse
+
+        return y, lambda d_y: gradient(d_y, weights)
+
+    return first_run([x, *(moments or ())], function.weights)
+
+
+def _not_recorded(tensors: Any) -> Any:
+    """Give the tensors, of which an outer tape shall not record, and keep, the use."""
+    return tf.nest.map_structure(tf.stop_gradient, tensors)
 
 
 def _outputs(layer: "LayerFunction", x: Any, moments: Moments | None) -> list:
@@ -66,7 +109,8 @@ def _outputs(layer: "LayerFunction", x: Any, moments: Moments | None) -> list:
 def _first_derivative(run: _Run, d_x: Any) -> tuple[Any, list]:
     @tf.custom_gradient
     def gradient(d_x: Any, weights: list[list]) -> Any:
-        return _backward(run._replace(weights=weights), d_x), _refuse
+        with second_run():
+            return _backward(run._replace(weights=weights), d_x), _refuse
 
     return gradient(d_x, run.weights)
 
@@ -81,10 +125,10 @@ def _refuse(*_: Any) -> None:
 
 def _backward(run: _Run, d_x: Any) -> tuple[Any, list]:
     """Give the gradients by the block's input and weights, from the last layer on."""
-    layers, weights, x, (*moments,), bottlenecks, moments_of = run
-    (x,) = _after(d_x, [x])
+    layers, weights, x, (*moments,), bottlenecks, _ = run
     d_moments = [tf.zeros_like(vector) for vector in moments]
-    d_parts = _parts(d_x, layers[0], bottlenecks[0])
+    parts = _parts(d_x, layers[0], bottlenecks[0])
+    d_parts = [part(d_x) for part in parts]
     d_weights = []
     for layer, values, kept in reversed(
         list(zip(layers, weights, bottlenecks, strict=True))
@@ -95,18 +139,18 @@ def _backward(run: _Run, d_x: Any) -> tuple[Any, list]:
         with tf.control_dependencies(d_parts):
             x, new = tf.split(x, widths, -1)
             kept = [tf.identity(z) for z in kept]
-        moments, _ = _split(moments, widths)
+        moments, new_moments = _split(moments, widths)
         d_moments, d_new_moments = _split(d_moments, widths)
-        d_new = tf.concat(d_new, 0) + _by_moments(new, d_new_moments, moments_of)
-        again = _after(d_new, [*moments, *values])
+        d_new = tf.concat(d_new, 0) if len(parts) > 1 else d_new[0]
+        d_new += _by_moments(run, new, new_moments, d_new_moments)
         d_inputs, d_values = _layer_gradient(
-            layer, x, Moments(*again[:2]), kept, again[2:], d_new, d_parts
+            layer, x, Moments(*_after(d_new, moments)), kept, values, d_new, parts
         )
         d_parts = [d + more[0] for d, more in zip(d_parts, d_inputs, strict=True)]
         d_moments = _total([d_moments, *(more[1:] for more in d_inputs)])
         d_weights.append(d_values)
     d_x = tf.concat(d_parts, 0)
-    return d_x + _by_moments(x, d_moments, moments_of), d_weights[::-1]
+    return d_x + _by_moments(run, x, moments, d_moments), d_weights[::-1]
 
 
 def _layer_gradient(
@@ -116,12 +160,12 @@ def _layer_gradient(
     kept: list,
     weights: list,
     d_new: Any,
-    parts: list,
+    parts: list[Callable[[Any], Any]],
 ) -> tuple[list[list], list]:
     """Run a layer again, and give its gradients.
 
     Of the first stage each picture is on its own, with the moments given: it can be run
-    on one part of the batch after the other, of the sizes of `parts`.
+    on one part of the batch after the other.
 
     Returns:
         The gradients by `[x, mean, variance]` for each part, and by the weights.
@@ -137,21 +181,20 @@ def _layer_gradient(
         (d_new,), d_second = _gradients(layer, second[0], [z], weights, d_new)
         d_weights.append(d_second)
     d_inputs: list[list] = []
-    begin, done = 0, [d_new]
+    done = [d_new]
     for part in parts:
-        end = begin + tf.shape(part)[0]
         with tf.control_dependencies(done):  # one part after the other
-            inputs = [x[begin:end], *moments]
-            d_part = d_new[begin:end]
+            inputs = [part(x), *moments]
+            d_part = part(d_new)
         d_first, d_values = _gradients(layer, first, inputs, weights, d_part)
         d_inputs.append(d_first)
         d_weights.append(d_values)
-        begin, done = end, [d for d in (*d_first, *d_values) if d is not None]
+        done = [d for d in (*d_first, *d_values) if d is not None]
     return d_inputs, _total(d_weights)
 
 
 def _gradients(
-    layer: "LayerFunction", stage: Callable, inputs: list, weights: list, d_output: Any
+    layer: "LayerFunction", stage: "Stage", inputs: list, weights: list, d_output: Any
 ) -> tuple[list, list]:
     """Run a stage; give gradients by `(x)` or `(x, mean, variance)` and by weights."""
     with tf.GradientTape() as tape:
@@ -162,14 +205,16 @@ def _gradients(
     return tape.gradient(output, (inputs, weights), d_output)
 
 
-def _by_moments(
-    maps: Any, d_moments: Iterable, moments_of: Callable[[Any], Moments]
-) -> Any:
+def _by_moments(run: _Run, maps: Any, moments: Iterable, d_moments: Iterable) -> Any:
     """Give the gradient that reaches maps by way of their moments."""
-    with tf.GradientTape() as tape:
-        tape.watch(maps)
-        moments = moments_of(maps)
-    return tape.gradient(moments, maps, Moments(*d_moments))
+    kernels = tensorflow_kernels
+    by_moments = (
+        kernels.synchronized_moments_gradient
+        if run.synchronized
+        else kernels.moments_gradient
+    )
+    mean, _ = moments
+    return by_moments(maps, mean, *d_moments)
 
 
 def _split(tensors: Iterable, widths: list[int]) -> tuple[list, list]:
@@ -178,27 +223,38 @@ def _split(tensors: Iterable, widths: list[int]) -> tuple[list, list]:
     return [first for first, _ in pairs], [second for _, second in pairs]
 
 
-def _parts(x: Any, layer: "LayerFunction", kept: list) -> list:
-    """Give a batch in two halves, where taking one after the other saves memory.
+def _parts(x: Any, layer: "LayerFunction", kept: list) -> list[Callable[[Any], Any]]:
+    """Give functions to the halves of a batch, where one after the other saves memory.
 
     It does where little is kept: the peak is then the block's maps, their gradient, and
     what a layer computes again, all of them of the same size.
     """
     if kept or len(layer.layer.stages) == 1:
-        return [x]
-    half = tf.shape(x)[0] // 2
-    return [x[:half], x[half:]]
+        return [tf.identity]
+    half = (x.shape[0] or tf.shape(x)[0]) // 2
+    begins = [0, 0, 0, 0], [half, 0, 0, 0]
+    sizes = [half, -1, -1, -1], [-1, -1, -1, -1]
+    return [
+        functools.partial(_pictures, begin=tf.stack(begin), size=tf.stack(size))
+        for begin, size in zip(begins, sizes, strict=True)
+    ]
+
+
+def _pictures(x: Any, begin: Any, size: Any) -> Any:
+    part = tf.slice(x, begin, size)
+    return tf.ensure_shape(part, [None, *x.shape[1:]])
 
 
 def _total(gradients: Iterable[Iterable]) -> list:
     """Add up lists of gradients, in which None stands for zero."""
-    return [
-        tf.add_n([d for d in same if d is not None])
-        for same in zip(*gradients, strict=True)
-    ]
+    sums = []
+    for same in zip(*gradients, strict=True):
+        first, *more = [d for d in same if d is not None]
+        sums.append(tf.add_n([first, *more]) if more else first)
+    return sums
 
 
-def _after(first: Any, tensors: list) -> list:
+def _after(first: Any, tensors: Iterable) -> list:
     """Give the tensors unchanged, in a way that needs `first`.
 
     XLA heeds no control dependency. Without this it finds that a second run repeats the

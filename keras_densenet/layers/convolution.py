@@ -5,6 +5,11 @@ from typing import Any
 import keras
 from keras import ops
 
+if keras.backend.backend() == "tensorflow":
+    from keras_densenet.layers import tensorflow_kernels
+
+FEW_MAPS = 16  # what fills the vectors of the convolution kernels
+
 
 @keras.saving.register_keras_serializable(package="keras_densenet")
 class PointwiseConvolution(keras.layers.Conv2D):
@@ -27,6 +32,20 @@ class PointwiseConvolution(keras.layers.Conv2D):
         return ops.reshape(pixels @ kernel, (batch, *size, self.filters))
 
 
+@keras.saving.register_keras_serializable(package="keras_densenet")
+class NarrowConvolution(keras.layers.Conv2D):
+    """A convolution to few maps, of which TensorFlow has a faster gradient.
+
+    It has the arguments and the weights of `keras.layers.Conv2D`.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Convolve: `(N, H, W, C)` to `(N, H, W, filters)`."""
+        if not training:
+            return super().call(inputs)
+        return tensorflow_kernels.narrow_convolution(inputs, self.kernel)
+
+
 def he_convolution(
     filters: int, kernel_size: int, padding: str = "same", **kwargs: Any
 ) -> keras.layers.Conv2D:
@@ -35,7 +54,15 @@ def he_convolution(
     Weights are drawn from N(0, 2 / (kernel_size^2 * filters)), He et al.'s (2015)
     variance by fan-out, as in the authors' code.
     """
-    convolution = PointwiseConvolution if kernel_size == 1 else keras.layers.Conv2D
+    convolution = keras.layers.Conv2D
+    if kernel_size == 1:
+        convolution = PointwiseConvolution
+    elif (
+        keras.backend.backend() == "tensorflow"
+        and filters < FEW_MAPS
+        and padding == "same"
+    ):
+        convolution = NarrowConvolution
     initializer = keras.initializers.VarianceScaling(
         scale=2.0, mode="fan_out", distribution="untruncated_normal"
     )

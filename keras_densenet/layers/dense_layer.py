@@ -1,7 +1,7 @@
 """The dense layer H_l: what a dense block repeats (paper, section 3)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
@@ -14,6 +14,8 @@ from keras_densenet.layers.data_format import (
     with_channels,
 )
 from keras_densenet.layers.shared_moments import Moments
+
+Stage: TypeAlias = Callable[[Any, Moments | None, bool | None], Any]
 
 BOTTLENECK_WIDTH = 4  # the 1x1 convolution makes 4k maps ("Bottleneck layers")
 
@@ -108,7 +110,7 @@ class DenseLayer(keras.layers.Layer):
         return x
 
     @property
-    def stages(self) -> tuple[Callable[[Any, Moments | None, bool | None], Any], ...]:
+    def stages(self) -> tuple[Stage, ...]:
         """The layer's halves, each called on `(x, moments, training)`."""
         return (self.bottleneck_maps, self.new_maps)[not self.bottleneck :]
 

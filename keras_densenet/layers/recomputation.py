@@ -17,7 +17,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_densenet.layers.dense_layer import DenseLayer
+from keras_densenet.layers.dense_layer import DenseLayer, Stage
 from keras_densenet.layers.shared_moments import (
     Moments,
     batch_moments,
@@ -63,18 +63,29 @@ def recomputed_block(
         of them raises `NotImplementedError`.
     """
     keep_bottlenecks = mode is True
-
-    def moments_of(maps: Any) -> Moments:
-        return batch_moments(maps, axis, synchronized)
-
     if keras.backend.backend() == "tensorflow":
         functions = [LayerFunction(layer) for layer in layers]
-        return block_gradient.dense_block(functions, x, moments_of, keep_bottlenecks)
-    return _layer_by_layer(layers, x, moments_of, keep_bottlenecks, axis)
+        return block_gradient.dense_block(functions, x, keep_bottlenecks, synchronized)
+    return layer_by_layer(layers, x, keep_bottlenecks, axis)
 
 
-def recomputed(layer: keras.Layer, run: Callable[..., Any], *inputs: Any) -> Any:
-    """Give `run(*inputs)`, of which only the inputs are stored for the gradient.
+def recomputed_stage(
+    layer: keras.Layer, stage: Stage, x: Any, axis: int, synchronized: bool = False
+) -> Any:
+    """Give what a stage of a layer makes of `x` in training, and store `x` alone.
+
+    Arguments are those of `recomputed_block`, but for the stage: a method of the layer,
+    to be called on `(x, moments, training)`.
+    """
+    # Replicas agree once, and not again in the second run.
+    moments = batch_moments(x, axis, True) if synchronized else None
+    if keras.backend.backend() == "tensorflow":
+        return block_gradient.recomputed(LayerFunction(layer), stage, x, moments)
+    return rerun(layer, lambda x: stage(x, None, True), x)
+
+
+def rerun(layer: keras.Layer, run: Callable[..., Any], *inputs: Any) -> Any:
+    """Give `run(*inputs)`, of which the backend stores only the inputs.
 
     Args:
         layer: The layer of which `run` reads, and may update, variables; built.
@@ -129,15 +140,18 @@ class LayerFunction:
                 variable.assign(new)
 
 
-def _layer_by_layer(
+def layer_by_layer(
     layers: Sequence[DenseLayer],
     x: Any,
-    moments_of: Callable[[Any], Moments],
     keep_bottlenecks: bool,
     axis: int,
 ) -> Any:
-    """Let JAX or PyTorch run each layer, or its first stage, a second time."""
-    features, moments = [x], moments_of(x)
+    """Let the backend run each layer, or its first stage, a second time.
+
+    As `recomputed_block` for JAX and PyTorch; also what `block_gradient` is measured
+    against.
+    """
+    features, moments = [x], batch_moments(x, axis)
     for layer in layers:
         again = 1 if keep_bottlenecks else len(layer.stages)
         first, rest = layer.stages[:again], layer.stages[again:]
@@ -145,9 +159,9 @@ def _layer_by_layer(
         def run(moments: Moments, *features: Any, stages: tuple = first) -> Any:
             return _called(stages, ops.concatenate(features, axis), moments)
 
-        new = _called(rest, recomputed(layer, run, moments, *features), None)
+        new = _called(rest, rerun(layer, run, moments, *features), None)
         features.append(new)  # (N, H, W, k)
-        moments = concatenate_moments(moments, moments_of(new))
+        moments = concatenate_moments(moments, batch_moments(new, axis))
     return ops.concatenate(features, axis)
 
 

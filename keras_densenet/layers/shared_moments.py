@@ -55,9 +55,17 @@ def concatenate_moments(first: Moments, second: Moments) -> Moments:
 
 
 def normalize(
-    x: Any, moments: Moments, gamma: Any, beta: Any, epsilon: float, axis: int
+    x: Any,
+    moments: Moments,
+    gamma: Any,
+    beta: Any,
+    epsilon: float,
+    axis: int,
+    of_batch: bool = True,
 ) -> Any:
-    """Normalise `x` with the given moments, of whatever batch: an affine map of `x`.
+    """Normalise `x` with the given moments: an affine map of `x`.
+
+    On TensorFlow it is one kernel.
 
     Args:
         x: Feature maps, a tensor of rank 4.
@@ -66,9 +74,21 @@ def normalize(
         beta: Offset, `(C,)`, float32 at least.
         epsilon: Added to the variance.
         axis: The channel axis.
+        of_batch: Whether the moments depend on the batch, and need a gradient.
+
+    Returns:
+        A tensor of the shape and the type of `x`.
     """
+    if _has_fused_kernels(x):
+        kernels = tensorflow_kernels
+        kernel = kernels.normalize_with_moments if of_batch else kernels.normalize
+        return kernel(x, gamma, beta, *moments, epsilon)
     scale = gamma * ops.rsqrt(moments.variance + epsilon)  # (C,)
-    return affine(x, scale, beta - moments.mean * scale, axis)
+    offset = beta - moments.mean * scale
+    shape = [1, 1, 1, 1]
+    shape[axis] = -1  # (C,) -> (1, 1, 1, C) or (1, C, 1, 1)
+    y = ops.cast(x, scale.dtype) * ops.reshape(scale, shape)
+    return ops.cast(y + ops.reshape(offset, shape), x.dtype)
 
 
 def normalize_batch(
@@ -85,30 +105,10 @@ def normalize_batch(
     `x`, this is faster than the two of them.
     """
     if _has_fused_kernels(x) and not synchronized:
-        y, mean, variance = tensorflow_kernels.normalize(x, gamma, beta, epsilon)
+        y, mean, variance = tensorflow_kernels.normalize_batch(x, gamma, beta, epsilon)
         return y, Moments(mean, variance)
     moments = batch_moments(x, axis, synchronized)
     return normalize(x, moments, gamma, beta, epsilon, axis), moments
-
-
-def affine(x: Any, scale: Any, offset: Any, axis: int) -> Any:
-    """Compute `scale * x + offset` channel by channel, in one kernel on TensorFlow.
-
-    Args:
-        x: Feature maps, a tensor of rank 4.
-        scale: Tensor of shape `(C,)`, float32 at least.
-        offset: Tensor of shape `(C,)`, float32 at least.
-        axis: The channel axis.
-
-    Returns:
-        A tensor of the shape and the type of `x`.
-    """
-    if _has_fused_kernels(x):
-        return tensorflow_kernels.affine(x, scale, offset)
-    shape = [1, 1, 1, 1]
-    shape[axis] = -1  # (C,) -> (1, 1, 1, C) or (1, C, 1, 1)
-    y = ops.cast(x, scale.dtype) * ops.reshape(scale, shape)
-    return ops.cast(y + ops.reshape(offset, shape), x.dtype)
 
 
 def statistics_dtype(x: Any) -> str:

@@ -1,83 +1,260 @@
 """What only TensorFlow has: fused kernels for feature maps of shape (N, H, W, C)."""
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-# The batch norm kernel divides by sqrt(variance + epsilon). These two add up to
-# exactly 1 in float32, and epsilon is above cuDNN's smallest.
-_EPSILON = 2.0**-10
-_VARIANCE = 1.0 - _EPSILON
+_EPSILON = 2.0**-10  # above cuDNN's smallest
 
 
-def affine(x: Any, scale: Any, offset: Any, mean: Any = None) -> Any:
-    """Compute `scale * (x - mean) + offset` in one pass over `x`.
+def normalize(
+    x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, epsilon: float
+) -> Any:
+    """Compute `gamma (x - mean) / sqrt(variance + epsilon) + beta` in one pass over x.
 
     The batch norm kernel in its inference form is the one kernel of TensorFlow that
-    does this, and its gradient is one pass too. It computes in float32 and reads and
-    writes `x`'s own type, so 16-bit maps need no casts.
+    does this, and its gradient is one pass too, but for the moments, for which it has
+    none. It computes in float32 and reads and writes `x`'s own type, so 16-bit maps
+    need no casts.
     """
-    mean = tf.zeros(scale.shape) if mean is None else mean
-    return tf.raw_ops.FusedBatchNormV3(
-        x=x,
-        scale=scale,
-        offset=offset,
+    groups = _groups(x, 4)
+    gamma, beta, mean, variance = _repeated([gamma, beta, mean, variance], groups)
+    y = tf.raw_ops.FusedBatchNormV3(
+        x=_grouped(x, groups),
+        scale=gamma,
+        offset=beta,
         mean=mean,
-        variance=tf.constant(_VARIANCE, shape=scale.shape),
-        epsilon=_EPSILON,
+        variance=variance,
+        epsilon=epsilon,
         is_training=False,
     ).y
+    return _ungrouped(y, x, groups)
 
 
-def normalize(x: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
+def normalize_with_moments(
+    x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, epsilon: float
+) -> Any:
+    """Do what `normalize` does, with a gradient by the moments too."""
+
+    @tf.custom_gradient
+    def kernel(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
+        y = normalize(x, gamma, beta, mean, variance, epsilon)
+
+        def gradient(d_y: Any) -> tuple:
+            d_x, d_gamma, d_beta = _normalize_gradient(
+                d_y, x, gamma, mean, variance, epsilon
+            )
+            # The kernel has none for the moments, but what they need is there:
+            # d_gamma sums d_y (x - mean) r, and d_beta sums d_y, with
+            r = tf.math.rsqrt(variance + epsilon)
+            scale = -r * gamma
+            return d_x, d_gamma, d_beta, scale * d_beta, 0.5 * r * scale * d_gamma
+
+        return y, gradient
+
+    return kernel(x, gamma, beta, mean, variance)
+
+
+def _normalize_gradient(
+    d_y: Any, x: Any, gamma: Any, mean: Any, variance: Any, epsilon: float
+) -> tuple[Any, Any, Any]:
+    """Give the gradients of `normalize` by `x`, `gamma` and `beta`."""
+    groups = _groups(x, 8)
+    gamma, mean, variance = _repeated([gamma, mean, variance], groups)
+    d_x, d_gamma, d_beta, *_ = tf.raw_ops.FusedBatchNormGradV3(
+        y_backprop=_grouped(d_y, groups),
+        x=_grouped(x, groups),
+        scale=gamma,
+        reserve_space_1=mean,
+        reserve_space_2=variance,
+        reserve_space_3=[],
+        epsilon=epsilon,
+        is_training=False,
+    )
+    return _ungrouped(d_x, x, groups), *_summed([d_gamma, d_beta], groups)
+
+
+# On CPUs the kernels are two to three times slower where the number of channels is no
+# multiple of 4, or of 8 in the gradient. But 2 pixels of 12 channels are one of 24.
+
+
+def _groups(x: Any, multiple: int) -> int:
+    """Give how many pixels to take as one for such a multiple, 1 if it cannot be."""
+    groups = multiple // math.gcd(multiple, x.shape[-1])
+    height, width = x.shape[1:3]
+    return groups if height and width and height * width % groups == 0 else 1
+
+
+def _grouped(x: Any, groups: int) -> Any:
+    if groups == 1:
+        return x
+    _, height, width, channels = x.shape
+    return tf.reshape(x, [-1, height * width // groups, 1, groups * channels])
+
+
+def _ungrouped(y: Any, x: Any, groups: int) -> Any:
+    return y if groups == 1 else tf.reshape(y, [-1, *x.shape[1:]])
+
+
+def _repeated(vectors: list, groups: int) -> list:
+    if groups == 1:
+        return vectors
+    return tf.unstack(tf.tile(tf.stack(vectors), [1, groups]))
+
+
+def _summed(vectors: list, groups: int) -> list:
+    if groups == 1:
+        return vectors
+    stacked = tf.reshape(tf.stack(vectors), [len(vectors), groups, -1])
+    return tf.unstack(tf.reduce_sum(stacked, 1))
+
+
+def normalize_batch(
+    x: Any, gamma: Any, beta: Any, epsilon: float
+) -> tuple[Any, Any, Any]:
     """Normalise `x` with its own moments; give it with its mean and biased variance.
 
     The batch norm kernel in its training form: one kernel forward, one backward. It
-    has no float64.
+    has no float64, and gives no gradient by way of the moments.
     """
-    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x,
-        scale=gamma,
-        offset=beta,
-        mean=[],
-        variance=[],
-        epsilon=epsilon,
-        is_training=True,
-    )
-    # It normalises with the biased variance and gives back the unbiased one.
-    n = tf.cast(tf.size(x) // tf.size(mean), variance.dtype)
-    return y, mean, variance * ((n - 1.0) / n)
+
+    @tf.custom_gradient
+    def kernel(x: Any, gamma: Any, beta: Any) -> Any:
+        y, mean, variance, *reserved = tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=gamma,
+            offset=beta,
+            mean=[],
+            variance=[],
+            epsilon=epsilon,
+            is_training=True,
+        )
+
+        def gradient(d_y: Any, *_: Any) -> list:
+            return tf.raw_ops.FusedBatchNormGradV3(
+                y_backprop=d_y,
+                x=x,
+                scale=gamma,
+                reserve_space_1=reserved[0],
+                reserve_space_2=reserved[1],
+                reserve_space_3=reserved[2],
+                epsilon=epsilon,
+                is_training=True,
+            )[:3]
+
+        # It normalises with the biased variance and gives back the unbiased one.
+        n = _pixels(x, mean.dtype)
+        return (y, mean, variance * ((n - 1.0) / n)), gradient
+
+    return kernel(x, gamma, beta)
+
+
+def _pixels(x: Any, dtype: Any) -> Any:
+    """Give N H W, as a number where it is known."""
+    pixels = x.shape[:3].num_elements()
+    return pixels or tf.cast(tf.reduce_prod(tf.shape(x)[:3]), dtype)
 
 
 @tf.custom_gradient
 def _moments(x: Any) -> Any:
-    mean = tf.reduce_mean(x, [0, 1, 2])
-    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), [0, 1, 2])
-
-    def gradient(d_mean: Any, d_variance: Any) -> Any:
-        # d mean / dx = 1 / n and d variance / dx = 2 (x - mean) / n: together an
-        # affine map of x, one pass where automatic differentiation takes four.
-        n = tf.cast(tf.size(x) // tf.size(mean), x.dtype)
-        return affine(x, 2.0 * d_variance / n, d_mean / n, mean)
-
-    return (mean, variance), gradient
+    # The fastest kernel for both; what it normalises is thrown away.
+    ones, zeros = (np.full(x.shape[-1], value, "float32") for value in (1.0, 0.0))
+    _, mean, variance = normalize_batch(x, ones, zeros, epsilon=1e-3)
+    return (mean, variance), functools.partial(moments_gradient, x, mean)
 
 
 def moments(x: Any) -> tuple[Any, Any]:
     """Compute mean and biased variance of each channel, `(C,)`, at least float32."""
-    if x.dtype == tf.float64:  # the fused kernel of the gradient has no float64
+    if x.dtype == tf.float64:  # of which the kernel has none
         return tf.nn.moments(x, [0, 1, 2])
-    return _moments(tf.cast(x, tf.float32))
+    return _moments(x)
+
+
+def moments_gradient(x: Any, mean: Any, d_mean: Any, d_variance: Any) -> Any:
+    """Give the gradient by `x`, of which `mean` is the mean, from those by its moments.
+
+    d mean / dx = 1 / n and d variance / dx = 2 (x - mean) / n: together an affine map
+    of x, one pass where automatic differentiation takes four.
+    """
+    n = _pixels(x, mean.dtype)
+    slope, offset = d_variance * (2.0 / n), d_mean * (1.0 / n)
+    if x.dtype == tf.float64:
+        return slope * (x - mean) + offset
+    # With epsilon it is exactly 1, in float32.
+    one = np.full(mean.shape, 1.0 - _EPSILON, "float32")
+    return normalize(x, slope, offset, mean, one, _EPSILON)
 
 
 def synchronized_moments(x: Any) -> tuple[Any, Any]:
     """Compute the moments of the batches of all replicas, which are of equal size."""
-    mean, variance = moments(x)
+    reduce_mean = _replica_mean()
+    if reduce_mean is None:
+        return moments(x)
+
+    @tf.custom_gradient
+    def shared_moments(x: Any) -> Any:
+        mean, variance = moments(x)
+        shared = reduce_mean(mean)
+        # Around the shared mean: squares of the means would cancel.
+        variance = reduce_mean(variance + tf.square(mean - shared))
+        return (shared, variance), functools.partial(
+            synchronized_moments_gradient, x, shared
+        )
+
+    return shared_moments(x)
+
+
+def synchronized_moments_gradient(
+    x: Any, mean: Any, d_mean: Any, d_variance: Any
+) -> Any:
+    """Do what `moments_gradient` does for moments of the batches of all replicas."""
+    # Each replica's loss depends on the shared moments, and those on R n pixels.
+    reduce_mean = _replica_mean()
+    if reduce_mean is not None:
+        d_mean, d_variance = reduce_mean(d_mean), reduce_mean(d_variance)
+    return moments_gradient(x, mean, d_mean, d_variance)
+
+
+def _replica_mean() -> Callable[[Any], Any] | None:
+    """Give the function to a tensor's mean over the replicas, None for one replica."""
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
-        return mean, variance
-    reduce_mean = functools.partial(replica.all_reduce, tf.distribute.ReduceOp.MEAN)
-    shared_mean = reduce_mean(mean)
-    # Around the shared mean: squares of the means would cancel.
-    return shared_mean, reduce_mean(variance + tf.square(mean - shared_mean))
+        return None
+    return functools.partial(replica.all_reduce, tf.distribute.ReduceOp.MEAN)
+
+
+def narrow_convolution(x: Any, kernel: Any) -> Any:
+    """Convolve with an odd kernel, padded to the same size, that makes few maps.
+
+    Its gradient by the kernel trades the roles of the maps read and the maps made. That
+    is the same sum, mirrored; but the kernels' vectors run over the maps made, and of
+    fewer than 16 they stay part empty.
+    """
+
+    @tf.custom_gradient
+    def convolution(x: Any, kernel: Any) -> Any:
+        def gradient(d_y: Any) -> tuple[Any, Any]:
+            d_x = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(x),
+                filter=kernel,
+                out_backprop=d_y,
+                strides=[1] * 4,
+                padding="SAME",
+            )
+            height, width, read, made = kernel.shape
+            mirrored = tf.raw_ops.Conv2DBackpropFilter(
+                input=d_y,
+                filter_sizes=[height, width, made, read],
+                out_backprop=x,
+                strides=[1] * 4,
+                padding="SAME",
+            )
+            return d_x, tf.transpose(tf.reverse(mirrored, [0, 1]), [0, 1, 3, 2])
+
+        return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
+
+    return convolution(x, tf.convert_to_tensor(kernel))

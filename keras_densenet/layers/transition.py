@@ -12,6 +12,8 @@ from keras_densenet.layers.data_format import (
     checked_data_format,
     with_channels,
 )
+from keras_densenet.layers.recomputation import checked_mode, recomputed_stage
+from keras_densenet.layers.shared_moments import Moments
 
 
 @keras.saving.register_keras_serializable(package="keras_densenet")
@@ -21,6 +23,8 @@ class Transition(keras.layers.Layer):
     Args:
         compression: theta in (0, 1]; of m maps it keeps floor(theta m).
         dropout_rate: Share of values dropped after the convolution, in [0, 1).
+        memory_efficient: Whether training computes it all again instead of storing it,
+            with the same result; True and `"full"` are the same here.
         sync_batchnorm: Whether batch norms normalise over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
         data_format: `"channels_last"` or `"channels_first"`; None for Keras's
@@ -43,11 +47,13 @@ class Transition(keras.layers.Layer):
         compression: float = 0.5,
         *,
         dropout_rate: float = 0.0,
+        memory_efficient: bool | str = False,
         sync_batchnorm: bool = False,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Gradients must be summed in the weights' precision: no automatic casts.
+        super().__init__(autocast=False, **kwargs)
         if not 0 < compression <= 1:
             raise ValueError(
                 "compression, the share of feature maps that a transition keeps, must "
@@ -56,6 +62,7 @@ class Transition(keras.layers.Layer):
             )
         self.compression = compression
         self.dropout_rate = dropout_rate
+        self.memory_efficient = checked_mode(memory_efficient)
         self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)
         self.axis = channel_axis(self.data_format)
@@ -91,7 +98,15 @@ class Transition(keras.layers.Layer):
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """Keep floor(theta m) mixtures of the m maps, at half the size."""
-        x = ops.relu(self.bn(x, training=training))
+        x = ops.cast(x, self.compute_dtype)
+        if training and self.memory_efficient:
+            return recomputed_stage(
+                self, self._mixtures, x, self.axis, self.sync_batchnorm
+            )
+        return self._mixtures(x, None, training)
+
+    def _mixtures(self, x: Any, moments: Moments | None, training: bool | None) -> Any:
+        x = ops.relu(self.bn(x, moments, training=training))
         if training and self.dropout_rate:
             x = self.dropout(self.conv(x), training=True)  # (N, H, W, floor(theta m))
             return self._pool(x)
@@ -116,6 +131,7 @@ class Transition(keras.layers.Layer):
             **super().get_config(),
             "compression": self.compression,
             "dropout_rate": self.dropout_rate,
+            "memory_efficient": self.memory_efficient,
             "sync_batchnorm": self.sync_batchnorm,
             "data_format": self.data_format,
         }
