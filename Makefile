@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup test test-slow demo lint format clean
+.PHONY: help setup test test-slow demo lint format benchmark-setup benchmark clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,5 +33,19 @@ test-slow: setup  ## Run the slow tests, on real CIFAR-10 where TFDS_DATA_DIR ha
 demo: setup  ## Train, test, look inside, export and serve: 5 minutes on 2 cores.
 	$(BIN)/python recipes/quickstart.py
 
+benchmark-setup: setup .venv-torch/.installed  ## Make .venv-torch: PyTorch, to compare with.
+
+.venv-torch/.installed: benchmarks/torch-requirements.txt
+	test -x .venv-torch/bin/python || $(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet -r $<
+	touch $@
+
+benchmark: benchmark-setup  ## Measure speed, first step and memory: an hour; leave the machine alone.
+	$(BIN)/python benchmarks/train_speed.py
+	$(BIN)/python benchmarks/train_speed.py --name keras --variants keras plain \
+	  recompute_grad keras_default applications
+	$(BIN)/python benchmarks/first_step.py
+	$(BIN)/python benchmarks/memory.py
+
 clean:  ## Remove the environment and what runs left.
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache kd_logs
+	rm -rf .venv .venv-torch .mypy_cache .pytest_cache .ruff_cache .import_linter_cache kd_logs

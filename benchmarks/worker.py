@@ -31,17 +31,16 @@ def serve(
     """Take the first step, then as many as each line of the input says."""
     step()
     first = time.perf_counter()
-    _say(
-        imported_s=imported - started, first_step_s=first - imported, versions=versions
-    )
+    say(imported_s=imported - started, first_step_s=first - imported, versions=versions)
     for line in sys.stdin:
         begun = time.perf_counter()
         for _ in range(int(line)):
             step()
         seconds = time.perf_counter() - begun
         peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        _say(seconds=seconds, peak_mb=peak_kb / 1024)
+        say(seconds=seconds, peak_mb=peak_kb / 1024)
 
 
-def _say(**what: object) -> None:
+def say(**what: object) -> None:
+    """Say it, as one line of JSON."""
     print(json.dumps(what), flush=True)

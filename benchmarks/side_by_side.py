@@ -1,0 +1,134 @@
+"""Processes measured side by side: started, stepped in turn, and written down.
+
+Each variant is a process of its own, so that its memory is its own and a peer's library
+needs no place in our environment. They speak as `worker.py` says.
+"""
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+TORCH_PYTHON = HERE.parent / ".venv-torch/bin/python"
+
+# Variant: what a reader calls it.
+LABELS = {
+    "plain": "ours, memory_efficient=False",
+    "true": "ours, memory_efficient=True",
+    "full": 'ours, memory_efficient="full"',
+    "recompute_grad": "ours, tf.recompute_grad a layer",
+    "keras": "Keras functional, Keras BN",
+    "keras_default": "the same, TensorFlow's default oneDNN",
+    "applications": "blocks of keras.applications",
+    "torch": "PyTorch channels_last",
+    "torch_compile": "PyTorch, torch.compile",
+    "torch_checkpoint": "PyTorch, checkpointed bottlenecks",
+    "trainer_plain": "Trainer.fit, memory_efficient=False",
+    "trainer_true": "Trainer.fit, memory_efficient=True",
+    "trainer_full": 'Trainer.fit, memory_efficient="full"',
+}
+
+
+class Worker:
+    """A process that has taken its first step.
+
+    Attributes:
+        first: What it said of that: `imported_s`, `first_step_s`, `versions`.
+    """
+
+    def __init__(self, variant: str, **options: Any) -> None:
+        framework = variant.split("_")[0]
+        kind = framework if framework in ("torch", "trainer") else "keras"
+        python = str(TORCH_PYTHON) if kind == "torch" else sys.executable
+        flags = [f"--{name.replace('_', '-')}={v}" for name, v in options.items()]
+        self._process = subprocess.Popen(
+            [python, str(HERE / f"{kind}_worker.py"), variant, *flags],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.variant = variant
+        self.first = self._answer()
+
+    def take(self, steps: int) -> dict:
+        """Take some steps; give `seconds` and the `peak_mb` so far."""
+        print(steps, file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict:
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            command = " ".join(map(str, self._process.args))
+            raise SystemExit(f"A worker ended with code {code}. Run it: {command}")
+        return json.loads(line)
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextmanager
+def worker(variant: str, **options: Any) -> Iterator[Worker]:
+    """Start a worker, and end it after the `with` block."""
+    process = Worker(variant, **options)
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+def available(variants: Iterable[str]) -> list[str]:
+    """Leave out PyTorch's variants, aloud, where its environment is not made."""
+    variants = list(variants)
+    missing = [v for v in variants if v.startswith("torch")]
+    if not missing or TORCH_PYTHON.exists():
+        return variants
+    print(f"Left out: {', '.join(missing)}. `make benchmark-setup` installs PyTorch.")
+    return [v for v in variants if v not in missing]
+
+
+def machine() -> str:
+    """Name processor, cores and memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GB"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.processor()
+
+
+def report(name: str, title: str, rows: list[dict], versions: dict) -> None:
+    """Print the rows as a table, and write them with the machine to `results/`."""
+    about = f"{machine()}; " + ", ".join(f"{k} {v}" for k, v in versions.items())
+    table = Table(title=title, caption=about)
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column == "variant" else "right")
+    for row in rows:
+        table.add_row(*(_shown(value) for value in row.values()))
+    Console(width=100).print(table)
+    RESULTS.mkdir(exist_ok=True)
+    with open(RESULTS / f"{name}.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "machine"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "machine": about} for row in rows)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,78 @@
+"""Images a second in training: every variant and peer in turn, round after round.
+
+    python benchmarks/train_speed.py
+    python benchmarks/train_speed.py --depth 40 --batch-size 32
+    python benchmarks/train_speed.py --name keras --variants keras plain \\
+        recompute_grad keras_default applications
+
+All processes are there at once, with up to 3.4 GB each for the default network: choose
+variants that the machine's memory holds.
+Ratios are medians over the rounds, of two speeds in the same round: a machine's speed
+changes within minutes, and a ratio outlives that.
+"""
+
+import argparse
+import statistics
+from contextlib import ExitStack
+
+import side_by_side
+
+PEERS = ["keras", "plain", "true", "full"]
+PEERS += ["torch", "torch_compile", "torch_checkpoint"]
+VARIANTS = [*PEERS, "recompute_grad", "keras_default", "applications"]
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--variants", nargs="+", default=PEERS, choices=VARIANTS)
+    parser.add_argument("--depth", type=int, default=100)
+    parser.add_argument("--growth-rate", type=int, default=12)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--name", default="peers", help="of the result's file")
+    arguments = parser.parse_args()
+    network = {
+        "depth": arguments.depth,
+        "growth_rate": arguments.growth_rate,
+        "batch_size": arguments.batch_size,
+    }
+    versions = {}
+    with ExitStack() as stack:
+        workers = []
+        for variant in side_by_side.available(arguments.variants):
+            worker = stack.enter_context(side_by_side.worker(variant, **network))
+            worker.take(2)  # to warm up
+            versions |= worker.first["versions"]
+            workers.append(worker)
+        speeds: dict[str, list[float]] = {w.variant: [] for w in workers}
+        for _ in range(arguments.rounds):
+            for worker in workers:
+                seconds = worker.take(2)["seconds"]
+                speeds[worker.variant].append(2 * arguments.batch_size / seconds)
+    rows = [_row(variant, speeds) for variant in speeds]
+    title = (
+        f"Training DenseNet-BC (L={arguments.depth}, k={arguments.growth_rate}), "
+        f"32x32, batch {arguments.batch_size}, float32, {arguments.rounds} rounds"
+    )
+    name = f"train_speed_{arguments.name}_{arguments.depth}_{arguments.growth_rate}"
+    side_by_side.report(name, title, rows, versions)
+
+
+def _row(variant: str, speeds: dict[str, list[float]]) -> dict:
+    own = speeds[variant]
+    row: dict = {
+        "variant": side_by_side.LABELS[variant],
+        "images/s": statistics.median(own),
+        "slowest": min(own),
+        "fastest": max(own),
+    }
+    for peer in ("keras", "torch"):
+        if peer in speeds:
+            ratios = [a / b for a, b in zip(own, speeds[peer], strict=True)]
+            row[f"/ {peer}"] = statistics.median(ratios)
+    return row
+
+
+if __name__ == "__main__":
+    main()
