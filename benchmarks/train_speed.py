@@ -1,8 +1,8 @@
-"""Images a second in training: every variant and peer in turn, round after round.
+r"""Images a second in training: every variant and peer in turn, round after round.
 
     python benchmarks/train_speed.py
     python benchmarks/train_speed.py --depth 40 --batch-size 32
-    python benchmarks/train_speed.py --name keras --variants keras plain \\
+    python benchmarks/train_speed.py --name keras --variants keras plain \
         recompute_grad keras_default applications
 
 All processes are there at once, with up to 3.4 GB each for the default network: choose

@@ -134,6 +134,12 @@ def test_two_steps_of_a_transition(rate, how):
     assert_same(plain, other, steps, RUNS[how])
 
 
+def test_a_frozen_transition():
+    plain, other = (transition(mode) for mode in (False, "full"))
+    plain.trainable = other.trainable = False
+    assert_same(plain, other, [tf.constant(normal(*SHAPE))], tf.function)
+
+
 def test_a_transition_in_sixteen_bits():
     steps = [tf.constant(normal(*SHAPE))]
     plain, other = (transition(mode, "mixed_bfloat16") for mode in (False, True))
