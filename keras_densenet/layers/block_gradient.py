@@ -117,7 +117,7 @@ def _first_derivative(run: _Run, d_x: Any) -> tuple[Any, list]:
 
 def _refuse(*_: Any) -> None:
     raise NotImplementedError(
-        "A dense block with recomputation has no second derivative. Build the model "
+        "A layer that recomputes has no second derivative. Build the model "
         "with memory_efficient=False (the weights are the same: set_weights) and take "
         "the second derivative of that one."
     )
