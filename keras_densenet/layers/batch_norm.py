@@ -129,7 +129,7 @@ class BatchNorm(keras.layers.Layer):
 
     def _update(self, moving: Any, value: Any) -> None:
         value = ops.cast(ops.stop_gradient(value), moving.dtype)
-        old = ops.convert_to_tensor(moving)
+        old = ops.cast(moving, moving.dtype)  # read once
         moving.assign(old + (value - old) * (1.0 - self.momentum))
 
     def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from keras_densenet.layers.dense_layer import Stage
     from keras_densenet.layers.recomputation import LayerFunction
 
+# Up to here a layer with all the batch needs less than the last ones with half of it.
+_WIDE = 0.6
+
 
 class _Run(NamedTuple):
     """What the gradient needs of the block's run."""
@@ -32,7 +35,7 @@ class _Run(NamedTuple):
     layers: Sequence["LayerFunction"]
     weights: list[list]
     x: Any  # the block's output
-    moments: Moments  # of x
+    moments: list[tuple[Moments, Moments]]  # of what each layer reads and makes
     bottlenecks: list[list]  # one a layer where they are kept, else none
     synchronized: bool
 
@@ -51,14 +54,16 @@ def dense_block(
     @tf.custom_gradient
     def block(x: Any, weights: list[list]) -> Any:
         x, weights = _not_recorded((x, weights))
-        moments, bottlenecks = moments_of(x), []
+        moments, bottlenecks = [], []
+        read = moments_of(x)
         for layer, values in zip(layers, weights, strict=True):
             with layer.scope(values) as scope:
-                *inner, new = _outputs(layer, x, moments)
+                *inner, new = _outputs(layer, x, read)
             layer.assign(layer.new_state(scope))
             bottlenecks.append(inner if keep_bottlenecks else [])
             x = tf.concat([x, new], -1)  # (N, H, W, C + k)
-            moments = concatenate_moments(moments, moments_of(new))
+            moments.append((read, moments_of(new)))
+            read = concatenate_moments(*moments[-1])
         run = _Run(layers, weights, x, moments, bottlenecks, synchronized)
         return x, lambda d_x: _first_derivative(run, d_x)
 
@@ -125,32 +130,33 @@ def _refuse(*_: Any) -> None:
 
 def _backward(run: _Run, d_x: Any) -> tuple[Any, list]:
     """Give the gradients by the block's input and weights, from the last layer on."""
-    layers, weights, x, (*moments,), bottlenecks, _ = run
-    d_moments = [tf.zeros_like(vector) for vector in moments]
-    parts = _parts(d_x, layers[0], bottlenecks[0])
+    x, all_maps = run.x, run.x.shape[-1]
+    d_moments = [tf.zeros([all_maps], v.dtype) for v in run.moments[0][0]]
+    parts = _parts(d_x, run.layers[0], run.bottlenecks[0])
     d_parts = [part(d_x) for part in parts]
     d_weights = []
-    for layer, values, kept in reversed(
-        list(zip(layers, weights, bottlenecks, strict=True))
+    for layer, values, (read, made), kept in reversed(
+        list(zip(run.layers, run.weights, run.moments, run.bottlenecks, strict=True))
     ):
         widths = [x.shape[-1] - layer.layer.growth_rate, layer.layer.growth_rate]
+        if len(parts) > 1 and widths[0] < _WIDE * all_maps:
+            parts, d_parts = [tf.identity], [tf.concat(d_parts, 0)]
         d_parts, d_new = _split(d_parts, widths)
         # What is computed again must not be there before it is needed.
         with tf.control_dependencies(d_parts):
             x, new = tf.split(x, widths, -1)
             kept = [tf.identity(z) for z in kept]
-        moments, new_moments = _split(moments, widths)
-        d_moments, d_new_moments = _split(d_moments, widths)
+        d_moments, d_made = _split(d_moments, widths)
         d_new = tf.concat(d_new, 0) if len(parts) > 1 else d_new[0]
-        d_new += _by_moments(run, new, new_moments, d_new_moments)
+        d_new += _by_moments(run, new, made, d_made)
         d_inputs, d_values = _layer_gradient(
-            layer, x, Moments(*_after(d_new, moments)), kept, values, d_new, parts
+            layer, x, Moments(*_after(d_new, read)), kept, values, d_new, parts
         )
         d_parts = [d + more[0] for d, more in zip(d_parts, d_inputs, strict=True)]
         d_moments = _total([d_moments, *(more[1:] for more in d_inputs)])
         d_weights.append(d_values)
-    d_x = tf.concat(d_parts, 0)
-    return d_x + _by_moments(run, x, moments, d_moments), d_weights[::-1]
+    d_x = tf.concat(d_parts, 0) if len(parts) > 1 else d_parts[0]
+    return d_x + _by_moments(run, x, run.moments[0][0], d_moments), d_weights[::-1]
 
 
 def _layer_gradient(
@@ -227,7 +233,7 @@ def _parts(x: Any, layer: "LayerFunction", kept: list) -> list[Callable[[Any], A
     """Give functions to the halves of a batch, where one after the other saves memory.
 
     It does where little is kept: the peak is then the block's maps, their gradient, and
-    what a layer computes again, all of them of the same size.
+    what a layer computes again, all of them of the same size in the last layers.
     """
     if kept or len(layer.layer.stages) == 1:
         return [tf.identity]
@@ -260,6 +266,6 @@ def _after(first: Any, tensors: Iterable) -> list:
     XLA heeds no control dependency. Without this it finds that a second run repeats the
     first one, and stores the first one's maps.
     """
-    element = tf.reshape(first, [-1])[0]
-    zero = tf.where(tf.math.is_nan(element), element, tf.zeros_like(element))
+    element = tf.reshape(tf.slice(first, [0] * 4, [1] * 4), [])
+    zero = tf.math.is_nan(element)  # or all is lost
     return [tensor + tf.cast(zero, tensor.dtype) for tensor in tensors]

@@ -27,9 +27,9 @@ class PointwiseConvolution(keras.layers.Conv2D):
         kernel = ops.reshape(self.kernel, (-1, self.filters))  # (C, filters)
         pixels = ops.reshape(inputs, (-1, kernel.shape[0]))  # (N H W, C)
         # Sizes that are known need not be asked for at each step.
-        size = ops.shape(inputs)[1:3]
-        batch = -1 if all(inputs.shape[1:3]) else ops.shape(inputs)[0]
-        return ops.reshape(pixels @ kernel, (batch, *size, self.filters))
+        size = inputs.shape[1:3]
+        batch_and_size = (-1, *size) if all(size) else ops.shape(inputs)[:3]
+        return ops.reshape(pixels @ kernel, (*batch_and_size, self.filters))
 
 
 @keras.saving.register_keras_serializable(package="keras_densenet")

@@ -121,42 +121,23 @@ def normalize_batch(
     The batch norm kernel in its training form: one kernel forward, one backward. It
     has no float64, and gives no gradient by way of the moments.
     """
-
-    @tf.custom_gradient
-    def kernel(x: Any, gamma: Any, beta: Any) -> Any:
-        y, mean, variance, *reserved = tf.raw_ops.FusedBatchNormV3(
-            x=x,
-            scale=gamma,
-            offset=beta,
-            mean=[],
-            variance=[],
-            epsilon=epsilon,
-            is_training=True,
-        )
-
-        def gradient(d_y: Any, *_: Any) -> list:
-            return tf.raw_ops.FusedBatchNormGradV3(
-                y_backprop=d_y,
-                x=x,
-                scale=gamma,
-                reserve_space_1=reserved[0],
-                reserve_space_2=reserved[1],
-                reserve_space_3=reserved[2],
-                epsilon=epsilon,
-                is_training=True,
-            )[:3]
-
-        # It normalises with the biased variance and gives back the unbiased one.
-        n = _pixels(x, mean.dtype)
-        return (y, mean, variance * ((n - 1.0) / n)), gradient
-
-    return kernel(x, gamma, beta)
+    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x,
+        scale=gamma,
+        offset=beta,
+        mean=[],
+        variance=[],
+        epsilon=epsilon,
+        is_training=True,
+    )
+    # It normalises with the biased variance and gives back the unbiased one.
+    return y, mean, variance - variance / pixels(x, mean.dtype)
 
 
-def _pixels(x: Any, dtype: Any) -> Any:
-    """Give N H W, as a number where it is known."""
-    pixels = x.shape[:3].num_elements()
-    return pixels or tf.cast(tf.reduce_prod(tf.shape(x)[:3]), dtype)
+def pixels(x: Any, dtype: Any) -> Any:
+    """Give N H W of `(N, H, W, C)`, as a number where it is known."""
+    known = x.shape[:3].num_elements()
+    return known or tf.cast(tf.size(x, tf.int64), dtype) / x.shape[-1]
 
 
 @tf.custom_gradient
@@ -180,8 +161,8 @@ def moments_gradient(x: Any, mean: Any, d_mean: Any, d_variance: Any) -> Any:
     d mean / dx = 1 / n and d variance / dx = 2 (x - mean) / n: together an affine map
     of x, one pass where automatic differentiation takes four.
     """
-    n = _pixels(x, mean.dtype)
-    slope, offset = d_variance * (2.0 / n), d_mean * (1.0 / n)
+    n = pixels(x, mean.dtype)
+    slope, offset = (d_variance + d_variance) / n, d_mean / n
     if x.dtype == tf.float64:
         return slope * (x - mean) + offset
     # With epsilon it is exactly 1, in float32.

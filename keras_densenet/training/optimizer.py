@@ -54,6 +54,13 @@ class TorchSGD(keras.optimizers.Optimizer):
         super().build(variables)
         self.velocities = self.add_optimizer_variables(variables, "velocity")
 
+    def _backend_update_step(
+        self, grads: list, trainable_variables: list, learning_rate: Any
+    ) -> None:
+        # One read of the rate for all weights: Keras passes its variable on.
+        learning_rate = ops.copy(learning_rate)
+        super()._backend_update_step(grads, trainable_variables, learning_rate)
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Move one variable by one step."""
         learning_rate = ops.cast(learning_rate, variable.dtype)
