@@ -42,8 +42,8 @@ benchmark-setup: setup .venv-torch/.installed  ## Make .venv-torch: PyTorch, to 
 
 benchmark: benchmark-setup  ## Measure speed, first step and memory: an hour; leave the machine alone.
 	$(BIN)/python benchmarks/train_speed.py
-	$(BIN)/python benchmarks/train_speed.py --name keras --variants keras plain \
-	  recompute_grad keras_default applications
+	$(BIN)/python benchmarks/train_speed.py --name others --variants keras plain \
+	  torch_compile recompute_grad keras_default applications
 	$(BIN)/python benchmarks/first_step.py
 	$(BIN)/python benchmarks/memory.py
 

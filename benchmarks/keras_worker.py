@@ -43,12 +43,15 @@ def build(variant: str, depth: int, growth_rate: int, image_size: int) -> keras.
 
         if variant == "recompute_grad":  # instead of the gradient of a whole block
             _use_recompute_grad()
-        return kd.DenseNetBC(
-            depth,
-            growth_rate,
-            input_shape=(image_size, image_size, 3),
-            memory_efficient=OURS[variant],
-        )
+        options = {
+            "input_shape": (image_size, image_size, 3),
+            "memory_efficient": OURS[variant],
+        }
+        if image_size < 224:
+            return kd.DenseNetBC(depth, growth_rate, **options)
+        name = f"DenseNet{depth}"  # one of the paper's for ImageNet
+        wide = name + f"k{growth_rate}"
+        return getattr(kd, wide if hasattr(kd, wide) else name)(**options)
     import keras_peers
 
     peer = "applications" if variant == "applications" else "functional"

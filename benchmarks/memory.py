@@ -1,7 +1,9 @@
-"""Memory of training: MB an image, and how it grows with depth.
+r"""Memory of training: MB an image, and how it grows with depth.
 
     python benchmarks/memory.py
     python benchmarks/memory.py --depths 100 --variants full torch_checkpoint
+    python benchmarks/memory.py --depths 264 --growth-rate 48 --image-size 224 \
+        --variants plain true --batch-sizes plain=2,4,6 true=2,8,16
 
 Each point is the largest resident set of a process of its own, after some steps at one
 batch size. Its slope over batch sizes is what an image needs; what the libraries, the
@@ -11,6 +13,7 @@ that it has, by up to a factor of two: hence many sizes, far apart.
 
 import argparse
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import side_by_side
@@ -25,30 +28,61 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS)
     parser.add_argument("--depths", nargs="+", type=int, default=[40, 100, 190])
     parser.add_argument("--growth-rate", type=int, default=12)
-    parser.add_argument("--points", type=int, default=5)
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument(
+        "--batch-sizes",
+        nargs="*",
+        type=_variant_and_sizes,
+        default=[],
+        metavar="VARIANT=N,N,...",
+        help="instead of guessed ones",
+    )
+    parser.add_argument("--points", type=int, default=5, help="sizes, if guessed")
     parser.add_argument("--megabytes", type=int, default=9000, help="of the largest")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     arguments = parser.parse_args()
     rows, versions = [], {}
     for variant in side_by_side.available(arguments.variants):
         row: dict = {"variant": side_by_side.LABELS[variant]}
         for depth in arguments.depths:
-            sizes = _batch_sizes(variant, depth, arguments)
-            peaks = []
-            for size in sizes:
-                peak, about = _peak(variant, depth, arguments.growth_rate, size)
-                peaks.append(peak)
-                versions |= about
-            row[f"L={depth}"] = float(np.polyfit(sizes, peaks, 1)[0])
+            sizes = dict(arguments.batch_sizes).get(variant)
+            sizes = sizes or _batch_sizes(variant, depth, arguments)
+            with ThreadPoolExecutor(arguments.jobs) as pool:
+                runs = [
+                    pool.submit(_peak, variant, depth, size, arguments)
+                    for size in reversed(sizes)  # the longest first
+                ]
+            peaks = [run.result()[0] for run in reversed(runs)]
+            versions |= runs[0].result()[1]
+            slope, rest = np.polyfit(sizes, peaks, 1)
+            row[f"L={depth}"] = float(slope)
+            if len(arguments.depths) == 1:
+                row |= _largest_batches(slope, rest)
             print(variant, depth, dict(zip(sizes, peaks, strict=True)), flush=True)
         if len(arguments.depths) > 1:
             slopes = [row[f"L={depth}"] for depth in arguments.depths]
             row["exponent"] = _exponent(arguments.depths, slopes)
         rows.append(row)
-    title = f"MB an image, DenseNet-BC, k={arguments.growth_rate}, 32x32, float32"
-    name = f"memory_{arguments.growth_rate}"
-    side_by_side.report(name, title, rows, versions)
+    size = arguments.image_size
+    title = f"MB an image, k={arguments.growth_rate}, {size}x{size}, float32"
+    name = "_".join(str(n) for n in (*arguments.depths, arguments.growth_rate, size))
+    side_by_side.report(f"memory_{name}", title, rows, versions)
     if len(arguments.depths) > 1:
-        _draw(rows, arguments.depths, title, side_by_side.RESULTS / f"{name}.png")
+        path = side_by_side.RESULTS / f"memory_{name}.png"
+        _draw(rows, arguments.depths, title, path)
+
+
+def _largest_batches(slope: float, rest: float) -> dict[str, int]:
+    """Say how many images fit the memory of a small and a large accelerator."""
+    return {
+        f"largest batch at {gigabytes} GB": int((gigabytes * 1024 - rest) // slope)
+        for gigabytes in (16, 80)
+    }
+
+
+def _variant_and_sizes(text: str) -> tuple[str, list[int]]:
+    variant, sizes = text.split("=")
+    return variant, [int(size) for size in sizes.split(",")]
 
 
 def _batch_sizes(variant: str, depth: int, arguments: argparse.Namespace) -> list[int]:
@@ -64,10 +98,14 @@ def _batch_sizes(variant: str, depth: int, arguments: argparse.Namespace) -> lis
 
 
 def _peak(
-    variant: str, depth: int, growth_rate: int, batch_size: int
+    variant: str, depth: int, batch_size: int, arguments: argparse.Namespace
 ) -> tuple[float, dict]:
     with side_by_side.worker(
-        variant, depth=depth, growth_rate=growth_rate, batch_size=batch_size
+        variant,
+        depth=depth,
+        growth_rate=arguments.growth_rate,
+        image_size=arguments.image_size,
+        batch_size=batch_size,
     ) as worker:
         return worker.take(2)["peak_mb"], worker.first["versions"]
 

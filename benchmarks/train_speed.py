@@ -2,8 +2,8 @@ r"""Images a second in training: every variant and peer in turn, round after rou
 
     python benchmarks/train_speed.py
     python benchmarks/train_speed.py --depth 40 --batch-size 32
-    python benchmarks/train_speed.py --name keras --variants keras plain \
-        recompute_grad keras_default applications
+    python benchmarks/train_speed.py --name others --variants keras plain \
+        torch_compile recompute_grad keras_default applications
 
 All processes are there at once, with up to 3.4 GB each for the default network: choose
 variants that the machine's memory holds.
@@ -17,9 +17,8 @@ from contextlib import ExitStack
 
 import side_by_side
 
-PEERS = ["keras", "plain", "true", "full"]
-PEERS += ["torch", "torch_compile", "torch_checkpoint"]
-VARIANTS = [*PEERS, "recompute_grad", "keras_default", "applications"]
+PEERS = ["keras", "plain", "true", "full", "torch", "torch_checkpoint"]
+VARIANTS = [*PEERS, "torch_compile", "recompute_grad", "keras_default", "applications"]
 
 
 def main() -> None:
