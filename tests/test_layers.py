@@ -218,3 +218,33 @@ def test_layers_compile_with_xla():
     expected = block(x)
     compiled = tf.function(lambda x: block(x), jit_compile=True)
     np.testing.assert_allclose(compiled(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 1, "strides": 2},
+        {"kernel_size": 1, "activation": "relu"},
+        {"kernel_size": 2},
+        {"kernel_size": 3},
+        {"kernel_size": 3, "padding": "valid"},
+        {"kernel_size": 3, "strides": 2},
+        {"kernel_size": 3, "dilation_rate": 2},
+        {"kernel_size": 3, "activation": "relu"},
+    ],
+)
+def test_he_convolution_is_a_convolution(options):
+    """In value and gradient, whatever its arguments."""
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 8, 8, 5)), tf.float32)
+    ours = kd.layers.he_convolution(8, **options)
+    keras_s = keras.layers.Conv2D(8, use_bias=False, **{"padding": "same", **options})
+    results = []
+    for layer in (ours, keras_s):
+        layer.build(x.shape)
+        layer.set_weights(ours.get_weights())
+        with tf.GradientTape() as tape:
+            y = layer(x, training=True) if layer is ours else layer(x)
+            loss = tf.reduce_sum(y**2)
+        results.append([y, *tape.gradient(loss, layer.trainable_variables)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)

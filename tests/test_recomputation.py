@@ -111,10 +111,8 @@ def test_frozen_batch_norms_and_layers(mode):
         layer.dense_layers[0].trainable = False
         layer.dense_layers[1].bottleneck_bn.trainable = False
         layer.dense_layers[2].bn.trainable = False
-    frozen = [v.numpy() for v in other.dense_layers[0].trainable_variables]
     moving = other.dense_layers[2].bn.moving_mean.numpy()
     assert_same(plain, other, [tf.constant(normal(*SHAPE))], tf.function)
-    assert frozen == []
     np.testing.assert_array_equal(other.dense_layers[2].bn.moving_mean, moving)
 
 
@@ -159,26 +157,175 @@ def test_moving_statistics_move_once_a_step(mode):
     np.testing.assert_allclose(bn.moving_variance, 0.9 + 0.1 * variance, rtol=1e-4)
 
 
-@pytest.mark.parametrize("how", ["eager", "graph"])
-def test_second_derivatives_are_refused(how):
-    layer = block("full")
+def penalty(layer, by, curve):
+    """Give the derivative of a gradient's square, by the pictures or the weights."""
 
-    def penalty(x):
+    def function(x):
+        variables = [v.value for v in layer.trainable_variables]
         with tf.GradientTape() as outer:
             outer.watch(x)
             with tf.GradientTape() as inner:
                 inner.watch(x)
-                loss = tf.reduce_sum(layer(x, training=True) ** 2)
+                loss = tf.reduce_sum(curve(layer(x, training=True))) + tf.reduce_sum(
+                    x**3
+                )
             slope = tf.reduce_sum(inner.gradient(loss, x) ** 2)
-        return outer.gradient(slope, x)
+        return outer.gradient(slope, x if by == "pictures" else variables)
 
-    with pytest.raises(NotImplementedError, match="memory_efficient=False"):
-        RUNS[how](penalty)(tf.constant(normal(*SHAPE)))
+    return function
 
 
-def test_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match=r"'full'.*Received: memory_efficient='all'"):
-        kd.DenseNetBC(depth=16, memory_efficient="all")
+@pytest.mark.parametrize("how", ["eager", "graph"])
+@pytest.mark.parametrize("by", ["pictures", "weights"])
+@pytest.mark.parametrize("curve", [tf.square, tf.identity])
+def test_second_derivatives_are_refused(how, by, curve):
+    """Also where the loss is linear, and the layers alone could refuse."""
+    for layer in (block("full"), block(True), transition(True)):
+        with pytest.raises(NotImplementedError, match="memory_efficient=False"):
+            RUNS[how](penalty(layer, by, curve))(tf.constant(normal(*SHAPE)))
+
+
+@pytest.mark.parametrize("make", ["block", "transition"])
+def test_second_derivatives_in_plain_mode(make):
+    """Against differences of the first derivative, in float64."""
+    make = {"block": block, "transition": transition}[make]
+    layer = make(False, "float64", dropout_rate=0.0)
+    single = make(False, dropout_rate=0.0)
+    single.set_weights(layer.get_weights())
+    x, direction = normal(*SHAPE).astype("float64"), normal(*SHAPE, seed=5)
+
+    def slope(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(tf.sin(layer(x, training=True))) + tf.reduce_sum(x**3)
+        return tf.reduce_sum(tape.gradient(loss, x) ** 2)
+
+    step = 1e-6
+    up, down = (slope(tf.constant(x + s * direction)) for s in (step, -step))
+    expected = float(up - down) / (2 * step)
+    for of_type, tolerance in ((layer, 1e-5), (single, 1e-3)):
+        batch = tf.constant(x.astype(of_type.compute_dtype))
+        second = penalty(of_type, "pictures", tf.sin)(batch)
+        ours = float(np.sum(second.numpy() * direction))
+        assert ours == pytest.approx(expected, rel=tolerance)
+
+
+@pytest.mark.parametrize("mode", [False, *MODES])
+def test_in_a_branch_and_in_a_loop(mode):
+    layer, x = block(mode, dropout_rate=0.0), tf.constant(normal(*SHAPE))
+
+    def gradients(function):
+        @tf.function
+        def run(x, yes):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                loss = tf.reduce_sum(tf.sin(function(x, yes)))
+            return tape.gradient(loss, [x, *(v.value for v in variables)])
+
+        variables = layer.trainable_variables
+        return run(x, tf.constant(True))
+
+    def branch(x, yes):
+        wide = tf.zeros([*SHAPE[:3], SHAPE[3] + 12])
+        return tf.cond(yes, lambda: layer(x, training=True), lambda: wide)
+
+    def loop(x, yes):
+        del yes
+        y = tf.zeros([*SHAPE[:3], SHAPE[3] + 12])
+        _, y = tf.while_loop(
+            lambda i, y: i < 1,
+            lambda i, y: (i + 1, y + layer(x, training=True)),
+            (0, y),
+        )
+        return y
+
+    expected = gradients(lambda x, yes: layer(x, training=True))
+    for function in (branch, loop):
+        for ours, theirs in zip(gradients(function), expected, strict=True):
+            scale = np.abs(theirs.numpy()).max()
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * scale)
+
+
+def test_a_frozen_synchronised_transition():
+    plain, other = (transition(mode, sync_batchnorm=True) for mode in (False, "full"))
+    for layer in (plain, other):
+        layer.bn.trainable = False
+    assert_same(plain, other, [tf.constant(normal(*SHAPE))], tf.function)
+
+
+# --- what is stored --------------------------------------------------------------
+
+
+def floats_kept_for_the_gradient(layer):
+    """Count the floats of maps that the forward pass makes and the gradient reads."""
+    x = tf.zeros(SHAPE)
+
+    @tf.function
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+        tf.identity(0.0, name="the_gradient_begins")
+        return tape.gradient(y, x)
+
+    operations = step.get_concrete_function(x).graph.get_operations()
+    names = [operation.name for operation in operations]
+    begin = names.index("the_gradient_begins")
+    backward = {operation.name for operation in operations[begin:]}
+    same = {"Identity", "IdentityN", "StopGradient", "Reshape", "Placeholder"}
+
+    def made_by(tensor):
+        while tensor.op.type in same and tensor.op.inputs:
+            tensor = tensor.op.inputs[tensor.value_index]
+        return tensor
+
+    kept = {
+        made_by(tensor).ref()
+        for operation in operations[begin:]
+        if operation.type not in ("IdentityN", "ZerosLike", "Shape", "Size")
+        for tensor in operation.inputs
+        if tensor.op.name not in backward
+    }
+    shapes = [tensor.deref().shape for tensor in kept]
+    pixels = SHAPE[0] * SHAPE[1] * SHAPE[2]
+    of_pictures = [s for s in shapes if s.rank and s[0] in (SHAPE[0], pixels)]
+    sizes = [shape.num_elements() for shape in of_pictures]
+    return sum(size for size in sizes if size >= pixels) / pixels
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"),
+    [
+        # The block's output: 5 maps read and 3 layers' 4.
+        ("full", 5 + 3 * 4),
+        # And 16 maps of each bottleneck.
+        (True, 5 + 3 * 4 + 3 * 16),
+    ],
+)
+def test_what_a_block_stores(mode, channels):
+    """By the design of the modes, in maps of the batch's size."""
+    layer = block(mode, dropout_rate=0.0)
+    assert floats_kept_for_the_gradient(layer) == channels
+
+
+def test_plain_stores_what_grows_with_the_square_of_the_depth():
+    # A layer that reads C maps stores the C, concatenated, and again normalised; its
+    # bottleneck's 16 twice, too: 2 (5 + 9 + 13) + 3 * 2 * 16, and more.
+    layer = block(False, dropout_rate=0.0)
+    assert floats_kept_for_the_gradient(layer) >= 2 * (5 + 9 + 13) + 3 * 2 * 16
+
+
+def test_what_a_transition_stores():
+    """What it reads, 5 maps."""
+    assert floats_kept_for_the_gradient(transition(True, dropout_rate=0.0)) == 5
+
+
+@pytest.mark.parametrize("mode", ["all", 1, 1.0, None])
+def test_unknown_mode_is_refused(mode):
+    words = rf"'full'.*Received: memory_efficient={mode!r}"
+    with pytest.raises(ValueError, match=words):
+        kd.DenseNetBC(depth=16, memory_efficient=mode)
+    assert block(np.True_).memory_efficient is True
 
 
 def network(mode, **options):
@@ -242,6 +389,61 @@ def test_two_replicas_with_synchronised_batch_norm(tmp_path):
     plain, true, full = results
     assert_trained_alike(true, plain)
     assert_trained_alike(full, plain)
+
+
+UNEQUAL_SHARES = """
+import sys
+import numpy as np
+import tensorflow as tf
+sys.path.insert(0, {tests!r})
+import conftest
+from test_recomputation import block, normal
+
+batch = normal(6, 8, 8, 5) + np.arange(6, dtype="float32").reshape(-1, 1, 1, 1)
+curve = normal(1, 8, 8, 17, seed=1)
+
+def loss_and_gradients(layer, x):
+    variables = [v.value for v in layer.trainable_variables]
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.sin(layer(x, training=True)) * curve)
+    return loss, tape.gradient(loss, variables)
+
+def one_device():
+    layer = block(False, dropout_rate=0.0)
+    loss, gradients = loss_and_gradients(layer, tf.constant(batch))
+    return [loss, *gradients, *layer.non_trainable_variables]
+
+def two_devices():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        layer = block({mode!r}, dropout_rate=0.0, sync_batchnorm=True)
+    shares = np.split(batch, [4])
+    shares = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(shares[context.replica_id_in_sync_group])
+    )
+
+    @tf.function
+    def run(shares):
+        def replica(x):
+            loss, gradients = loss_and_gradients(layer, x)
+            context = tf.distribute.get_replica_context()
+            return context.all_reduce("SUM", [loss, *gradients])
+        return strategy.run(replica, args=(shares,))
+
+    sums = [strategy.experimental_local_results(v)[0] for v in run(shares)]
+    return [*sums, *layer.non_trainable_variables]
+
+for ours, theirs in zip(two_devices(), one_device(), strict=True):
+    scale = np.abs(theirs.numpy()).max()
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=0, atol=1e-5 * scale)
+"""
+
+
+@pytest.mark.parametrize("mode", [False, "full"])
+def test_unequal_shares_of_a_batch_with_synchronised_batch_norm(mode):
+    """Four pictures and two, on two devices, are as six on one."""
+    code = UNEQUAL_SHARES.format(tests=os.path.dirname(__file__), mode=mode)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_gradient_accumulation():

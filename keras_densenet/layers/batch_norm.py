@@ -24,7 +24,7 @@ _runs_again = ContextVar("_runs_again", default=False)
 
 @contextmanager
 def second_run() -> Iterator[None]:
-    """Leave moving statistics alone in here: the first run has moved them."""
+    """Compute no moving statistics in here: those of the first run are what counts."""
     token = _runs_again.set(True)
     try:
         yield

@@ -52,8 +52,8 @@ def dense_block(
         return batch_moments(maps, -1, synchronized)
 
     @tf.custom_gradient
-    def block(x: Any, weights: list[list]) -> Any:
-        x, weights = _not_recorded((x, weights))
+    def block(x: Any, a_pixel: Any, given: list[list]) -> Any:
+        x, weights = _not_recorded((x, given))
         moments, bottlenecks = [], []
         read = moments_of(x)
         for layer, values in zip(layers, weights, strict=True):
@@ -65,9 +65,14 @@ def dense_block(
             moments.append((read, moments_of(new)))
             read = concatenate_moments(*moments[-1])
         run = _Run(layers, weights, x, moments, bottlenecks, synchronized)
-        return x, lambda d_x: _first_derivative(run, d_x)
 
-    return block(x, [layer.weights for layer in layers])
+        def gradient(d_x: Any) -> tuple[Any, None, list]:
+            d_x, d_weights = _first_derivative(run, d_x, a_pixel, given)
+            return d_x, None, d_weights
+
+        return x, gradient
+
+    return block(x, _a_pixel(x), [layer.weights for layer in layers])
 
 
 def recomputed(
@@ -80,22 +85,31 @@ def recomputed(
     """
 
     @tf.custom_gradient
-    def first_run(inputs: list, weights: list) -> Any:
-        (x, *moments), weights = _not_recorded((inputs, weights))
+    def first_run(inputs: list, a_pixel: Any, given: list) -> Any:
+        (x, *moments), weights = _not_recorded((inputs, given))
         with function.scope(weights) as scope:
             y = stage(x, Moments(*moments) if moments else None, True)
         function.assign(function.new_state(scope))
 
         @tf.custom_gradient
-        def gradient(d_y: Any, weights: list) -> Any:
+        def first_derivative(d_y: Any, a_pixel: Any, given: list) -> Any:
+            del a_pixel, given
             with second_run(), tf.control_dependencies([d_y]):
-                inputs = [tf.identity(x), *moments]
+                inputs = [tf.identity(x), *map(tf.identity, moments)]
                 again = _after(d_y, weights)
-                return _gradients(function, stage, inputs, again, d_y), _refuse
+                d_inputs, d_weights = _gradients(function, stage, inputs, again, d_y)
+                # A frozen batch norm does not use the moments.
+                zeros = [tf.zeros_like(vector) for vector in inputs[1:]]
+                d_inputs = [d_inputs[0], *_or(d_inputs[1:], zeros)]
+                return (d_inputs, d_weights), _refuse
 
-        return y, lambda d_y: gradient(d_y, weights)
+        def gradient(d_y: Any) -> tuple[list, None, list]:
+            d_inputs, d_weights = first_derivative(d_y, a_pixel, given)
+            return d_inputs, None, d_weights
 
-    return first_run([x, *(moments or ())], function.weights)
+        return y, gradient
+
+    return first_run([x, *(moments or ())], _a_pixel(x), function.weights)
 
 
 def _not_recorded(tensors: Any) -> Any:
@@ -111,13 +125,27 @@ def _outputs(layer: "LayerFunction", x: Any, moments: Moments | None) -> list:
     return outputs
 
 
-def _first_derivative(run: _Run, d_x: Any) -> tuple[Any, list]:
-    @tf.custom_gradient
-    def gradient(d_x: Any, weights: list[list]) -> Any:
-        with second_run():
-            return _backward(run._replace(weights=weights), d_x), _refuse
+def _a_pixel(x: Any) -> Any:
+    """Give a pixel of a batch, which a second derivative by the batch must pass."""
+    return tf.slice(x, [0] * 4, [tf.minimum(tf.shape(x)[0], 1), 1, 1, 1])
 
-    return gradient(d_x, run.weights)
+
+def _first_derivative(
+    run: _Run, d_x: Any, a_pixel: Any, given: list[list]
+) -> tuple[Any, list]:
+    """Give the gradients, which refuse to be differentiated by anything.
+
+    What they are computed of is cut off from `given` and from the block's input, so
+    that a second derivative would be wrong, not missing. Here it finds `_refuse`.
+    """
+
+    @tf.custom_gradient
+    def gradient(d_x: Any, a_pixel: Any, given: list[list]) -> Any:
+        del a_pixel, given
+        with second_run():
+            return _backward(run, d_x), _refuse
+
+    return gradient(d_x, a_pixel, given)
 
 
 def _refuse(*_: Any) -> None:
@@ -131,12 +159,13 @@ def _refuse(*_: Any) -> None:
 def _backward(run: _Run, d_x: Any) -> tuple[Any, list]:
     """Give the gradients by the block's input and weights, from the last layer on."""
     x, all_maps = run.x, run.x.shape[-1]
+    weights = _in_this_graph(run.weights)
     d_moments = [tf.zeros([all_maps], v.dtype) for v in run.moments[0][0]]
     parts = _parts(d_x, run.layers[0], run.bottlenecks[0])
     d_parts = [part(d_x) for part in parts]
     d_weights = []
     for layer, values, (read, made), kept in reversed(
-        list(zip(run.layers, run.weights, run.moments, run.bottlenecks, strict=True))
+        list(zip(run.layers, weights, run.moments, run.bottlenecks, strict=True))
     ):
         widths = [x.shape[-1] - layer.layer.growth_rate, layer.layer.growth_rate]
         if len(parts) > 1 and widths[0] < _WIDE * all_maps:
@@ -221,6 +250,25 @@ def _by_moments(run: _Run, maps: Any, moments: Iterable, d_moments: Iterable) ->
     )
     mean, _ = moments
     return by_moments(maps, mean, *d_moments)
+
+
+def _in_this_graph(weights: list[list]) -> list[list]:
+    """Give tensors of this graph, which is another one for a branch or a loop's body.
+
+    A tape finds no way from what it records to a tensor of an outer graph that was used
+    before the tape began.
+    """
+    if tf.executing_eagerly():
+        return weights
+    here = tf.compat.v1.get_default_graph()
+    return tf.nest.map_structure(
+        lambda w: w if w.graph is here else tf.identity(w), weights
+    )
+
+
+def _or(gradients: Iterable, others: Iterable) -> list:
+    pairs = zip(gradients, others, strict=True)
+    return [other if d is None else d for d, other in pairs]
 
 
 def _split(tensors: Iterable, widths: list[int]) -> tuple[list, list]:

@@ -22,7 +22,7 @@ class PointwiseConvolution(keras.layers.Conv2D):
 
     def call(self, inputs: Any) -> Any:
         """Mix the channels of each pixel: `(N, H, W, C)` to `(N, H, W, filters)`."""
-        if self.data_format == "channels_first":
+        if self.data_format == "channels_first" or not _is_plain(self):
             return super().call(inputs)
         kernel = ops.reshape(self.kernel, (-1, self.filters))  # (C, filters)
         pixels = ops.reshape(inputs, (-1, kernel.shape[0]))  # (N H W, C)
@@ -41,9 +41,17 @@ class NarrowConvolution(keras.layers.Conv2D):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Convolve: `(N, H, W, C)` to `(N, H, W, filters)`."""
-        if not training:
+        if not training or not _is_plain(self) or self.padding != "same":
             return super().call(inputs)
         return tensorflow_kernels.narrow_convolution(inputs, self.kernel)
+
+
+def _is_plain(layer: keras.layers.Conv2D) -> bool:
+    """Whether a layer is a convolution, of an odd size, and nothing more."""
+    sizes = {*layer.strides, *layer.dilation_rate, layer.groups}
+    is_odd = all(size % 2 for size in layer.kernel_size)
+    is_linear = layer.activation is keras.activations.linear
+    return sizes == {1} and is_odd and is_linear and not layer.use_bias
 
 
 def he_convolution(
@@ -57,11 +65,7 @@ def he_convolution(
     convolution = keras.layers.Conv2D
     if kernel_size == 1:
         convolution = PointwiseConvolution
-    elif (
-        keras.backend.backend() == "tensorflow"
-        and filters < FEW_MAPS
-        and padding == "same"
-    ):
+    elif keras.backend.backend() == "tensorflow" and filters < FEW_MAPS:
         convolution = NarrowConvolution
     initializer = keras.initializers.VarianceScaling(
         scale=2.0, mode="fan_out", distribution="untruncated_normal"

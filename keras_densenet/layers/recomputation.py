@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_densenet.layers.dense_layer import DenseLayer, Stage
@@ -27,12 +28,12 @@ from keras_densenet.layers.shared_moments import (
 if keras.backend.backend() == "tensorflow":
     from keras_densenet.layers import block_gradient
 
-MODES = (False, True, "full")
-
 
 def checked_mode(memory_efficient: bool | str) -> bool | str:
     """Give the mode back, refusing with a `ValueError` what is none."""
-    if memory_efficient not in MODES:
+    if isinstance(memory_efficient, bool | np.bool_):
+        return bool(memory_efficient)
+    if memory_efficient != "full":
         raise ValueError(
             "memory_efficient must be False (store everything), True (recompute "
             "concatenation, normalisation and ReLU) or 'full' (recompute whole dense "

@@ -38,44 +38,33 @@ def normalize(
 def normalize_with_moments(
     x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, epsilon: float
 ) -> Any:
-    """Do what `normalize` does, with a gradient by the moments too."""
+    """Do what `normalize` does, with gradients by the moments too.
 
-    @tf.custom_gradient
-    def kernel(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
-        y = normalize(x, gamma, beta, mean, variance, epsilon)
-
-        def gradient(d_y: Any) -> tuple:
-            d_x, d_gamma, d_beta = _normalize_gradient(
-                d_y, x, gamma, mean, variance, epsilon
-            )
-            # The kernel has none for the moments, but what they need is there:
-            # d_gamma sums d_y (x - mean) r, and d_beta sums d_y, with
-            r = tf.math.rsqrt(variance + epsilon)
-            scale = -r * gamma
-            return d_x, d_gamma, d_beta, scale * d_beta, 0.5 * r * scale * d_gamma
-
-        return y, gradient
-
-    return kernel(x, gamma, beta, mean, variance)
+    The kernel has none for them. So its mean is a constant, its variance is 1, and it
+    is its scale and its offset that depend on the moments.
+    """
+    centre = tf.stop_gradient(mean)
+    scale = gamma * tf.math.rsqrt(variance + epsilon)
+    offset = beta - (mean - centre) * scale  # is beta, but has the mean's gradient
+    return _affine(x, scale, offset, centre)
 
 
-def _normalize_gradient(
-    d_y: Any, x: Any, gamma: Any, mean: Any, variance: Any, epsilon: float
-) -> tuple[Any, Any, Any]:
-    """Give the gradients of `normalize` by `x`, `gamma` and `beta`."""
+def _affine(x: Any, scale: Any, offset: Any, centre: Any) -> Any:
+    """Compute `scale (x - centre) + offset`, with no gradient by `centre`."""
     groups = _groups(x, 8)
-    gamma, mean, variance = _repeated([gamma, mean, variance], groups)
-    d_x, d_gamma, d_beta, *_ = tf.raw_ops.FusedBatchNormGradV3(
-        y_backprop=_grouped(d_y, groups),
+    scale, offset, centre = _repeated([scale, offset, centre], groups)
+    # With epsilon it is exactly 1, in float32.
+    one = np.full(centre.shape, 1.0 - _EPSILON, "float32")
+    y = tf.raw_ops.FusedBatchNormV3(
         x=_grouped(x, groups),
-        scale=gamma,
-        reserve_space_1=mean,
-        reserve_space_2=variance,
-        reserve_space_3=[],
-        epsilon=epsilon,
+        scale=scale,
+        offset=offset,
+        mean=centre,
+        variance=one,
+        epsilon=_EPSILON,
         is_training=False,
-    )
-    return _ungrouped(d_x, x, groups), *_summed([d_gamma, d_beta], groups)
+    ).y
+    return _ungrouped(y, x, groups)
 
 
 # On CPUs the kernels are two to three times slower where the number of channels is no
@@ -104,13 +93,6 @@ def _repeated(vectors: list, groups: int) -> list:
     if groups == 1:
         return vectors
     return tf.unstack(tf.tile(tf.stack(vectors), [1, groups]))
-
-
-def _summed(vectors: list, groups: int) -> list:
-    if groups == 1:
-        return vectors
-    stacked = tf.reshape(tf.stack(vectors), [len(vectors), groups, -1])
-    return tf.unstack(tf.reduce_sum(stacked, 1))
 
 
 def normalize_batch(
@@ -145,46 +127,71 @@ def _moments(x: Any) -> Any:
     # The fastest kernel for both; what it normalises is thrown away.
     ones, zeros = (np.full(x.shape[-1], value, "float32") for value in (1.0, 0.0))
     _, mean, variance = normalize_batch(x, ones, zeros, epsilon=1e-3)
-    return (mean, variance), functools.partial(moments_gradient, x, mean)
+
+    @tf.custom_gradient
+    def gradient(x: Any, d_mean: Any, d_variance: Any) -> Any:
+        d_x = moments_gradient(x, mean, d_mean, d_variance)
+        return d_x, functools.partial(_second_derivative, x, d_mean, d_variance)
+
+    return (mean, variance), functools.partial(gradient, x)
 
 
 def moments(x: Any) -> tuple[Any, Any]:
     """Compute mean and biased variance of each channel, `(C,)`, at least float32."""
     if x.dtype == tf.float64:  # of which the kernel has none
-        return tf.nn.moments(x, [0, 1, 2])
+        mean = tf.reduce_mean(x, [0, 1, 2])
+        return mean, tf.reduce_mean(tf.square(x - mean), [0, 1, 2])
     return _moments(x)
 
 
-def moments_gradient(x: Any, mean: Any, d_mean: Any, d_variance: Any) -> Any:
+def moments_gradient(
+    x: Any, mean: Any, d_mean: Any, d_variance: Any, n: Any = None
+) -> Any:
     """Give the gradient by `x`, of which `mean` is the mean, from those by its moments.
 
     d mean / dx = 1 / n and d variance / dx = 2 (x - mean) / n: together an affine map
-    of x, one pass where automatic differentiation takes four.
+    of x, one pass where automatic differentiation takes four. `n` is N H W, or that of
+    all replicas.
     """
-    n = pixels(x, mean.dtype)
+    n = pixels(x, mean.dtype) if n is None else n
     slope, offset = (d_variance + d_variance) / n, d_mean / n
     if x.dtype == tf.float64:
         return slope * (x - mean) + offset
-    # With epsilon it is exactly 1, in float32.
-    one = np.full(mean.shape, 1.0 - _EPSILON, "float32")
-    return normalize(x, slope, offset, mean, one, _EPSILON)
+    return _affine(x, slope, offset, mean)
+
+
+def _second_derivative(x: Any, d_mean: Any, d_variance: Any, d_d_x: Any) -> list:
+    """Give the gradients of `moments_gradient`, of which the mean depends on x."""
+    inputs = [x, d_mean, d_variance]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        wide = tf.cast(x, d_mean.dtype)
+        centred = wide - tf.reduce_mean(wide, [0, 1, 2])
+        d_x = (2.0 * d_variance * centred + d_mean) / pixels(x, d_mean.dtype)
+        d_x = tf.cast(d_x, x.dtype)
+    return tape.gradient(d_x, inputs, d_d_x)
 
 
 def synchronized_moments(x: Any) -> tuple[Any, Any]:
-    """Compute the moments of the batches of all replicas, which are of equal size."""
-    reduce_mean = _replica_mean()
-    if reduce_mean is None:
+    """Compute the moments of the batches of all replicas, each pixel counting once."""
+    reduce_sum = _replica_sum()
+    if reduce_sum is None:
         return moments(x)
 
     @tf.custom_gradient
     def shared_moments(x: Any) -> Any:
         mean, variance = moments(x)
-        shared = reduce_mean(mean)
+        n = tf.reshape(tf.cast(pixels(x, mean.dtype), mean.dtype), [1])
+        sums = reduce_sum(tf.concat([n * mean, n], 0))
+        shared, all_pixels = sums[:-1] / sums[-1], sums[-1]
         # Around the shared mean: squares of the means would cancel.
-        variance = reduce_mean(variance + tf.square(mean - shared))
-        return (shared, variance), functools.partial(
-            synchronized_moments_gradient, x, shared
-        )
+        variance = reduce_sum(n * (variance + tf.square(mean - shared))) / all_pixels
+
+        @tf.custom_gradient
+        def gradient(x: Any, *d_moments: Any) -> Any:
+            return synchronized_moments_gradient(x, shared, *d_moments), _refuse
+
+        return (shared, variance), functools.partial(gradient, x)
 
     return shared_moments(x)
 
@@ -193,19 +200,28 @@ def synchronized_moments_gradient(
     x: Any, mean: Any, d_mean: Any, d_variance: Any
 ) -> Any:
     """Do what `moments_gradient` does for moments of the batches of all replicas."""
-    # Each replica's loss depends on the shared moments, and those on R n pixels.
-    reduce_mean = _replica_mean()
-    if reduce_mean is not None:
-        d_mean, d_variance = reduce_mean(d_mean), reduce_mean(d_variance)
-    return moments_gradient(x, mean, d_mean, d_variance)
+    reduce_sum = _replica_sum()
+    if reduce_sum is None:
+        return moments_gradient(x, mean, d_mean, d_variance)
+    # Each replica's loss depends on the shared moments.
+    n = tf.reshape(tf.cast(pixels(x, mean.dtype), mean.dtype), [1])
+    sums = reduce_sum(tf.concat([d_mean, d_variance, n], 0))
+    d_mean, d_variance, n = tf.split(sums, [mean.shape[0], mean.shape[0], 1])
+    return moments_gradient(x, mean, d_mean, d_variance, n)
 
 
-def _replica_mean() -> Callable[[Any], Any] | None:
-    """Give the function to a tensor's mean over the replicas, None for one replica."""
+def _refuse(*_: Any) -> None:
+    raise NotImplementedError(
+        "A synchronised batch norm has no second derivative. Use sync_batchnorm=False."
+    )
+
+
+def _replica_sum() -> Callable[[Any], Any] | None:
+    """Give the function to a tensor's sum over the replicas, None for one replica."""
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
         return None
-    return functools.partial(replica.all_reduce, tf.distribute.ReduceOp.MEAN)
+    return functools.partial(replica.all_reduce, tf.distribute.ReduceOp.SUM)
 
 
 def narrow_convolution(x: Any, kernel: Any) -> Any:
