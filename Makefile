@@ -25,7 +25,7 @@ format: setup  ## Format the code.
 	$(BIN)/ruff check --fix .
 
 test: lint  ## Lint, then run all tests but the slow ones.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup  ## Run the slow tests, on real CIFAR-10 where TFDS_DATA_DIR has it.
 	$(BIN)/python -m pytest -m slow
