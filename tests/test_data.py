@@ -47,10 +47,43 @@ def test_digits_constants_are_those_of_the_training_pictures(digits):
     assert images.std() == pytest.approx(digits.std[0], abs=0.1)
 
 
-def test_an_epoch_shows_other_pictures_in_another_order(digits):
-    dataset = digits.train_dataset()
-    first, second = (np.concatenate([y for _, y in dataset]) for _ in range(2))
+def test_an_epoch_is_a_permutation_of_its_own():
+    digits = kd.data.Digits(batch_size=419, augment=False, seed=1)  # 1257 = 3 * 419
+    digits.setup("fit")
+    pictures = [x.numpy() for x, _ in digits.train_batches(0).take(6)]
+    first, second = (np.concatenate(pictures[i : i + 3]) for i in (0, 3))
     assert not np.array_equal(first, second)
+    first, second = (np.sort(x.reshape(1257, -1).sum(1)) for x in (first, second))
+    np.testing.assert_array_equal(first, second)
+    (original,) = (kd.data.Digits(batch_size=1257, augment=False).load_splits("fit"),)
+    expected = (original["train"].images - np.float32(digits.mean)) / digits.std
+    expected = np.sort(expected.reshape(1257, -1).sum(1))
+    np.testing.assert_allclose(first, expected, rtol=1e-4, atol=1e-2)
+
+
+def test_a_batch_depends_on_its_number_alone(digits):
+    whole = list(digits.train_batches(0).take(30))
+    for x, y in (whole[26], next(iter(digits.train_batches(26)))):
+        np.testing.assert_array_equal(x, whole[26][0])
+        np.testing.assert_array_equal(y, whole[26][1])
+
+
+def test_by_default_batches_from_a_step_on_are_read_again():
+    class Numbers(kd.data.DataModule):
+        def train_dataset(self):
+            return tf.data.Dataset.range(4).shuffle(4, seed=3)
+
+        test_dataset = predict_dataset = train_dataset
+
+    whole = [int(n) for n in Numbers().train_batches(0).take(12)]
+    assert [int(n) for n in Numbers().train_batches(7).take(5)] == whole[7:]
+    assert whole[:4] != whole[4:8]  # shuffled anew
+
+
+def test_a_resumed_data_module_goes_on_with_its_seed():
+    begun, resumed = kd.data.Digits(seed=8), kd.data.Digits(seed=9)
+    resumed.load_state_dict(begun.state_dict())
+    assert resumed.seed == 8
 
 
 def test_a_seed_repeats_the_pictures():

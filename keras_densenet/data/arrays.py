@@ -33,8 +33,8 @@ class ArrayDataModule(DataModule):
     Args:
         batch_size: Pictures in a global batch, over all replicas.
         augment: Whether training pictures are shifted, and mirrored where `mirrors`.
-        seed: Seed of shuffling and augmentation; None draws it from Python's
-            `random`, which `keras_densenet.seed_everything` sets.
+        seed: Seed of shuffling and augmentation, in 0..2^31 - 1; None draws it from
+            Python's `random`, which `keras_densenet.seed_everything` sets.
 
     Attributes:
         mirrors: Whether a mirrored picture is still of its class.
@@ -49,7 +49,7 @@ class ArrayDataModule(DataModule):
             raise ValueError(f"batch_size must be 1 or more. Received: {batch_size}")
         self.batch_size = batch_size
         self.augment = augment
-        self.seed = seed
+        self.seed = random.randrange(2**31) if seed is None else seed
         self._splits: dict[str, Split] = {}
 
     @abc.abstractmethod
@@ -63,29 +63,52 @@ class ArrayDataModule(DataModule):
             self._splits.update(self.load_splits(stage))
 
     def train_dataset(self) -> tf.data.Dataset:
-        """Give the batches of one epoch, whole ones only, shuffled at each pass."""
-        split = self._splits["train"]
-        if len(split) < self.batch_size:
-            raise ValueError(
-                f"{len(split)} training pictures do not fill one batch. Use a smaller "
-                f"batch_size. Received: batch_size={self.batch_size}"
-            )
-        seed = random.randrange(2**31) if self.seed is None else self.seed
-        # Numbers of pictures are shuffled, not pictures: shuffling is perfect and free.
-        numbers = tf.data.Dataset.range(len(split)).shuffle(len(split), seed=seed)
-        numbers = numbers.batch(self.batch_size, drop_remainder=True)
-        seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
+        """Give the batches of the first epoch, whole ones only."""
+        return self.train_batches(0).take(self._steps())
+
+    def train_batches(self, step: int) -> tf.data.Dataset:
+        """Give the batches of the whole training from batch `step` on.
+
+        A batch is a function of the seed and its number, so that none before it must be
+        made. Each epoch is a permutation of its own.
+        """
+        split, steps = self._splits["train"], self._steps()
         pictures, labels = (tf.constant(array) for array in split)
 
-        def batch(number: Any, seed: Any) -> tuple[Any, Any]:
+        def batch(step: Any) -> tuple[Any, Any]:
+            epoch, first = step // steps, step % steps * self.batch_size
+            number = tf.random.experimental.index_shuffle(
+                first + tf.range(self.batch_size, dtype=tf.int64),
+                seed=tf.stack([self.seed, epoch]),
+                max_index=len(split) - 1,
+            )
             images = self._standardise(tf.gather(pictures, number))
             if self.augment:
-                images = mirror_and_shift(images, seed, flip=self.mirrors)
+                seeds = tf.stack([self.seed, step])
+                images = mirror_and_shift(images, seeds, flip=self.mirrors)
             return images, tf.gather(labels, number)
 
-        batches = tf.data.Dataset.zip((numbers, seeds))
-        batches = batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+        steps_from_here = tf.data.Dataset.counter(step)
+        batches = steps_from_here.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
         return batches.prefetch(tf.data.AUTOTUNE)
+
+    def _steps(self) -> int:
+        """Give the number of whole batches in an epoch."""
+        pictures = len(self._splits["train"])
+        if pictures < self.batch_size:
+            raise ValueError(
+                f"{pictures} training pictures do not fill one batch. Use a smaller "
+                f"batch_size. Received: batch_size={self.batch_size}"
+            )
+        return pictures // self.batch_size
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the seed, which is all that the order of the batches depends on."""
+        return {"seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the order that the resumed run had."""
+        self.seed = state["seed"]
 
     def val_dataset(self) -> tf.data.Dataset | None:
         """Give the validation batches, or None if nothing is held out."""

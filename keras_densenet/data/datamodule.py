@@ -17,7 +17,9 @@ class DataModule(abc.ABC):
 
         prepare_data()                  download, once a machine; keep no state here
         setup("fit")                    read; also "validate", "test", "predict"
+        load_state_dict(state)          where a run is resumed
         train_dataset(), val_dataset()  batches of (pictures, labels)
+        train_batches(step)             those of the whole training, from a step on
         teardown("fit")                 let go of what setup took
 
     A `tf.data.Dataset` it returns has global batches: under a strategy with R
@@ -57,6 +59,23 @@ class DataModule(abc.ABC):
     @abc.abstractmethod
     def train_dataset(self) -> Any:
         """Give the training batches of one epoch, shuffled anew at each pass."""
+
+    def train_batches(self, step: int) -> Any:
+        """Give the batches of the whole training, without end, from batch `step` on.
+
+        A run that is resumed at a step must see the batches that it would have seen.
+        This is so by default if `train_dataset()` is the same in every process: its
+        shuffling has a seed. But then all the batches before `step` are read again;
+        override it where a batch can be found by its number.
+        """
+        return self.train_dataset().repeat().skip(step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what a checkpoint keeps of the data: numbers, texts, lists of them."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Take back what `state_dict` gave, where a run is resumed."""
 
     def val_dataset(self) -> Any:
         """Give the validation batches, or None if nothing is held out."""
