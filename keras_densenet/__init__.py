@@ -30,7 +30,12 @@ from keras_densenet.models import (
 
 if TYPE_CHECKING:
     from keras_densenet import analysis, data, export, training
-    from keras_densenet.training import ImageClassifier, Trainer, seed_everything
+    from keras_densenet.training import (
+        ImageClassifier,
+        Trainer,
+        callbacks,
+        seed_everything,
+    )
 
 if keras.backend.backend() == "tensorflow":
     # Now, not when it is first used: a checkpoint loads only where its optimizer is
@@ -52,6 +57,7 @@ __all__ = [
     "ImageClassifier",
     "Trainer",
     "analysis",
+    "callbacks",
     "data",
     "export",
     "layers",
@@ -66,6 +72,8 @@ _LAZY_NAMES = ("ImageClassifier", "Trainer", "seed_everything")
 def __getattr__(name: str) -> Any:
     if name in _LAZY_ROOMS:
         return importlib.import_module(f"keras_densenet.{name}")
+    if name == "callbacks":  # where users look for them
+        return importlib.import_module("keras_densenet.training.callbacks")
     if name in _LAZY_NAMES:
         return getattr(importlib.import_module("keras_densenet.training"), name)
     raise AttributeError(f"module 'keras_densenet' has no attribute {name!r}")

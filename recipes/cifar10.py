@@ -16,6 +16,7 @@ inside scikit-learn instead, and says so; `--data cifar10` stops instead.
 """
 
 import argparse
+import shlex
 import sys
 
 CIFAR10_EPOCHS = 300
@@ -107,5 +108,14 @@ if __name__ == "__main__":
 
     try:
         main(arguments)
-    except (ValueError, keras_densenet.data.DataUnavailableError) as error:
+    except SystemExit as end:
+        if end.code in (130, 143):  # Ctrl-C, SIGTERM
+            resume = [] if "--resume" in sys.argv else ["--resume"]
+            print("To go on:", shlex.join(["python", *sys.argv, *resume]))
+        raise
+    except (
+        ValueError,
+        keras_densenet.data.DataUnavailableError,
+        keras_densenet.training.NotANumberError,
+    ) as error:
         sys.exit(f"error: {error}")

@@ -1,4 +1,5 @@
 import csv
+import errno
 import io
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from rich.console import Console
 
 import keras_densenet as kd
 from keras_densenet.training import MisconfigurationError, ModelCheckpoint, ProgressBar
-from keras_densenet.training.callbacks import clock, replace_whole
+from keras_densenet.training.callbacks import NotANumberError
+from keras_densenet.training.callbacks.progress_bar import clock
 from keras_densenet.training.strategy import halve_last_batches, make_strategy
 
 
@@ -92,7 +94,8 @@ def test_fit_learns_logs_and_keeps_the_last_and_the_best(trainer, capsys):
     files = sorted(path.name for path in checkpoint.dirpath.iterdir())
     best = 1 + int(np.argmax(history["val_accuracy"]))
     score = max(history["val_accuracy"])
-    assert files == [f"epoch={best:03d}-val_accuracy={score:.4f}.keras", "last.keras"]
+    name = f"epoch={best:03d}-val_accuracy={score:.4f}.keras"
+    assert files == ["before-last.keras", name, "last.keras"]
     out = capsys.readouterr().out
     assert "densenet_bc_10_4" in out
     assert "images/s" in out
@@ -188,6 +191,173 @@ def test_precisions_train(tmp_path, precision):
     compute = {"bf16-mixed": "bfloat16", "16-mixed": "float16", "64-true": "float64"}
     assert block.compute_dtype == compute[precision]
     assert keras.config.dtype_policy().name == "float32"
+
+
+# --- flags -----------------------------------------------------------------------
+
+
+def steps_of(trainer, module=None, data=None):
+    """Train, and give the steps taken."""
+    module = module or classifier()
+    trainer.fit(module, data or Blobs())
+    assert int(module.model.optimizer.iterations) == trainer.global_step
+    return trainer.global_step
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        ({}, 8),  # two epochs of four
+        ({"limit_train_batches": 3}, 6),
+        ({"limit_train_batches": 0.5}, 4),
+        ({"max_steps": 5}, 5),
+        ({"max_steps": 50}, 8),
+        ({"max_time": "00:00:00:00"}, 1),
+        ({"overfit_batches": 1}, 2),
+        ({"fast_dev_run": 2}, 2),
+        ({"steps_per_execution": 2}, 8),
+    ],
+)
+def test_how_many_steps(tmp_path, flags, steps):
+    assert steps_of(kd.Trainer(2, default_root_dir=tmp_path, **flags)) == steps
+
+
+class Seen(keras.callbacks.Callback):
+    """Counts what it sees."""
+
+    def on_train_begin(self, logs=None):
+        self.val_batches, self.validations = 0, 0
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.val_batches += 1
+
+    def on_test_end(self, logs=None):
+        self.validations += 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "batches", "validations"),
+    [
+        ({}, 6, 3),  # 17 pictures are two batches
+        ({"limit_val_batches": 1}, 3, 3),
+        ({"limit_val_batches": 0}, 0, 0),
+        ({"check_val_every_n_epoch": 2}, 2, 1),
+        ({"overfit_batches": 3}, 9, 3),
+    ],
+)
+def test_how_much_validation(tmp_path, flags, batches, validations):
+    seen = Seen()
+    trainer = kd.Trainer(3, callbacks=[seen], default_root_dir=tmp_path, **flags)
+    trainer.fit(classifier(), Blobs())
+    assert (seen.val_batches, seen.validations) == (batches, validations)
+
+
+def test_accumulated_gradients_are_those_of_a_larger_batch(tmp_path):
+    """No BN here, so that two batches of 16 are one of 32."""
+    weights = []
+    for batch_size, n in ((32, 1), (16, 2)):
+        keras.utils.set_random_seed(1)
+        module = kd.ImageClassifier(linear, milestones=())
+        trainer = kd.Trainer(
+            2, accumulate_grad_batches=n, default_root_dir=tmp_path / str(n)
+        )
+        trainer.fit(module, Blobs(batch_size, batches=128 // batch_size))
+        weights.append(module.model.get_weights())
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_clipped_gradients(tmp_path, algorithm):
+    """One step of SGD moves the weights by the rate times the clipped gradient."""
+    keras.utils.set_random_seed(1)
+    module = kd.ImageClassifier(
+        linear, learning_rate=1.0, momentum=0.0, weight_decay=0.0, milestones=()
+    )
+    trainer = kd.Trainer(
+        1,
+        limit_train_batches=1,
+        gradient_clip_val=1e-3,
+        gradient_clip_algorithm=algorithm,
+        default_root_dir=tmp_path,
+    )
+    start = []
+
+    class Start(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            start.extend(self.model.get_weights())
+
+    trainer.callbacks.append(Start())
+    trainer.fit(module, Blobs())
+    moved = [
+        after - was
+        for after, was in zip(module.model.get_weights(), start, strict=True)
+    ]
+    flat = np.concatenate([step.ravel() for step in moved])
+    largest = np.sqrt((flat**2).sum()) if algorithm == "norm" else np.abs(flat).max()
+    assert largest == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_loss_that_is_not_a_number_ends_the_training(tmp_path):
+    class Poisoned(Blobs):
+        def train_dataset(self):
+            return (
+                super()
+                .train_dataset()
+                .enumerate()
+                .map(lambda i, xy: (xy[0] * (1.0 if i < 2 else np.nan), xy[1]))
+            )
+
+    trainer = kd.Trainer(
+        2,
+        callbacks=[ModelCheckpoint(every_n_train_steps=1)],
+        default_root_dir=tmp_path,
+    )
+    with pytest.raises(
+        NotANumberError, match=r"loss is nan after batch 3.*last\.keras"
+    ):
+        trainer.fit(classifier(), Poisoned())
+    module = classifier()
+    clean = kd.Trainer(2, default_root_dir=tmp_path)
+    clean.fit(module, Blobs(), ckpt_path="last")
+    assert np.isfinite(
+        np.concatenate([w.ravel() for w in module.model.get_weights()])
+    ).all()
+
+
+def test_the_logs_have_the_learning_rate(trainer):
+    trainer.fit(classifier(), Blobs())
+    with (trainer.log_dir / "metrics.csv").open() as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    # After 4, 8, 12 and 16 of 16 steps; the rate drops at 8 and 12.
+    assert rates == pytest.approx([0.1, 0.01, 0.001, 0.001])
+
+
+def test_what_lightning_users_look_at(trainer, tmp_path):
+    assert (trainer.global_step, trainer.callback_metrics) == (0, {})
+    module = classifier()
+    history = trainer.fit(module, Blobs()).history
+    assert trainer.global_step == trainer.estimated_stepping_batches == 16
+    assert (trainer.current_epoch, trainer.num_training_batches) == (3, 4)
+    assert trainer.callback_metrics["loss"] == history["loss"][-1]
+    assert (trainer.world_size, trainer.global_rank) == (1, 0)
+    assert trainer.is_global_zero
+    path = trainer.save_checkpoint(tmp_path / "mine.keras")
+    other = classifier()
+    more = kd.Trainer(max_epochs=5, default_root_dir=tmp_path)
+    with pytest.raises(MisconfigurationError, match="seen 4 epochs"):
+        trainer.fit(other, Blobs(), ckpt_path=path)
+    more.fit(other, Blobs(), ckpt_path=path)
+    assert more.global_step == 20
+
+
+def test_the_module_s_callbacks_are_called(trainer):
+    class Watched(kd.ImageClassifier):
+        def configure_callbacks(self):
+            return [keras.callbacks.EarlyStopping("loss", patience=0, min_delta=1000)]
+
+    trainer.fit(Watched(kd.DenseNetBC, depth=10, growth_rate=4), Blobs())
+    assert trainer.current_epoch == 1  # the second epoch is not better by 1000
 
 
 # --- MirroredStrategy over two logical CPU devices --------------------------------
@@ -299,6 +469,16 @@ def outside_model():
     return model
 
 
+def linear(classes, input_shape):
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            keras.layers.Flatten(),
+            keras.layers.Dense(classes, activation="softmax"),
+        ]
+    )
+
+
 def uncompiled_model():
     return kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
 
@@ -315,6 +495,55 @@ class Unknown(Blobs):
         (lambda: kd.Trainer(1, strategy="none", devices=2), ["devices=1"]),
         (lambda: kd.Trainer(1, devices=99), ["devices=99", "has 2 CPU"]),
         (lambda: kd.Trainer(1, devices="all"), ["devices='all'"]),
+        (lambda: kd.Trainer(1, accelerator="tpu"), ["'tpu'", "'gpu'"]),
+        (lambda: kd.Trainer(1, accelerator="gpu"), ["no GPU", "'auto'"]),
+        (lambda: kd.Trainer(1, max_steps=0), ["max_steps=0", "-1"]),
+        (lambda: kd.Trainer(1, max_time="12h"), ["'12h'", "DD:HH:MM:SS"]),
+        (lambda: kd.Trainer(1, max_time={"hour": 1}), ["hour", "timedelta"]),
+        (lambda: kd.Trainer(1, limit_val_batches=1.5), ["limit_val_batches=1.5"]),
+        (lambda: kd.Trainer(1, limit_train_batches=0), ["trainer.validate"]),
+        (lambda: kd.Trainer(1, overfit_batches=-1), ["overfit_batches=-1"]),
+        (lambda: kd.Trainer(1, steps_per_execution=0), ["steps_per_execution=0"]),
+        (lambda: kd.Trainer(1, gradient_clip_val=0.0), ["gradient_clip_val=0.0"]),
+        (lambda: kd.Trainer(1, gradient_clip_algorithm="l2"), ["'l2'", "'value'"]),
+        (lambda: kd.Trainer(1, jit_compile="yes"), ["'yes'"]),
+        (lambda: kd.Trainer(1, jit_compile=True, run_eagerly=True), ["run_eagerly"]),
+        (lambda: kd.Trainer(1, jit_compile=True, detect_anomaly=True), ["anomaly"]),
+        (
+            lambda: kd.Trainer(1, run_eagerly=True, steps_per_execution=2),
+            ["steps_per_execution=2"],
+        ),
+        (
+            lambda: kd.Trainer(1, precision="16-mixed", accumulate_grad_batches=2),
+            ["bf16-mixed"],
+        ),
+        (
+            lambda: kd.Trainer(1, strategy="mirrored", accumulate_grad_batches=2),
+            ["accumulate_grad_batches=2", "devices=1"],
+        ),
+        (
+            lambda: kd.Trainer(1, strategy="mirrored", gradient_clip_val=1.0),
+            ["gradient_clip_val=1.0", "2 times"],
+        ),
+        (
+            lambda: kd.Trainer(1, strategy="mirrored", jit_compile=True),
+            ["jit_compile"],
+        ),
+        (
+            lambda: kd.Trainer(1, gradient_clip_val=1.0).fit(outside_model(), Blobs()),
+            ["compiled yourself"],
+        ),
+        (
+            lambda: kd.Trainer(1, steps_per_execution=9).fit(classifier(), Blobs()),
+            ["4 steps", "steps_per_execution=9"],
+        ),
+        (
+            lambda: kd.Trainer(1, sync_batchnorm=True).fit(
+                kd.ImageClassifier(linear), Blobs()
+            ),
+            ["sync_batchnorm", "linear has"],
+        ),
+        (lambda: kd.Trainer(1).save_checkpoint("x.keras"), ["needs a fit"]),
         (lambda: kd.Trainer(1, precision="8-bit"), ["'8-bit'", "bf16-mixed"]),
         (lambda: kd.Trainer(0), ["max_epochs=0"]),
         (
@@ -341,7 +570,10 @@ class Unknown(Blobs):
             lambda: kd.Trainer(1).test(classifier(), Blobs(), ckpt_path="no.keras"),
             ["no checkpoint no.keras"],
         ),
-        (lambda: kd.Trainer(1).validate(outside_model(), Blobs(val=False)), ["no val"]),
+        (
+            lambda: kd.Trainer(1).validate(outside_model(), Blobs(val=False)),
+            ["holds out no"],
+        ),
         (lambda: kd.Trainer(1).export(outside_model(), "x"), ["datamodule="]),
         (lambda: kd.Trainer(1).fit(classifier(classes=3), Blobs()), ["classes=3"]),
         (lambda: classifier(dept=10), ["no option dept", "depth"]),
@@ -411,24 +643,60 @@ def test_best_checkpoint_of_literal_scores(tmp_path, mode, scores, best):
         callback.set_model(Saves(epoch))
         callback.on_epoch_end(epoch, {"score": score})
     name = f"epoch={best:03d}-score={scores[best - 1]:.4f}.keras"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [name, "last.keras"]
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["before-last.keras", name, "last.keras"]
     assert callback.best_model_path == str(tmp_path / name)
     assert callback.best_model_score == scores[best - 1]
 
 
-def test_a_failed_write_leaves_the_last_checkpoint(tmp_path):
-    path = tmp_path / "last.keras"
-    replace_whole(path, Saves(1).save)
-    whole = path.read_bytes()
+def test_the_three_best_of_literal_scores(tmp_path):
+    callback = ModelCheckpoint(tmp_path, "score", save_top_k=3)
+    for epoch, score in enumerate([0.5, 0.9, 0.1, 0.7, 0.8]):
+        callback.set_model(Saves(epoch))
+        callback.on_epoch_end(epoch, {"score": score})
+    assert list(callback.best_k_models.values()) == [0.9, 0.8, 0.7]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "before-last.keras",
+        "epoch=002-score=0.9000.keras",
+        "epoch=004-score=0.7000.keras",
+        "epoch=005-score=0.8000.keras",
+        "last.keras",
+    ]
 
-    def fails(beside):
-        beside.write_bytes(whole[:20])
-        raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
-        replace_whole(path, fails)
-    assert path.read_bytes() == whole
-    assert [found.name for found in tmp_path.iterdir()] == ["last.keras"]
+class DiskFull(Saves):
+    """Writes half of it, and there is no space left."""
+
+    def save(self, path):
+        path.write_bytes(b"PK half an archive")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_the_next_save_is_tried(tmp_path):
+    callback = ModelCheckpoint(tmp_path, "score")
+    callback.set_model(Saves(1))
+    callback.on_epoch_end(0, {"score": 0.5})
+    whole = (tmp_path / "last.keras").read_bytes()
+    callback.set_model(DiskFull(2))
+    with pytest.warns(UserWarning, match=r"No space left.*last.keras"):
+        callback.on_epoch_end(1, {"score": 0.7})
+    assert (tmp_path / "last.keras").read_bytes() == whole
+    assert callback.best_model_score == 0.5
+    assert len(list(tmp_path.iterdir())) == 2  # the last and the best
+    with pytest.raises(OSError, match="last good checkpoint"):
+        callback.on_train_end()
+    callback.set_model(Saves(3))
+    callback.on_epoch_end(2, {"score": 0.7})
+    callback.on_train_end()
+    assert callback.best_model_score == 0.7
+
+
+def test_checkpoints_that_make_no_sense_are_refused():
+    for options in ({"mode": "best"}, {"save_top_k": -2}, {"every_n_train_steps": 0}):
+        with pytest.raises(MisconfigurationError, match=str(*options)):
+            ModelCheckpoint(**options)
+    with pytest.raises(MisconfigurationError, match="enable_checkpointing=False"):
+        kd.Trainer(1, callbacks=[ModelCheckpoint()], enable_checkpointing=False)
 
 
 def test_progress_bar_in_a_terminal(monkeypatch):

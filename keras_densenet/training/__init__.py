@@ -1,6 +1,10 @@
 """Trainer, ImageClassifier and what they train with."""
 
-from keras_densenet.training.callbacks import ModelCheckpoint, ProgressBar
+from keras_densenet.training.callbacks import (
+    ModelCheckpoint,
+    NotANumberError,
+    ProgressBar,
+)
 from keras_densenet.training.errors import (
     MisconfigurationError,
     MisconfigurationException,
@@ -15,6 +19,7 @@ __all__ = [
     "MisconfigurationError",
     "MisconfigurationException",
     "ModelCheckpoint",
+    "NotANumberError",
     "ProgressBar",
     "TorchSGD",
     "Trainer",

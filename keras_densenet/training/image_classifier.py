@@ -17,7 +17,7 @@ class ImageClassifier:
     The trainer calls, inside its strategy and its precision:
 
         configure_model(data) -> configure_optimizer(total_steps), configure_loss(),
-        configure_metrics() -> model.compile(...)
+        configure_metrics() -> model.compile(...), configure_callbacks()
 
     Override a `configure_` method to change that part.
 
@@ -72,9 +72,19 @@ depth: it has classes, input_shape.
                 f"has {', '.join(self._parameters())}."
             )
 
-    def configure_model(self, data: DataModule) -> keras.Model:
-        """Make the network, with as many classes and pixels as the data have."""
-        options = dict(self.options)
+    def configure_model(self, data: DataModule, **flags: Any) -> keras.Model:
+        """Make the network, with as many classes and pixels as the data have.
+
+        Args:
+            data: What it is trained on.
+            **flags: Options that the trainer asks for, such as `sync_batchnorm=True`.
+        """
+        options = self.options | flags
+        for name in flags.keys() - self._parameters():
+            raise MisconfigurationError(
+                f"Trainer({name}=...) needs a network that has that option, and "
+                f"{self.network.__name__} has {', '.join(self._parameters())}."
+            )
         facts = {"classes": data.num_classes, "input_shape": tuple(data.input_shape)}
         for name, value in facts.items():
             if name not in self._parameters():
@@ -98,6 +108,10 @@ depth: it has classes, input_shape.
     def configure_metrics(self) -> list[keras.metrics.Metric]:
         """Make the metrics; "accuracy" says which checkpoint is best."""
         return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+
+    def configure_callbacks(self) -> list[keras.callbacks.Callback]:
+        """Make callbacks that this training needs, besides the trainer's."""
+        return []
 
     def _parameters(self) -> list[str]:
         return list(inspect.signature(self.network).parameters)

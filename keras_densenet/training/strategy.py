@@ -8,13 +8,16 @@ import tensorflow as tf
 
 from keras_densenet.training.errors import MisconfigurationError
 
+ACCELERATORS = ("auto", "gpu", "cpu")
 NAMES = ("auto", "none", "mirrored")
 _ANY_SIZE = 2**30  # a batch takes what there is, up to this
 ALIASES = {"single": "none", "single_device": "none", "ddp": "mirrored"}
 
 
 def make_strategy(
-    strategy: str | tf.distribute.Strategy, devices: str | int | Sequence[int]
+    strategy: str | tf.distribute.Strategy,
+    devices: str | int | Sequence[int],
+    accelerator: str = "auto",
 ) -> tf.distribute.Strategy | None:
     """Choose how to train on which devices.
 
@@ -25,6 +28,7 @@ def make_strategy(
             `tf.distribute.Strategy`, taken as it is.
         devices: "auto" for all GPUs, or all logical CPUs where there is no GPU; a
             number of devices; or a list of their numbers.
+        accelerator: "gpu" or "cpu": of which kind; "auto" for GPUs where there are.
 
     Returns:
         The strategy, or None for one device.
@@ -40,7 +44,7 @@ def make_strategy(
             "strategy must be 'auto', 'none', 'mirrored' or a tf.distribute.Strategy. "
             f"Received: strategy={strategy!r}"
         )
-    chosen = _choose(devices, name)
+    chosen = _choose(devices, name, _kind(accelerator))
     if name == "none" and len(chosen) > 1:
         raise MisconfigurationError(
             f"strategy='none' trains on one device, and devices={devices!r} are "
@@ -82,9 +86,27 @@ def halve_last_batches(dataset: tf.data.Dataset, replicas: int) -> tf.data.Datas
     return dataset.take(steps - 2).concatenate(last_two)
 
 
-def _choose(devices: str | int | Sequence[int], name: str) -> list[str]:
+def _kind(accelerator: str) -> str:
+    """Give "GPU" or "CPU"."""
+    if accelerator not in ACCELERATORS:
+        raise MisconfigurationError(
+            "accelerator must be 'auto', 'gpu' or 'cpu'. Received: "
+            f"accelerator={accelerator!r}"
+        )
+    there_are_gpus = bool(tf.config.list_logical_devices("GPU"))
+    if accelerator == "gpu" and not there_are_gpus:
+        raise MisconfigurationError(
+            "accelerator='gpu': TensorFlow finds no GPU. `pip install "
+            "tensorflow[and-cuda]` brings what it needs, besides NVIDIA's driver; "
+            "accelerator='auto' takes the CPU."
+        )
+    if accelerator == "auto":
+        return "GPU" if there_are_gpus else "CPU"
+    return accelerator.upper()
+
+
+def _choose(devices: str | int | Sequence[int], name: str, kind: str) -> list[str]:
     """Give the names of the devices to use, such as "GPU:0"."""
-    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     found = len(tf.config.list_logical_devices(kind))
     everything = name == "mirrored" or (name == "auto" and kind == "GPU")
     if devices == "auto":

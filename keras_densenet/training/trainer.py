@@ -1,5 +1,6 @@
 """The trainer: PyTorch Lightning's, ending in one plain `model.fit`."""
 
+import datetime
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,13 +17,31 @@ from keras_densenet.data import DataModule
 from keras_densenet.export import savedmodel
 from keras_densenet.training.callbacks import (
     AverageMovingStatistics,
+    LearningRateMonitor,
+    MaxSteps,
     ModelCheckpoint,
+    NotANumberError,
     ProgressBar,
+    StopOnNaN,
+    Timer,
 )
-from keras_densenet.training.checkpoints import load_checkpoint, next_version
+from keras_densenet.training.checkpoints import (
+    RunState,
+    latest_whole,
+    load_checkpoint,
+    write_file,
+)
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.image_classifier import ImageClassifier
+from keras_densenet.training.interruption import Interruption
+from keras_densenet.training.limits import limited, take
+from keras_densenet.training.misconfiguration import (
+    refuse_compiled,
+    refuse_misconfiguration,
+)
 from keras_densenet.training.precision import dtype_policy, policy_name
+from keras_densenet.training.run import Run, skip_first
+from keras_densenet.training.run_folder import run_folder, written
 from keras_densenet.training.strategy import halve_last_batches, make_strategy
 
 Module: TypeAlias = ImageClassifier | keras.Model
@@ -38,29 +57,75 @@ class Trainer:
             model = module.configure_model(data)
             model.compile(module.configure_optimizer(...), ...loss, ...metrics)
         load the checkpoint, if one is given
-        model.fit(data.train_dataset(), validation_data=data.val_dataset(), ...)
+        model.fit(data.train_batches(step), validation_data=data.val_dataset(), ...)
         data.teardown("fit")
 
     A run writes to `<default_root_dir>/kd_logs/<model>/version_<N>/`: `metrics.csv`
     and `checkpoints/`.
 
+    A run that ended early, by Ctrl-C, SIGTERM or worse, goes on with `ckpt_path="last"`
+    exactly as it would have: weights, optimizer, schedule, random seeds, the order of
+    the data, callbacks and logs. On Ctrl-C and SIGTERM it saves after the step that it
+    takes, and raises `SystemExit` with code 130 or 143.
+
     Args:
         max_epochs: Epochs to train, over all runs that resume each other;
             `model.fit(epochs=max_epochs)`. Needed by `fit` alone.
+        max_steps: Steps to train, over all runs that resume each other, -1 for as many
+            as the epochs have: `callbacks=[MaxSteps(max_steps)]`.
+        max_time: Time to train, as "DD:HH:MM:SS", a `datetime.timedelta` or a
+            dictionary of its arguments: `callbacks=[Timer(max_time)]`.
+        accelerator: "auto", "gpu" or "cpu": the devices to choose from,
+            `tf.config.list_logical_devices("GPU")`.
         devices: "auto", a number of devices, or a list of their numbers.
         strategy: "auto", "none", "mirrored" or a `tf.distribute.Strategy`; see
-            `make_strategy`.
+            `make_strategy`. `with strategy.scope():` the model is made and compiled.
         precision: "32-true", "bf16-mixed", "16-mixed", "64-true", or the name of a
             Keras policy; `keras.config.set_dtype_policy(...)`.
-        callbacks: Keras callbacks, `model.fit(callbacks=[*callbacks, ...])`.
+        callbacks: Keras callbacks, `model.fit(callbacks=[*callbacks, ...])`. They come
+            after `LearningRateMonitor` and before the logs; a `ModelCheckpoint` is
+            called last, whatever its place.
         default_root_dir: Folder that holds `kd_logs`; by default the current one.
-        fast_dev_run: Whether to run one batch of everything, and keep nothing.
-        enable_checkpointing: Whether to keep the last and the best checkpoint.
-        enable_progress_bar: Whether to print a line an epoch, and a bar in a terminal.
+        fast_dev_run: Number of batches to run of everything, True for one, to see that
+            it works; nothing is kept: `dataset.take(n)`.
+        limit_train_batches: Batches of an epoch, a number or a share of them; the next
+            epoch goes on with the following ones: `model.fit(steps_per_epoch=n)`.
+        limit_val_batches: `val_dataset.take(n)`; 0 for no validation.
+        limit_test_batches: `test_dataset.take(n)`.
+        limit_predict_batches: `predict_dataset.take(n)`.
+        overfit_batches: Number or share of training batches to learn by heart, and to
+            validate on: `train_dataset.take(n).cache().repeat()`. 0 for all of them.
+        check_val_every_n_epoch: `model.fit(validation_freq=n)`.
+        num_sanity_val_steps: Batches to validate before training, to see early that it
+            works: `model.evaluate(val_dataset.take(n))`. Lightning's default is 2; here
+            it is 0, as it takes the graph of the validation to be built first.
+        enable_checkpointing: Whether to keep the last and the best checkpoint:
+            `callbacks=[ModelCheckpoint()]`.
+        enable_progress_bar: Whether to print a line an epoch, and a bar in a terminal:
+            `callbacks=[ProgressBar(...)]`.
+        accumulate_grad_batches: Batches whose gradients are averaged for one step:
+            `optimizer.gradient_accumulation_steps = n`.
+        gradient_clip_val: Largest norm of the gradients of a step, all together, or
+            largest value of any; None for no clipping.
+        gradient_clip_algorithm: "norm", `optimizer.global_clipnorm`; or "value",
+            `optimizer.clipvalue`.
+        deterministic: Whether to use kernels whose results do not vary from run to
+            run: `tf.config.experimental.enable_op_determinism()`, for the process.
+        detect_anomaly: Whether to stop at the first operation that makes a NaN, slowly:
+            `tf.debugging.enable_check_numerics()`, while it trains. A loss that is NaN
+            ends the training in any case.
+        jit_compile: "auto", True or False, whether XLA compiles a step:
+            `model.compile(jit_compile=...)`.
+        steps_per_execution: Steps without a look at callbacks:
+            `model.compile(steps_per_execution=...)`.
+        run_eagerly: Whether to run without a graph, to debug:
+            `model.compile(run_eagerly=...)`.
+        sync_batchnorm: Whether batch norms normalise over all replicas; the network
+            must have the option: `network(sync_batchnorm=True)`.
 
     Attributes:
         strategy: The `tf.distribute.Strategy`, or None for one device.
-        num_devices: Number of replicas.
+        num_devices: Number of replicas; also `world_size`.
         log_dir: Folder of the latest `fit`, or None.
         checkpoint_callback: The `ModelCheckpoint` of the latest `fit`, or None.
         progress_bar: The `ProgressBar` of the latest `fit`, with its images/s, or None.
@@ -73,41 +138,73 @@ class Trainer:
         self,
         max_epochs: int | None = None,
         *,
+        max_steps: int = -1,
+        max_time: str | datetime.timedelta | dict | None = None,
+        accelerator: str = "auto",
         devices: str | int | Sequence[int] = "auto",
         strategy: str | tf.distribute.Strategy = "auto",
         precision: str = "32-true",
         callbacks: Sequence[keras.callbacks.Callback] = (),
         default_root_dir: str | os.PathLike = ".",
-        fast_dev_run: bool = False,
+        fast_dev_run: bool | int = False,
+        limit_train_batches: float = 1.0,
+        limit_val_batches: float = 1.0,
+        limit_test_batches: float = 1.0,
+        limit_predict_batches: float = 1.0,
+        overfit_batches: float = 0,
+        check_val_every_n_epoch: int = 1,
+        num_sanity_val_steps: int = 0,
         enable_checkpointing: bool = True,
         enable_progress_bar: bool = True,
+        accumulate_grad_batches: int = 1,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str = "norm",
+        deterministic: bool = False,
+        detect_anomaly: bool = False,
+        jit_compile: bool | str = "auto",
+        steps_per_execution: int = 1,
+        run_eagerly: bool = False,
+        sync_batchnorm: bool = False,
     ) -> None:
-        if keras.backend.backend() != "tensorflow":
-            raise MisconfigurationError(
-                "Trainer needs the TensorFlow backend. On Keras's "
-                f"{keras.backend.backend()} backend use model.fit, or set "
-                "KERAS_BACKEND=tensorflow before Python starts."
-            )
-        if max_epochs is not None and max_epochs < 1:
-            raise MisconfigurationError(
-                f"max_epochs must be 1 or more. Received: max_epochs={max_epochs}"
-            )
+        _refuse_other_backends()
         self.max_epochs = 1 if fast_dev_run else max_epochs
+        self.max_steps = max_steps
+        self.max_time = max_time
         self.precision = precision
         self.callbacks = list(callbacks)
         self.default_root_dir = Path(default_root_dir)
-        self.fast_dev_run = fast_dev_run
+        self.fast_dev_run = int(fast_dev_run)
+        self.limit_train_batches = self.fast_dev_run or limit_train_batches
+        self.limit_val_batches = self.fast_dev_run or limit_val_batches
+        self.limit_test_batches = self.fast_dev_run or limit_test_batches
+        self.limit_predict_batches = self.fast_dev_run or limit_predict_batches
+        self.overfit_batches = overfit_batches
+        self.check_val_every_n_epoch = check_val_every_n_epoch
+        self.num_sanity_val_steps = num_sanity_val_steps
         self.enable_checkpointing = enable_checkpointing and not fast_dev_run
         self.enable_progress_bar = enable_progress_bar
-        self.strategy = make_strategy(strategy, devices)
+        self.accumulate_grad_batches = accumulate_grad_batches
+        self.gradient_clip_val = gradient_clip_val
+        self.gradient_clip_algorithm = gradient_clip_algorithm
+        self.deterministic = deterministic
+        self.detect_anomaly = detect_anomaly
+        self.jit_compile = jit_compile
+        self.steps_per_execution = steps_per_execution
+        self.run_eagerly = run_eagerly
+        self.sync_batchnorm = sync_batchnorm
+        self.strategy = make_strategy(strategy, devices, accelerator)
         self.num_devices = self.strategy.num_replicas_in_sync if self.strategy else 1
         self.log_dir: Path | None = None
         self.checkpoint_callback: ModelCheckpoint | None = None
         self.progress_bar: ProgressBar | None = None
         self._policy = policy_name(precision)
+        self._run: Run | None = None
+        self._resumed_from: Path | None = None
         self._data: DataModule | None = None
         self._console = Console()
-        self._refuse_float16_replicas()
+        refuse_misconfiguration(self)
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
 
     # --- what users call ---------------------------------------------------------
 
@@ -138,25 +235,45 @@ class Trainer:
         if self.max_epochs is None:
             raise MisconfigurationError("fit needs Trainer(max_epochs=...).")
         self._read(datamodule, "fit")
-        train = self._limit(datamodule.train_dataset())
-        val = self._limit(self._shared_out(datamodule.val_dataset()))
-        steps = self._checked_steps(train)
-        model = self._compiled(module, datamodule, self.max_epochs * steps)
-        first_epoch = self._resume(model, ckpt_path, steps)
-        self._announce(model, train)
-        callbacks = self._callbacks(model, train)
+        steps = self._steps(datamodule.train_dataset())
+        model = self._compiled(module, datamodule, self._total_steps(steps))
+        steps = _whole_executions(steps, model.steps_per_execution)
+        state = self._resume(model, datamodule, ckpt_path, steps)
+        train, val = self._datasets(datamodule, steps, state)
+        self._announce(model, train, steps)
+        interruption = Interruption(self._save_interrupted, self._console.print)
+        run = Run(
+            self._callbacks(module, model, train, state),
+            model=model,
+            data=datamodule,
+            epochs=self.max_epochs,
+            steps_per_epoch=steps,
+            state=state,
+            interruption=interruption,
+        )
+        self._run = run
+        if self.checkpoint_callback and self.log_dir:
+            self.checkpoint_callback.attach(run, self.log_dir / "checkpoints")
+        if val is not None and self.num_sanity_val_steps:
+            model.evaluate(val.take(self.num_sanity_val_steps), verbose=0)
+        skip_first(model, run.skipped)
         try:
-            history = model.fit(
-                train,
-                validation_data=val,
-                epochs=self.max_epochs,
-                initial_epoch=first_epoch,
-                callbacks=callbacks,
-                shuffle=False,
-                verbose=0,
-            )
+            with interruption.heeded(), _checked_numerics(self.detect_anomaly):
+                history = model.fit(
+                    train,
+                    validation_data=val,
+                    validation_freq=self.check_val_every_n_epoch,
+                    epochs=self.max_epochs,
+                    initial_epoch=run.first_epoch,
+                    steps_per_epoch=steps,
+                    callbacks=run,
+                    shuffle=False,
+                    verbose=0,
+                )
+        except NotANumberError as error:
+            raise NotANumberError(f"{error} {self._last_good()}") from error
         finally:
-            _close(callbacks)
+            _close(run.callbacks)
         datamodule.teardown("fit")
         self._report_checkpoints()
         return history
@@ -179,8 +296,8 @@ class Trainer:
         """Give class probabilities `(N, classes)` of the pictures to predict."""
         self._read(datamodule, "predict")
         model = self._ready(module, datamodule, ckpt_path)
-        dataset = self._shared_out(datamodule.predict_dataset())
-        answer = model.predict(self._limit(dataset), verbose=0)
+        dataset = take(datamodule.predict_dataset(), self.limit_predict_batches)
+        answer = model.predict(self._shared_out(dataset), verbose=0)
         datamodule.teardown("predict")
         return answer
 
@@ -217,34 +334,95 @@ class Trainer:
         self._console.print(f"Exported {version}", soft_wrap=True)
         return version
 
-    # --- one step each -----------------------------------------------------------
+    def save_checkpoint(self, filepath: str | os.PathLike) -> Path:
+        """Write the model of the latest `fit` as it is now, for `ckpt_path`.
 
-    def _refuse_float16_replicas(self) -> None:
-        if self._policy == "mixed_float16" and self.num_devices > 1:
-            raise MisconfigurationError(
-                "precision='16-mixed' cannot train on several devices: Keras looks for "
-                "overflows in the first replica's gradients only, and those of the "
-                "others would reach the weights. Use precision='bf16-mixed', which "
-                "needs no loss scaling, or devices=1."
-            )
+        Raises:
+            MisconfigurationError: There was no fit yet.
+            OSError: It could not be written.
+        """
+        if self._run is None:
+            raise MisconfigurationError("save_checkpoint needs a fit first.")
+        path = Path(filepath)
+        write_file(path, self._run.model, self._run.state())
+        return path
+
+    # --- what Lightning's users look at --------------------------------------------
+
+    @property
+    def global_step(self) -> int:
+        """Steps taken, over all runs that resumed each other."""
+        return self._run.step if self._run else 0
+
+    @property
+    def current_epoch(self) -> int:
+        """Number of the epoch that is being trained, from 0."""
+        return self._run.epoch if self._run else 0
+
+    @property
+    def callback_metrics(self) -> dict[str, float]:
+        """Loss and metrics of the last whole epoch; also `logged_metrics`."""
+        return dict(self._run.logs) if self._run else {}
+
+    logged_metrics = callback_metrics
+
+    @property
+    def num_training_batches(self) -> int:
+        """Steps of an epoch of the latest fit."""
+        return self._run.steps_per_epoch if self._run else 0
+
+    @property
+    def estimated_stepping_batches(self) -> int:
+        """Steps of the whole training of the latest fit."""
+        return self._total_steps(self.num_training_batches)
+
+    @property
+    def early_stopping_callback(self) -> keras.callbacks.EarlyStopping | None:
+        """The first `keras.callbacks.EarlyStopping`, or None."""
+        stopping = keras.callbacks.EarlyStopping
+        return next((c for c in self.callbacks if isinstance(c, stopping)), None)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the training is to end; set it to end it after this step."""
+        return bool(self._run and self._run.model.stop_training)
+
+    @should_stop.setter
+    def should_stop(self, value: bool) -> None:
+        if self._run:
+            self._run.model.stop_training = value
+
+    @property
+    def world_size(self) -> int:
+        """Number of replicas."""
+        return self.num_devices
+
+    @property
+    def global_rank(self) -> int:
+        """Number of this process among the workers: 0 where there is one."""
+        return 0
+
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this process writes the files."""
+        return self.global_rank == 0
+
+    # --- one step each -----------------------------------------------------------
 
     def _read(self, data: DataModule, stage: str) -> None:
         data.prepare_data()
         data.setup(stage)
         self._data = data
 
-    def _limit(self, dataset: Any) -> Any:
-        return dataset.take(1) if dataset is not None and self.fast_dev_run else dataset
-
     def _shared_out(self, dataset: Any) -> Any:
         if dataset is None or self.num_devices == 1:
             return dataset
         return halve_last_batches(dataset, self.num_devices)
 
-    def _checked_steps(self, train: tf.data.Dataset) -> int:
+    def _steps(self, train: tf.data.Dataset) -> int:
         """Give the steps of an epoch, refusing what cannot be trained on."""
         steps = int(train.cardinality())
-        if steps < 1:
+        if steps < 1 and not self.fast_dev_run:
             raise MisconfigurationError(
                 "train_dataset() must know how many batches it has: end it with "
                 ".apply(tf.data.experimental.assert_cardinality(n)). "
@@ -255,25 +433,63 @@ class Trainer:
                 f"A global batch of {_global_batch(train)} pictures cannot be shared "
                 f"by {self.num_devices} devices: use a multiple of {self.num_devices}."
             )
-        return steps
+        if self.fast_dev_run:
+            return self.fast_dev_run
+        return limited(steps, self.overfit_batches or self.limit_train_batches)
+
+    def _total_steps(self, steps: int) -> int:
+        """Give the steps of the whole training, which the schedule is made for."""
+        total = (self.max_epochs or 1) * steps
+        return total if self.max_steps == -1 else min(total, self.max_steps)
+
+    def _datasets(
+        self, data: DataModule, steps: int, state: RunState | None
+    ) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
+        """Give the batches to train on, without end, and those to validate on."""
+        step = state.step if state else 0
+        if self.overfit_batches:
+            few = data.train_dataset().take(steps).cache()
+            return few.repeat().skip(step % steps), few
+        val = take(data.val_dataset(), self.limit_val_batches)
+        return data.train_batches(step), self._shared_out(val)
 
     def _compiled(self, module: Module, data: DataModule, steps: int) -> keras.Model:
         """Give the model, built and compiled inside the strategy."""
         if isinstance(module, keras.Model):
+            refuse_compiled(self)
             model = self._made_here(module)
             with self.scope():
                 return _with_optimizer(model)
         with self.scope():
-            before, model = module.model, module.configure_model(data)
+            before = module.model
+            model = module.configure_model(data, **self._network_options())
             if before is not None:
                 model.set_weights(before.get_weights())
             model.compile(
-                optimizer=module.configure_optimizer(steps),
+                optimizer=self._limited(module.configure_optimizer(steps)),
                 loss=module.configure_loss(),
                 metrics=module.configure_metrics(),
+                jit_compile=self.jit_compile,
+                steps_per_execution=self.steps_per_execution,
+                run_eagerly=self.run_eagerly,
             )
             module.model = _with_optimizer(model)
         return model
+
+    def _network_options(self) -> dict[str, Any]:
+        return {"sync_batchnorm": True} if self.sync_batchnorm else {}
+
+    def _limited(
+        self, optimizer: keras.optimizers.Optimizer
+    ) -> keras.optimizers.Optimizer:
+        """Let an optimizer clip, and average the gradients of several batches."""
+        if self.gradient_clip_val is not None:
+            by_norm = self.gradient_clip_algorithm == "norm"
+            name = "global_clipnorm" if by_norm else "clipvalue"
+            setattr(optimizer, name, self.gradient_clip_val)
+        if self.accumulate_grad_batches > 1:
+            optimizer.gradient_accumulation_steps = self.accumulate_grad_batches
+        return optimizer
 
     def _made_here(self, model: keras.Model) -> keras.Model:
         if not self._is_mine(model):
@@ -310,12 +526,18 @@ class Trainer:
         self, module: Module, data: DataModule, ckpt_path: str | None, stage: str
     ) -> dict[str, float]:
         self._read(data, stage)
-        dataset = data.test_dataset() if stage == "test" else data.val_dataset()
+        if stage == "test":
+            dataset = take(data.test_dataset(), self.limit_test_batches)
+        else:
+            dataset = take(data.val_dataset(), self.limit_val_batches)
         if dataset is None:
-            raise MisconfigurationError("The data module holds out no validation data.")
+            raise MisconfigurationError(
+                f"There is nothing to {stage} on: the data module holds out no data, "
+                "or the trainer's limit is 0 batches."
+            )
         model = self._ready(module, data, ckpt_path)
         _refuse_uncompiled(model)
-        dataset = self._limit(self._shared_out(dataset))
+        dataset = self._shared_out(dataset)
         metrics = model.evaluate(dataset, verbose=0, return_dict=True)
         data.teardown(stage)
         table = Table("metric", stage)
@@ -324,26 +546,46 @@ class Trainer:
         self._console.print(table)
         return metrics
 
-    def _resume(self, model: keras.Model, ckpt_path: str | None, steps: int) -> int:
-        """Load a checkpoint, if one is given, and give the epochs it has seen."""
+    def _resume(
+        self,
+        model: keras.Model,
+        data: DataModule,
+        ckpt_path: str | None,
+        steps: int,
+    ) -> RunState | None:
+        """Load a checkpoint, if one is given, and give where its run was."""
+        self._resumed_from = None
         if ckpt_path is None:
-            return 0
+            return None
         path = self._checkpoint(model, ckpt_path)
-        load_checkpoint(model, path)
-        epochs, rest = divmod(int(model.optimizer.iterations), steps)
-        if rest:
+        state = load_checkpoint(model, path)
+        if state is None:  # a plain .keras file, saved after a whole epoch
+            state = RunState(int(model.optimizer.iterations), steps, data.state_dict())
+        within = state.step % steps
+        if state.steps_per_epoch != steps or (within and not state.arrays):
             raise MisconfigurationError(
-                f"{path} was written after {int(model.optimizer.iterations)} steps, "
-                f"which are no whole epochs of {steps} steps: resume with the data and "
-                "the batch_size that it was trained with."
+                f"{path} was written after {state.step} steps, which are no whole "
+                f"epochs of {steps} steps: resume with the data and the batch_size "
+                "that it was trained with."
+            )
+        epochs, batches = divmod(state.step, steps)
+        if self.max_steps != -1 and state.step >= self.max_steps:
+            raise MisconfigurationError(
+                f"{path} has seen {state.step} steps, and max_steps={self.max_steps}: "
+                "nothing is left to train. Raise max_steps to go on."
             )
         if self.max_epochs and epochs >= self.max_epochs:
             raise MisconfigurationError(
                 f"{path} has seen {epochs} epochs, and max_epochs={self.max_epochs}: "
                 "nothing is left to train. Raise max_epochs to go on."
             )
-        self._console.print(f"Resuming after epoch {epochs} from {path}")
-        return epochs
+        data.load_state_dict(state.data)
+        more = f" and {batches} batches" if batches else ""
+        self._console.print(
+            f"Resuming after epoch {epochs}{more} from {path}", soft_wrap=True
+        )
+        self._resumed_from = path
+        return state
 
     def _checkpoint(self, model: keras.Model, ckpt_path: str) -> Path:
         """Turn "best", "last" or a path into a path."""
@@ -359,53 +601,105 @@ class Trainer:
                 )
             return Path(self.checkpoint_callback.best_model_path)
         if ckpt_path == "last":
-            runs = self._runs(model).glob("version_*/checkpoints/last.keras")
-            latest = max(runs, key=lambda path: path.stat().st_mtime, default=None)
-            if latest is None:
-                raise MisconfigurationError(
-                    f"ckpt_path='last' found no checkpoint in {self._runs(model)}."
-                )
-            return latest
+            return self._last_checkpoint(model)
         return Path(ckpt_path)
+
+    def _last_checkpoint(self, model: keras.Model) -> Path:
+        """Find the last whole checkpoint of the latest run that has one."""
+        folders = self._runs(model).glob("version_*/checkpoints")
+        for folder in sorted(folders, key=written, reverse=True):
+            path, damaged = latest_whole(folder)
+            for file in damaged:
+                self._console.print(
+                    f"{file} is damaged: taking the checkpoint before it.",
+                    soft_wrap=True,
+                )
+            if path:
+                return path
+        raise MisconfigurationError(
+            f"ckpt_path='last' found no checkpoint in {self._runs(model)}."
+        )
 
     def _runs(self, model: keras.Model) -> Path:
         return self.default_root_dir / "kd_logs" / model.name
 
-    def _callbacks(self, model: keras.Model, train: tf.data.Dataset) -> list:
-        callbacks = list(self.callbacks)
+    def _callbacks(
+        self,
+        module: Module,
+        model: keras.Model,
+        train: tf.data.Dataset,
+        state: RunState | None,
+    ) -> list[keras.callbacks.Callback]:
+        """Give the callbacks of a fit, in the order in which they must be called."""
+        mine = self.callbacks
+        if isinstance(module, ImageClassifier):
+            mine = [*mine, *module.configure_callbacks()]
+        given = [c for c in mine if isinstance(c, ModelCheckpoint)]
+        callbacks = [  # what may end the training, or add to the logs, is first
+            StopOnNaN(),
+            *self._limits(state.step if state else 0),
+            LearningRateMonitor(),
+            *(c for c in mine if c not in given),
+        ]
         if self.num_devices > 1:
             callbacks.append(AverageMovingStatistics(self.strategy))
-        self.progress_bar = None
+        self.progress_bar, self.checkpoint_callback, self.log_dir = None, None, None
         if self.enable_progress_bar:
             self.progress_bar = ProgressBar(_global_batch(train), self._console)
             callbacks.append(self.progress_bar)
         if self.fast_dev_run:
             return callbacks
-        self.log_dir = next_version(self._runs(model))
-        callbacks.append(keras.callbacks.CSVLogger(self.log_dir / "metrics.csv"))
+        epoch = state.step // state.steps_per_epoch if state else 0
+        self.log_dir = run_folder(self._runs(model), self._resumed_from, epoch)
+        metrics = self.log_dir / "metrics.csv"
+        callbacks.append(keras.callbacks.CSVLogger(metrics, append=True))
         if self.enable_checkpointing:
-            self.checkpoint_callback = ModelCheckpoint(self.log_dir / "checkpoints")
-            callbacks.append(
-                self.checkpoint_callback
-            )  # after what may change the model
+            self.checkpoint_callback = given[0] if given else ModelCheckpoint()
+            callbacks.append(self.checkpoint_callback)  # after what changes the model
         return callbacks
 
-    def _announce(self, model: keras.Model, train: tf.data.Dataset) -> None:
+    def _limits(self, done: int) -> list[keras.callbacks.Callback]:
+        limits: list[keras.callbacks.Callback] = []
+        if self.max_steps != -1:
+            limits.append(MaxSteps(self.max_steps, done))
+        if self.max_time is not None:
+            limits.append(Timer(self.max_time))
+        return limits
+
+    def _announce(self, model: keras.Model, train: tf.data.Dataset, steps: int) -> None:
         if not self.enable_progress_bar:
             return
         parameters = sum(np.prod(w.shape) for w in model.trainable_weights)
         kind = type(self.strategy).__name__ if self.strategy else "one device"
         if self.fast_dev_run:
             self._console.print(
-                "Running in fast_dev_run mode: one batch of all, nothing is kept."
+                f"Running in fast_dev_run mode: {self.fast_dev_run} batch(es) of "
+                "everything, nothing is kept."
             )
         self._console.print(
             f"{model.name}: {parameters:,} trainable parameters. {kind}, "
             f"{self.num_devices} replica(s), {self.precision}, global batch "
-            f"{_global_batch(train)}, {int(train.cardinality())} steps an epoch.",
+            f"{_global_batch(train)}, {steps} steps an epoch.",
             highlight=False,
             soft_wrap=True,
         )
+
+    def _last_good(self) -> str:
+        path = getattr(self.checkpoint_callback, "last_model_path", "")
+        return (
+            f"The last good checkpoint: {path}." if path else "Nothing was saved yet."
+        )
+
+    def _save_interrupted(self) -> None:
+        checkpoint = self.checkpoint_callback
+        if checkpoint is None:
+            self._console.print("Checkpointing is off: nothing is saved.")
+        elif checkpoint.save():
+            self._console.print(
+                f"Saved {checkpoint.last_model_path}. To go on: fit again, with "
+                "ckpt_path='last'.",
+                soft_wrap=True,
+            )
 
     def _report_checkpoints(self) -> None:
         checkpoint = self.checkpoint_callback
@@ -415,6 +709,38 @@ class Trainer:
             self._console.print(
                 f"Last checkpoint: {checkpoint.last_model_path}", soft_wrap=True
             )
+
+
+def _refuse_other_backends() -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise MisconfigurationError(
+            "Trainer needs the TensorFlow backend. On Keras's "
+            f"{keras.backend.backend()} backend use model.fit, or set "
+            "KERAS_BACKEND=tensorflow before Python starts."
+        )
+
+
+@contextmanager
+def _checked_numerics(checked: bool) -> Iterator[None]:
+    """Let the first operation that makes a NaN or an infinity raise its name."""
+    if not checked:
+        yield
+        return
+    tf.debugging.enable_check_numerics()
+    try:
+        yield
+    finally:
+        tf.debugging.disable_check_numerics()
+
+
+def _whole_executions(steps: int, steps_per_execution: int) -> int:
+    """Give the steps of an epoch: what is left of the data is the next epoch's."""
+    if steps < steps_per_execution:
+        raise MisconfigurationError(
+            f"An epoch has {steps} steps, fewer than steps_per_execution="
+            f"{steps_per_execution}: use {steps} or fewer."
+        )
+    return steps - steps % steps_per_execution
 
 
 def _refuse_uncompiled(model: keras.Model) -> None:

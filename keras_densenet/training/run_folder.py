@@ -1,0 +1,55 @@
+"""The folder that a run writes to."""
+
+import csv
+import os
+from pathlib import Path
+
+from keras_densenet.training.checkpoints import BEFORE_LAST, LAST
+
+
+def run_folder(runs: Path, resumed_from: Path | None, epoch: int = 0) -> Path:
+    """Give the folder of a run: a new one, or that of the run that goes on.
+
+    Args:
+        runs: Where the `version_N` folders of a network are.
+        resumed_from: The checkpoint that the run goes on from, if any. If it is the
+            last one of a run in `runs`, that run goes on in its folder.
+        epoch: The number of epochs it has seen; the log keeps those.
+    """
+    if resumed_from and resumed_from.name in (LAST, BEFORE_LAST):
+        folder = resumed_from.parent.parent
+        if folder.parent == runs:
+            _keep_epochs(folder / "metrics.csv", epoch)
+            return folder
+    return _next_version(runs)
+
+
+def written(folder: Path) -> float:
+    """Give the time at which a file of a folder was last written."""
+    return max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+
+
+def _next_version(runs: Path) -> Path:
+    runs.mkdir(parents=True, exist_ok=True)
+    numbers = [
+        int(name[len("version_") :])
+        for name in os.listdir(runs)
+        if name.startswith("version_") and name[len("version_") :].isdigit()
+    ]
+    version = runs / f"version_{max(numbers, default=-1) + 1}"
+    version.mkdir()
+    return version
+
+
+def _keep_epochs(metrics: Path, epochs: int) -> None:
+    """Take epochs that will be trained once more out of a log."""
+    if not metrics.exists():
+        return
+    with metrics.open(newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    whole = [row for row in rows if len(row) == len(header)]  # a kill may cut the last
+    beside = metrics.with_name(f".{os.getpid()}-metrics.csv")
+    with beside.open("w", newline="") as file:
+        kept = [row for row in whole if int(row[0]) < epochs]
+        csv.writer(file).writerows([header, *kept] if kept else [])
+    beside.replace(metrics)
