@@ -65,12 +65,8 @@ def dense_block(
             moments.append((read, moments_of(new)))
             read = concatenate_moments(*moments[-1])
         run = _Run(layers, weights, x, moments, bottlenecks, synchronized)
-
-        def gradient(d_x: Any) -> tuple[Any, None, list]:
-            d_x, d_weights = _first_derivative(run, d_x, a_pixel, given)
-            return d_x, None, d_weights
-
-        return x, gradient
+        backward = functools.partial(_backward, run)
+        return x, _first_derivative_only(backward, a_pixel, given)
 
     return block(x, _a_pixel(x), [layer.weights for layer in layers])
 
@@ -91,23 +87,17 @@ def recomputed(
             y = stage(x, Moments(*moments) if moments else None, True)
         function.assign(function.new_state(scope))
 
-        @tf.custom_gradient
-        def first_derivative(d_y: Any, a_pixel: Any, given: list) -> Any:
-            del a_pixel, given
-            with second_run(), tf.control_dependencies([d_y]):
-                inputs = [tf.identity(x), *map(tf.identity, moments)]
+        def backward(d_y: Any) -> tuple[list, list]:
+            with tf.control_dependencies([d_y]):
+                inputs = [tf.identity(tensor) for tensor in (x, *moments)]
                 again = _after(d_y, weights)
                 d_inputs, d_weights = _gradients(function, stage, inputs, again, d_y)
-                # A frozen batch norm does not use the moments.
-                zeros = [tf.zeros_like(vector) for vector in inputs[1:]]
-                d_inputs = [d_inputs[0], *_or(d_inputs[1:], zeros)]
-                return (d_inputs, d_weights), _refuse
+            # A frozen batch norm does not use the moments.
+            pairs = zip(d_inputs, inputs, strict=True)
+            d_inputs = [tf.zeros_like(t) if d is None else d for d, t in pairs]
+            return d_inputs, d_weights
 
-        def gradient(d_y: Any) -> tuple[list, None, list]:
-            d_inputs, d_weights = first_derivative(d_y, a_pixel, given)
-            return d_inputs, None, d_weights
-
-        return y, gradient
+        return y, _first_derivative_only(backward, a_pixel, given)
 
     return first_run([x, *(moments or ())], _a_pixel(x), function.weights)
 
@@ -130,22 +120,27 @@ def _a_pixel(x: Any) -> Any:
     return tf.slice(x, [0] * 4, [tf.minimum(tf.shape(x)[0], 1), 1, 1, 1])
 
 
-def _first_derivative(
-    run: _Run, d_x: Any, a_pixel: Any, given: list[list]
-) -> tuple[Any, list]:
-    """Give the gradients, which refuse to be differentiated by anything.
+def _first_derivative_only(
+    backward: Callable[[Any], tuple], a_pixel: Any, given: list
+) -> Callable[[Any], tuple]:
+    """Make a gradient of `backward` that refuses to be differentiated by anything.
 
-    What they are computed of is cut off from `given` and from the block's input, so
-    that a second derivative would be wrong, not missing. Here it finds `_refuse`.
+    What `backward` computes with is cut off from `given` and from the input that has
+    `a_pixel`, so that a second derivative would be wrong, not missing. Here it finds
+    `_refuse`.
     """
 
     @tf.custom_gradient
-    def gradient(d_x: Any, a_pixel: Any, given: list[list]) -> Any:
+    def first_derivative(d_output: Any, a_pixel: Any, given: list) -> Any:
         del a_pixel, given
         with second_run():
-            return _backward(run, d_x), _refuse
+            return backward(d_output), _refuse
 
-    return gradient(d_x, a_pixel, given)
+    def gradient(d_output: Any) -> tuple:
+        d_inputs, d_weights = first_derivative(d_output, a_pixel, given)
+        return d_inputs, None, d_weights
+
+    return gradient
 
 
 def _refuse(*_: Any) -> None:
@@ -264,11 +259,6 @@ def _in_this_graph(weights: list[list]) -> list[list]:
     return tf.nest.map_structure(
         lambda w: w if w.graph is here else tf.identity(w), weights
     )
-
-
-def _or(gradients: Iterable, others: Iterable) -> list:
-    pairs = zip(gradients, others, strict=True)
-    return [other if d is None else d for d, other in pairs]
 
 
 def _split(tensors: Iterable, widths: list[int]) -> tuple[list, list]:

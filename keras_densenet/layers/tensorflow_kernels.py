@@ -12,7 +12,13 @@ _EPSILON = 2.0**-10  # above cuDNN's smallest
 
 
 def normalize(
-    x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, epsilon: float
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    mean: Any,
+    variance: Any,
+    epsilon: float,
+    multiple: int = 4,
 ) -> Any:
     """Compute `gamma (x - mean) / sqrt(variance + epsilon) + beta` in one pass over x.
 
@@ -21,7 +27,7 @@ def normalize(
     none. It computes in float32 and reads and writes `x`'s own type, so 16-bit maps
     need no casts.
     """
-    groups = _groups(x, 4)
+    groups = _groups(x, multiple)
     gamma, beta, mean, variance = _repeated([gamma, beta, mean, variance], groups)
     y = tf.raw_ops.FusedBatchNormV3(
         x=_grouped(x, groups),
@@ -51,20 +57,9 @@ def normalize_with_moments(
 
 def _affine(x: Any, scale: Any, offset: Any, centre: Any) -> Any:
     """Compute `scale (x - centre) + offset`, with no gradient by `centre`."""
-    groups = _groups(x, 8)
-    scale, offset, centre = _repeated([scale, offset, centre], groups)
     # With epsilon it is exactly 1, in float32.
     one = np.full(centre.shape, 1.0 - _EPSILON, "float32")
-    y = tf.raw_ops.FusedBatchNormV3(
-        x=_grouped(x, groups),
-        scale=scale,
-        offset=offset,
-        mean=centre,
-        variance=one,
-        epsilon=_EPSILON,
-        is_training=False,
-    ).y
-    return _ungrouped(y, x, groups)
+    return normalize(x, scale, offset, centre, one, _EPSILON, multiple=8)
 
 
 # On CPUs the kernels are two to three times slower where the number of channels is no
@@ -113,10 +108,10 @@ def normalize_batch(
         is_training=True,
     )
     # It normalises with the biased variance and gives back the unbiased one.
-    return y, mean, variance - variance / pixels(x, mean.dtype)
+    return y, mean, variance - variance / _pixels(x, mean.dtype)
 
 
-def pixels(x: Any, dtype: Any) -> Any:
+def _pixels(x: Any, dtype: Any) -> Any:
     """Give N H W of `(N, H, W, C)`, as a number where it is known."""
     known = x.shape[:3].num_elements()
     return known or tf.cast(tf.size(x, tf.int64), dtype) / x.shape[-1]
@@ -153,7 +148,7 @@ def moments_gradient(
     of x, one pass where automatic differentiation takes four. `n` is N H W, or that of
     all replicas.
     """
-    n = pixels(x, mean.dtype) if n is None else n
+    n = _pixels(x, mean.dtype) if n is None else n
     slope, offset = (d_variance + d_variance) / n, d_mean / n
     if x.dtype == tf.float64:
         return slope * (x - mean) + offset
@@ -167,7 +162,7 @@ def _second_derivative(x: Any, d_mean: Any, d_variance: Any, d_d_x: Any) -> list
         tape.watch(inputs)
         wide = tf.cast(x, d_mean.dtype)
         centred = wide - tf.reduce_mean(wide, [0, 1, 2])
-        d_x = (2.0 * d_variance * centred + d_mean) / pixels(x, d_mean.dtype)
+        d_x = (2.0 * d_variance * centred + d_mean) / _pixels(x, d_mean.dtype)
         d_x = tf.cast(d_x, x.dtype)
     return tape.gradient(d_x, inputs, d_d_x)
 
@@ -181,7 +176,7 @@ def synchronized_moments(x: Any) -> tuple[Any, Any]:
     @tf.custom_gradient
     def shared_moments(x: Any) -> Any:
         mean, variance = moments(x)
-        n = tf.reshape(tf.cast(pixels(x, mean.dtype), mean.dtype), [1])
+        n = _pixels_of_replica(x, mean.dtype)
         sums = reduce_sum(tf.concat([n * mean, n], 0))
         shared, all_pixels = sums[:-1] / sums[-1], sums[-1]
         # Around the shared mean: squares of the means would cancel.
@@ -204,10 +199,15 @@ def synchronized_moments_gradient(
     if reduce_sum is None:
         return moments_gradient(x, mean, d_mean, d_variance)
     # Each replica's loss depends on the shared moments.
-    n = tf.reshape(tf.cast(pixels(x, mean.dtype), mean.dtype), [1])
+    n = _pixels_of_replica(x, mean.dtype)
     sums = reduce_sum(tf.concat([d_mean, d_variance, n], 0))
     d_mean, d_variance, n = tf.split(sums, [mean.shape[0], mean.shape[0], 1])
     return moments_gradient(x, mean, d_mean, d_variance, n)
+
+
+def _pixels_of_replica(x: Any, dtype: Any) -> Any:
+    """Give N H W as a tensor `(1,)`, to be summed up with vectors."""
+    return tf.reshape(tf.cast(_pixels(x, dtype), dtype), [1])
 
 
 def _refuse(*_: Any) -> None:

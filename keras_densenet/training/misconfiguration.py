@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from keras_densenet.training.callbacks import ModelCheckpoint, Timer
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.limits import check_limit
+from keras_densenet.training.precision import policy_name
 
 if TYPE_CHECKING:
     from keras_densenet.training.trainer import Trainer
@@ -110,7 +111,7 @@ def _replicas(trainer: "Trainer") -> None:
 
 
 def _float16(trainer: "Trainer") -> None:
-    if trainer.precision not in ("16-mixed", "mixed_float16"):
+    if policy_name(trainer.precision) != "mixed_float16":
         return
     if trainer.num_devices > 1:
         raise MisconfigurationError(

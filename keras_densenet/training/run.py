@@ -91,8 +91,9 @@ class Run(keras.callbacks.CallbackList):
             return
         done = min(batch + 1, self.steps_per_epoch)
         self.step = self.epoch * self.steps_per_epoch + done
-        if self._state and self.epoch == self.first_epoch:
+        if self._state:  # the first batch that is not passed over
             self._add_metrics(self._state.arrays)
+            self._state = None
         super().on_train_batch_end(batch, logs)
         if done < self.steps_per_epoch:  # else after the epoch, with its validation
             self._end_if_asked()
@@ -135,9 +136,10 @@ class Run(keras.callbacks.CallbackList):
 
     def _add_metrics(self, arrays: dict[str, np.ndarray]) -> None:
         """Add what the epoch's metrics were: all of Keras's are made of sums."""
-        self._state = None
+        if not self.skipped:
+            return
         for i, variable in enumerate(self.model.metrics_variables):
-            if self.skipped and f"metric/{i}" in arrays:
+            if f"metric/{i}" in arrays:
                 variable.assign(variable + arrays[f"metric/{i}"])
 
     def _named_callbacks(self) -> list[tuple[str, keras.callbacks.Callback]]:
@@ -162,6 +164,8 @@ def skip_first(model: keras.Model, batches: int) -> None:
 
     They are trained on already: see `Run`.
     """
+    if not batches:
+        return
     model.make_train_function()
     train_function, steps = model.train_function, model.steps_per_execution
     left = -(-batches // steps)

@@ -235,15 +235,16 @@ class Trainer:
         if self.max_epochs is None:
             raise MisconfigurationError("fit needs Trainer(max_epochs=...).")
         self._read(datamodule, "fit")
-        steps = self._steps(datamodule.train_dataset())
+        one_epoch = datamodule.train_dataset()
+        steps, batch_size = self._steps(one_epoch), self._batch_size(one_epoch)
         model = self._compiled(module, datamodule, self._total_steps(steps))
         steps = _whole_executions(steps, model.steps_per_execution)
         state = self._resume(model, datamodule, ckpt_path, steps)
         train, val = self._datasets(datamodule, steps, state)
-        self._announce(model, train, steps)
+        self._announce(model, batch_size, steps)
         interruption = Interruption(self._save_interrupted, self._console.print)
         run = Run(
-            self._callbacks(module, model, train, state),
+            self._callbacks(module, model, batch_size, state),
             model=model,
             data=datamodule,
             epochs=self.max_epochs,
@@ -256,24 +257,8 @@ class Trainer:
             self.checkpoint_callback.attach(run, self.log_dir / "checkpoints")
         if val is not None and self.num_sanity_val_steps:
             model.evaluate(val.take(self.num_sanity_val_steps), verbose=0)
-        skip_first(model, run.skipped)
-        try:
-            with interruption.heeded(), _checked_numerics(self.detect_anomaly):
-                history = model.fit(
-                    train,
-                    validation_data=val,
-                    validation_freq=self.check_val_every_n_epoch,
-                    epochs=self.max_epochs,
-                    initial_epoch=run.first_epoch,
-                    steps_per_epoch=steps,
-                    callbacks=run,
-                    shuffle=False,
-                    verbose=0,
-                )
-        except NotANumberError as error:
-            raise NotANumberError(f"{error} {self._last_good()}") from error
-        finally:
-            _close(run.callbacks)
+        with interruption.heeded():
+            history = self._train(run, train, val)
         datamodule.teardown("fit")
         self._report_checkpoints()
         return history
@@ -428,14 +413,19 @@ class Trainer:
                 ".apply(tf.data.experimental.assert_cardinality(n)). "
                 f"Its cardinality is {steps}."
             )
-        if _global_batch(train) % self.num_devices:
-            raise MisconfigurationError(
-                f"A global batch of {_global_batch(train)} pictures cannot be shared "
-                f"by {self.num_devices} devices: use a multiple of {self.num_devices}."
-            )
         if self.fast_dev_run:
             return self.fast_dev_run
         return limited(steps, self.overfit_batches or self.limit_train_batches)
+
+    def _batch_size(self, train: tf.data.Dataset) -> int:
+        """Give the pictures of a global batch, refusing what replicas cannot share."""
+        size = _global_batch(train)
+        if size % self.num_devices:
+            raise MisconfigurationError(
+                f"A global batch of {size} pictures cannot be shared by "
+                f"{self.num_devices} devices: use a multiple of {self.num_devices}."
+            )
+        return size
 
     def _total_steps(self, steps: int) -> int:
         """Give the steps of the whole training, which the schedule is made for."""
@@ -475,6 +465,29 @@ class Trainer:
             )
             module.model = _with_optimizer(model)
         return model
+
+    def _train(
+        self, run: Run, train: tf.data.Dataset, val: tf.data.Dataset | None
+    ) -> keras.callbacks.History:
+        """Call the one plain `model.fit` that all this is for."""
+        skip_first(run.model, run.skipped)
+        try:
+            with _checked_numerics(self.detect_anomaly):
+                return run.model.fit(
+                    train,
+                    validation_data=val,
+                    validation_freq=self.check_val_every_n_epoch,
+                    epochs=self.max_epochs,
+                    initial_epoch=run.first_epoch,
+                    steps_per_epoch=run.steps_per_epoch,
+                    callbacks=run,
+                    shuffle=False,
+                    verbose=0,
+                )
+        except NotANumberError as error:
+            raise NotANumberError(f"{error} {self._last_good()}") from error
+        finally:
+            _close(run.callbacks)
 
     def _network_options(self) -> dict[str, Any]:
         return {"sync_batchnorm": True} if self.sync_batchnorm else {}
@@ -627,7 +640,7 @@ class Trainer:
         self,
         module: Module,
         model: keras.Model,
-        train: tf.data.Dataset,
+        batch_size: int,
         state: RunState | None,
     ) -> list[keras.callbacks.Callback]:
         """Give the callbacks of a fit, in the order in which they must be called."""
@@ -645,7 +658,7 @@ class Trainer:
             callbacks.append(AverageMovingStatistics(self.strategy))
         self.progress_bar, self.checkpoint_callback, self.log_dir = None, None, None
         if self.enable_progress_bar:
-            self.progress_bar = ProgressBar(_global_batch(train), self._console)
+            self.progress_bar = ProgressBar(batch_size, self._console)
             callbacks.append(self.progress_bar)
         if self.fast_dev_run:
             return callbacks
@@ -666,7 +679,7 @@ class Trainer:
             limits.append(Timer(self.max_time))
         return limits
 
-    def _announce(self, model: keras.Model, train: tf.data.Dataset, steps: int) -> None:
+    def _announce(self, model: keras.Model, batch_size: int, steps: int) -> None:
         if not self.enable_progress_bar:
             return
         parameters = sum(np.prod(w.shape) for w in model.trainable_weights)
@@ -679,7 +692,7 @@ class Trainer:
         self._console.print(
             f"{model.name}: {parameters:,} trainable parameters. {kind}, "
             f"{self.num_devices} replica(s), {self.precision}, global batch "
-            f"{_global_batch(train)}, {steps} steps an epoch.",
+            f"{batch_size}, {steps} steps an epoch.",
             highlight=False,
             soft_wrap=True,
         )
