@@ -6,7 +6,6 @@ Building, tracing, optimising and compiling the network are in it, importing is 
 it. Each run is a process of its own; the variants take turns.
 """
 
-import argparse
 import statistics
 
 import side_by_side
@@ -24,10 +23,8 @@ VARIANTS = [
 
 def main() -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS)
+    parser = side_by_side.parser(__doc__, VARIANTS)
     parser.add_argument("--depth", type=int, default=100)
-    parser.add_argument("--growth-rate", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     variants = side_by_side.available(arguments.variants)

@@ -8,7 +8,6 @@ import time
 STARTED = time.perf_counter()  # before what takes seconds to import
 
 import os  # noqa: E402
-import sys  # noqa: E402
 from typing import Any  # noqa: E402
 
 import worker  # noqa: E402
@@ -91,11 +90,7 @@ def main() -> None:
         lambda: model.train_on_batch(images, labels),
         STARTED,
         imported,
-        {
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "python": sys.version.split()[0],
-        },
+        worker.versions(tensorflow=tf.__version__, keras=keras.__version__),
     )
 
 

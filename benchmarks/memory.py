@@ -24,10 +24,8 @@ VARIANTS += ["torch_checkpoint"]
 
 def main() -> None:
     """Measure, report and draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS)
+    parser = side_by_side.parser(__doc__, VARIANTS)
     parser.add_argument("--depths", nargs="+", type=int, default=[40, 100, 190])
-    parser.add_argument("--growth-rate", type=int, default=12)
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument(
         "--batch-sizes",

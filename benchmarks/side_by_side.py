@@ -4,6 +4,7 @@ Each variant is a process of its own, so that its memory is its own and a peer's
 needs no place in our environment. They speak as `worker.py` says.
 """
 
+import argparse
 import csv
 import json
 import os
@@ -89,6 +90,24 @@ def worker(variant: str, **options: Any) -> Iterator[Worker]:
         yield process
     finally:
         process.end()
+
+
+def parser(
+    about: str, variants: list[str], default: list[str] | None = None
+) -> argparse.ArgumentParser:
+    """Make a parser of the options that all measurements have.
+
+    Args:
+        about: The program's docstring, of which the first line is shown.
+        variants: What can be measured.
+        default: What is measured if nothing is said; None for all.
+    """
+    options = argparse.ArgumentParser(description=about.splitlines()[0])
+    options.add_argument(
+        "--variants", nargs="+", default=default or variants, choices=variants
+    )
+    options.add_argument("--growth-rate", type=int, default=12)
+    return options
 
 
 def available(variants: Iterable[str]) -> list[str]:

@@ -8,7 +8,6 @@ import time
 
 STARTED = time.perf_counter()  # before what takes seconds to import
 
-import sys  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 
 import torch  # noqa: E402
@@ -121,7 +120,7 @@ def main() -> None:
         training_step(model, images, labels),
         STARTED,
         imported,
-        {"torch": torch.__version__, "python": sys.version.split()[0]},
+        worker.versions(torch=torch.__version__),
     )
 
 

@@ -11,7 +11,6 @@ Ratios are medians over the rounds, of two speeds in the same round: a machine's
 changes within minutes, and a ratio outlives that.
 """
 
-import argparse
 import statistics
 from contextlib import ExitStack
 
@@ -23,10 +22,8 @@ VARIANTS = [*PEERS, "torch_compile", "recompute_grad", "keras_default", "applica
 
 def main() -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--variants", nargs="+", default=PEERS, choices=VARIANTS)
+    parser = side_by_side.parser(__doc__, VARIANTS, PEERS)
     parser.add_argument("--depth", type=int, default=100)
-    parser.add_argument("--growth-rate", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--name", default="peers", help="of the result's file")

@@ -8,7 +8,6 @@ import time
 STARTED = time.perf_counter()  # before what takes seconds to import
 
 import os  # noqa: E402
-import sys  # noqa: E402
 import tempfile  # noqa: E402
 
 import worker  # noqa: E402
@@ -81,11 +80,7 @@ def main() -> None:
     worker.say(
         imported_s=imported - STARTED,
         first_step_s=first.done - begun,
-        versions={
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "python": sys.version.split()[0],
-        },
+        versions=worker.versions(tensorflow=tf.__version__, keras=keras.__version__),
     )
 
 

@@ -41,6 +41,11 @@ def serve(
         say(seconds=seconds, peak_mb=peak_kb / 1024)
 
 
+def versions(**of_libraries: str) -> dict[str, str]:
+    """Give the versions of libraries, and Python's."""
+    return {**of_libraries, "python": sys.version.split()[0]}
+
+
 def say(**what: object) -> None:
     """Say it, as one line of JSON."""
     print(json.dumps(what), flush=True)
