@@ -47,5 +47,5 @@ benchmark: benchmark-setup  ## Measure speed, first step and memory: an hour; le
 	$(BIN)/python benchmarks/first_step.py
 	$(BIN)/python benchmarks/memory.py
 
-clean:  ## Remove the environment and what runs left.
-	rm -rf .venv .venv-torch .mypy_cache .pytest_cache .ruff_cache .import_linter_cache kd_logs
+clean:  ## Remove the environment and the caches.
+	rm -rf .venv .venv-torch .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import keras_densenet as kd
 from keras_densenet.training import MisconfigurationError, ModelCheckpoint, ProgressBar
-from keras_densenet.training.callbacks import NotANumberError
+from keras_densenet.training.callbacks import NotANumberError, ThroughputMonitor
 from keras_densenet.training.callbacks.progress_bar import clock
 from keras_densenet.training.strategy import halve_last_batches, make_strategy
 
@@ -704,20 +704,27 @@ def test_progress_bar_in_a_terminal(monkeypatch):
     seconds = iter(range(100))
     monkeypatch.setattr("time.perf_counter", lambda: next(seconds))
     console = Console(force_terminal=True, width=120, file=io.StringIO())
-    bar = ProgressBar(images_per_step=10, console=console)
-    bar.set_params({"epochs": 2, "steps": 3})
-    bar.on_train_begin()
+    speed = ThroughputMonitor(images_per_step=10)
+    callbacks = keras.callbacks.CallbackList(
+        [speed, ProgressBar(speed, console)],
+        model=keras.Sequential(),
+        epochs=2,
+        steps=3,
+    )
+    callbacks.on_train_begin()
     for epoch in (0, 1):
-        bar.on_epoch_begin(epoch)
+        callbacks.on_epoch_begin(epoch)
         for batch in (0, 1, 2):
-            bar.on_train_batch_end(batch, {"loss": 0.5})
-        if epoch == 0:
-            # Three of six steps are done.
-            assert bar._status({}).split()[:3] == ["10", "images/s", "0:00:03"]
-        bar.on_test_begin()
-        bar.on_epoch_end(epoch, {"loss": 0.5, "val_loss": 0.25})
-    bar.close()
-    assert bar.images_per_second == 10.0
+            callbacks.on_train_batch_begin(batch)
+            callbacks.on_train_batch_end(batch, {"loss": 0.5})
+        if epoch == 0:  # three of six steps are done
+            status = callbacks.callbacks[1]._status({})
+            assert status.split()[:3] == ["10", "images/s", "0:00:03"]
+        logs = {"loss": 0.5, "val_loss": 0.25}
+        callbacks.on_epoch_end(epoch, logs)
+        assert logs["images_per_second"] == 10.0
+    callbacks.on_train_end()
+    assert speed.images_per_second == 10.0
     text = console.file.getvalue()
     assert "building the graph" in text
     assert "Epoch   2/2  loss 0.5000  val_loss 0.2500  10 images/s" in text

@@ -1,5 +1,12 @@
-"""Looking inside a trained network."""
+"""Looking inside a network: what it uses, what it costs."""
 
 from keras_densenet.analysis.feature_reuse import feature_reuse, plot_feature_reuse
+from keras_densenet.analysis.profile import LayerCost, Profile, profile
 
-__all__ = ["feature_reuse", "plot_feature_reuse"]
+__all__ = [
+    "LayerCost",
+    "Profile",
+    "feature_reuse",
+    "plot_feature_reuse",
+    "profile",
+]

@@ -1,5 +1,7 @@
 """Where the channels are: the data format, checked, and shapes that follow it."""
 
+from math import prod
+
 import keras
 
 _AXES = {"channels_last": 3, "channels_first": 1}
@@ -47,3 +49,12 @@ def with_channels(shape: tuple, axis: int, channels: int) -> tuple:
     (None, 32, 32, 12)
     """
     return (*shape[:axis], channels, *shape[axis + 1 :])
+
+
+def places(shape: tuple, axis: int) -> int:
+    """Give the number of pixels of one picture, H W.
+
+    >>> places((None, 32, 32, 24), axis=3)
+    1024
+    """
+    return prod(shape[1:axis] + shape[axis + 1 :])

@@ -1,5 +1,6 @@
 """The dense block: every layer reads all the maps before it (paper, section 3)."""
 
+from math import prod
 from typing import Any
 
 import keras
@@ -8,9 +9,10 @@ from keras import ops
 from keras_densenet.layers.data_format import (
     channel_axis,
     checked_data_format,
+    places,
     with_channels,
 )
-from keras_densenet.layers.dense_layer import DenseLayer
+from keras_densenet.layers.dense_layer import BOTTLENECK_WIDTH, DenseLayer
 from keras_densenet.layers.recomputation import checked_mode, recomputed_block
 from keras_densenet.layers.shared_moments import (
     Moments,
@@ -126,6 +128,37 @@ class DenseBlock(keras.layers.Layer):
         """Give the input's shape with L k channels more."""
         channels = input_shape[self.axis] + self.num_layers * self.growth_rate
         return with_channels(input_shape, self.axis, channels)
+
+    def multiply_adds(self, input_shape: tuple) -> int:
+        """Count those of all convolutions, for one picture."""
+        kernels = [w for w in self.weights if w.name == "kernel"]
+        return places(input_shape, self.axis) * sum(prod(w.shape) for w in kernels)
+
+    def stored_values(self, input_shape: tuple, memory_efficient: bool | str) -> int:
+        """Count what training keeps of one picture, besides the input.
+
+        In plain mode each layer keeps its maps, concatenated and normalised, and its
+        bottleneck's twice as well; with True it keeps its bottleneck's and new maps;
+        with "full" its new maps alone.
+        """
+        k, bottleneck = self.growth_rate, BOTTLENECK_WIDTH * self.growth_rate
+        bottleneck *= self.bottleneck
+        reads = [input_shape[self.axis] + i * k for i in range(self.num_layers)]
+        maps = {
+            False: sum(2 * read + 2 * bottleneck + k for read in reads),
+            True: self.num_layers * (bottleneck + k),
+            "full": self.num_layers * k,
+        }
+        return maps[memory_efficient] * places(input_shape, self.axis)
+
+    def passing_values(self, input_shape: tuple) -> int:
+        """Count what is there for a moment while the gradient is taken.
+
+        All maps' gradient; and of the widest layer the maps as it reads them, as it
+        normalises them, and their gradient.
+        """
+        maps = self.compute_output_shape(input_shape)[self.axis]
+        return 4 * maps * places(input_shape, self.axis)
 
     def get_config(self) -> dict:
         """Return what `from_config` needs."""

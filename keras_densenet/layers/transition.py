@@ -1,5 +1,6 @@
 """The transition between dense blocks: fewer maps, half the size (section 3)."""
 
+from math import prod
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from keras_densenet.layers.convolution import he_convolution
 from keras_densenet.layers.data_format import (
     channel_axis,
     checked_data_format,
+    places,
     with_channels,
 )
 from keras_densenet.layers.recomputation import checked_mode, recomputed_stage
@@ -124,6 +126,30 @@ class Transition(keras.layers.Layer):
         for axis in (height, width):
             shape[axis] = shape[axis] and shape[axis] // 2
         return tuple(shape)
+
+    def multiply_adds(self, input_shape: tuple) -> int:
+        """Count those of the convolution, for one picture, where the paper has it.
+
+        That is before the pooling; after it, as here, they are a quarter.
+        """
+        return places(input_shape, self.axis) * prod(self.conv.kernel.shape)
+
+    def stored_values(self, input_shape: tuple, memory_efficient: bool | str) -> int:
+        """Count what training keeps of one picture: the mixtures, pooled.
+
+        In plain mode also the normalised maps, before and after the pooling.
+        """
+        maps, pixels = input_shape[self.axis], places(input_shape, self.axis)
+        pooled = pixels // 4
+        kept = self._kept(maps) * pooled
+        return kept if memory_efficient else kept + maps * (pixels + pooled)
+
+    def passing_values(self, input_shape: tuple) -> int:
+        """Count what is there for a moment while the gradient is taken.
+
+        The maps as they are normalised, their gradient, and what it becomes.
+        """
+        return 3 * input_shape[self.axis] * places(input_shape, self.axis)
 
     def get_config(self) -> dict:
         """Return what `from_config` needs."""

@@ -1,28 +1,5 @@
 """Trainer, ImageClassifier and what they train with."""
 
-from keras_densenet.training.callbacks import (
-    ModelCheckpoint,
-    NotANumberError,
-    ProgressBar,
-)
-from keras_densenet.training.errors import (
-    MisconfigurationError,
-    MisconfigurationException,
-)
-from keras_densenet.training.image_classifier import ImageClassifier
-from keras_densenet.training.optimizer import TorchSGD, step_schedule
-from keras_densenet.training.seed import seed_everything
-from keras_densenet.training.trainer import Trainer
+import lazy_loader
 
-__all__ = [
-    "ImageClassifier",
-    "MisconfigurationError",
-    "MisconfigurationException",
-    "ModelCheckpoint",
-    "NotANumberError",
-    "ProgressBar",
-    "TorchSGD",
-    "Trainer",
-    "seed_everything",
-    "step_schedule",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

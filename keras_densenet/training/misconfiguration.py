@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+import keras
+
 from keras_densenet.training.callbacks import ModelCheckpoint, Timer
+from keras_densenet.training.callbacks.order import the_checkpoint
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.limits import check_limit
 from keras_densenet.training.precision import policy_name
@@ -14,6 +17,8 @@ _AT_LEAST = {
     "max_epochs": 1,
     "check_val_every_n_epoch": 1,
     "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,
+    "num_nodes": 1,
     "accumulate_grad_batches": 1,
     "steps_per_execution": 1,
     "fast_dev_run": 0,
@@ -29,7 +34,7 @@ _LIMITS = (
 
 def refuse_misconfiguration(trainer: "Trainer") -> None:
     """Raise `MisconfigurationError` for flags that cannot work, alone or together."""
-    for check in (_numbers, _choices, _replicas, _float16, _checkpoints, _anomaly):
+    for check in _CHECKS:
         check(trainer)
 
 
@@ -135,10 +140,27 @@ def _checkpoints(trainer: "Trainer") -> None:
             "enable_checkpointing=False, and callbacks has a ModelCheckpoint: take "
             "one of the two away."
         )
-    if len(given) > 1:
+    the_checkpoint(given, trainer.enable_checkpointing)
+
+
+def _loggers(trainer: "Trainer") -> None:
+    logger = trainer.logger
+    given = logger if isinstance(logger, list | tuple) else [logger]
+    for callback in [*given, *trainer.callbacks]:
+        if not isinstance(callback, bool | keras.callbacks.Callback):
+            raise MisconfigurationError(
+                "callbacks, and logger where it is not True or False, must be "
+                f"keras.callbacks.Callbacks. Received: {callback!r}"
+            )
+    if trainer.profiler not in (None, "tensorboard"):
         raise MisconfigurationError(
-            f"callbacks has {len(given)} ModelCheckpoints, and the last checkpoint "
-            "can be one only: leave one."
+            "profiler must be 'tensorboard' or None. Received: "
+            f"profiler={trainer.profiler!r}"
+        )
+    if trainer.profiler and logger is not True:
+        raise MisconfigurationError(
+            "profiler='tensorboard' writes to the run's TensorBoard events: it needs "
+            "logger=True. With a TensorBoard of your own say profile_batch= there."
         )
 
 
@@ -170,3 +192,6 @@ def _anomaly(trainer: "Trainer") -> None:
             "detect_anomaly=True looks at each operation, and jit_compile=True melts "
             "them into one: choose one of the two."
         )
+
+
+_CHECKS = (_numbers, _choices, _replicas, _float16, _checkpoints, _loggers, _anomaly)

@@ -27,8 +27,8 @@ class Run(keras.callbacks.CallbackList):
         data: Where the batches come from.
         epochs: Number of epochs in all.
         steps_per_epoch: Batches of an epoch.
-        state: Where to go on, or None to begin.
         interruption: Tells when to save and end.
+        state: Where to go on, or None to begin.
 
     Attributes:
         step: Batches trained on, over all epochs.
@@ -44,8 +44,8 @@ class Run(keras.callbacks.CallbackList):
         data: DataModule,
         epochs: int,
         steps_per_epoch: int,
+        interruption: Interruption,
         state: RunState | None = None,
-        interruption: Interruption | None = None,
     ) -> None:
         self.data = data
         self.steps_per_epoch = steps_per_epoch
@@ -96,13 +96,13 @@ class Run(keras.callbacks.CallbackList):
             self._state = None
         super().on_train_batch_end(batch, logs)
         if done < self.steps_per_epoch:  # else after the epoch, with its validation
-            self._end_if_asked()
+            self.interruption.end_if_asked()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Tell of an epoch."""
         super().on_epoch_end(epoch, logs)
         self.logs = logs or {}
-        self._end_if_asked()
+        self.interruption.end_if_asked()
 
     @property
     def is_within_epoch(self) -> bool:
@@ -153,10 +153,6 @@ class Run(keras.callbacks.CallbackList):
 
     def _passed_over(self, batch: int) -> bool:
         return self.epoch == self.first_epoch and batch < self.skipped
-
-    def _end_if_asked(self) -> None:
-        if self.interruption:
-            self.interruption.end_if_asked()
 
 
 def skip_first(model: keras.Model, batches: int) -> None:

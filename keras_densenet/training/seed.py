@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+_last: int | None = None  # as random generators are the process's
+
 
 def seed_everything(seed: int, deterministic: bool = False) -> int:
     """Seed Python's `random`, NumPy, TensorFlow and Keras.
@@ -17,7 +19,14 @@ def seed_everything(seed: int, deterministic: bool = False) -> int:
     Returns:
         The seed.
     """
+    global _last
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
+    _last = seed
     return seed
+
+
+def last_seed() -> int | None:
+    """Give the seed that this process was given last, or None."""
+    return _last

@@ -1,8 +1,8 @@
 """The trainer: PyTorch Lightning's, ending in one plain `model.fit`."""
 
-import datetime
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,27 +11,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
-from rich.table import Table
 
 from keras_densenet.data import DataModule
 from keras_densenet.export import savedmodel
 from keras_densenet.training.callbacks import (
-    AverageMovingStatistics,
-    LearningRateMonitor,
-    MaxSteps,
     ModelCheckpoint,
     NotANumberError,
     ProgressBar,
-    StopOnNaN,
-    Timer,
+    ThroughputMonitor,
 )
-from keras_densenet.training.checkpoints import (
-    RunState,
-    latest_whole,
-    load_checkpoint,
-    write_file,
-)
+from keras_densenet.training.callbacks.order import callbacks_in_order, the_checkpoint
+from keras_densenet.training.checkpoints import RunState, load_checkpoint, write_file
+from keras_densenet.training.curves import plot_curves
 from keras_densenet.training.errors import MisconfigurationError
+from keras_densenet.training.flags import Flags
 from keras_densenet.training.image_classifier import ImageClassifier
 from keras_densenet.training.interruption import Interruption
 from keras_densenet.training.limits import limited, take
@@ -40,14 +33,17 @@ from keras_densenet.training.misconfiguration import (
     refuse_misconfiguration,
 )
 from keras_densenet.training.precision import dtype_policy, policy_name
+from keras_densenet.training.resumption import checkpoint_path, refuse_to_resume
 from keras_densenet.training.run import Run, skip_first
-from keras_densenet.training.run_folder import run_folder, written
+from keras_densenet.training.run_config import given_flags, write_config
+from keras_densenet.training.run_folder import run_folder
+from keras_densenet.training.screen import Screen, device_line
 from keras_densenet.training.strategy import halve_last_batches, make_strategy
 
 Module: TypeAlias = ImageClassifier | keras.Model
 
 
-class Trainer:
+class Trainer(Flags):
     """Train, validate, test, predict and export.
 
     `fit(module, datamodule=data)` does this, in this order:
@@ -60,150 +56,54 @@ class Trainer:
         model.fit(data.train_batches(step), validation_data=data.val_dataset(), ...)
         data.teardown("fit")
 
-    A run writes to `<default_root_dir>/kd_logs/<model>/version_<N>/`: `metrics.csv`
-    and `checkpoints/`.
+    A run writes to `<default_root_dir>/runs/<data>-<model>/version_<N>/`:
+
+        config.yaml              what it was made with; `fit --config` reads it
+        metrics.csv, curves.png  loss and metrics of each epoch; drawn at the end
+        train/, validation/      TensorBoard's events
+        checkpoints/             last.keras, before-last.keras and the best
 
     A run that ended early, by Ctrl-C, SIGTERM or worse, goes on with `ckpt_path="last"`
     exactly as it would have: weights, optimizer, schedule, random seeds, the order of
     the data, callbacks and logs. On Ctrl-C and SIGTERM it saves after the step that it
     takes, and raises `SystemExit` with code 130 or 143.
 
-    Args:
-        max_epochs: Epochs to train, over all runs that resume each other;
-            `model.fit(epochs=max_epochs)`. Needed by `fit` alone.
-        max_steps: Steps to train, over all runs that resume each other, -1 for as many
-            as the epochs have: `callbacks=[MaxSteps(max_steps)]`.
-        max_time: Time to train, as "DD:HH:MM:SS", a `datetime.timedelta` or a
-            dictionary of its arguments: `callbacks=[Timer(max_time)]`.
-        accelerator: "auto", "gpu" or "cpu": the devices to choose from,
-            `tf.config.list_logical_devices("GPU")`.
-        devices: "auto", a number of devices, or a list of their numbers.
-        strategy: "auto", "none", "mirrored" or a `tf.distribute.Strategy`; see
-            `make_strategy`. `with strategy.scope():` the model is made and compiled.
-        precision: "32-true", "bf16-mixed", "16-mixed", "64-true", or the name of a
-            Keras policy; `keras.config.set_dtype_policy(...)`.
-        callbacks: Keras callbacks, `model.fit(callbacks=[*callbacks, ...])`. They come
-            after `LearningRateMonitor` and before the logs; a `ModelCheckpoint` is
-            called last, whatever its place.
-        default_root_dir: Folder that holds `kd_logs`; by default the current one.
-        fast_dev_run: Number of batches to run of everything, True for one, to see that
-            it works; nothing is kept: `dataset.take(n)`.
-        limit_train_batches: Batches of an epoch, a number or a share of them; the next
-            epoch goes on with the following ones: `model.fit(steps_per_epoch=n)`.
-        limit_val_batches: `val_dataset.take(n)`; 0 for no validation.
-        limit_test_batches: `test_dataset.take(n)`.
-        limit_predict_batches: `predict_dataset.take(n)`.
-        overfit_batches: Number or share of training batches to learn by heart, and to
-            validate on: `train_dataset.take(n).cache().repeat()`. 0 for all of them.
-        check_val_every_n_epoch: `model.fit(validation_freq=n)`.
-        num_sanity_val_steps: Batches to validate before training, to see early that it
-            works: `model.evaluate(val_dataset.take(n))`. Lightning's default is 2; here
-            it is 0, as it takes the graph of the validation to be built first.
-        enable_checkpointing: Whether to keep the last and the best checkpoint:
-            `callbacks=[ModelCheckpoint()]`.
-        enable_progress_bar: Whether to print a line an epoch, and a bar in a terminal:
-            `callbacks=[ProgressBar(...)]`.
-        accumulate_grad_batches: Batches whose gradients are averaged for one step:
-            `optimizer.gradient_accumulation_steps = n`.
-        gradient_clip_val: Largest norm of the gradients of a step, all together, or
-            largest value of any; None for no clipping.
-        gradient_clip_algorithm: "norm", `optimizer.global_clipnorm`; or "value",
-            `optimizer.clipvalue`.
-        deterministic: Whether to use kernels whose results do not vary from run to
-            run: `tf.config.experimental.enable_op_determinism()`, for the process.
-        detect_anomaly: Whether to stop at the first operation that makes a NaN, slowly:
-            `tf.debugging.enable_check_numerics()`, while it trains. A loss that is NaN
-            ends the training in any case.
-        jit_compile: "auto", True or False, whether XLA compiles a step:
-            `model.compile(jit_compile=...)`.
-        steps_per_execution: Steps without a look at callbacks:
-            `model.compile(steps_per_execution=...)`.
-        run_eagerly: Whether to run without a graph, to debug:
-            `model.compile(run_eagerly=...)`.
-        sync_batchnorm: Whether batch norms normalise over all replicas; the network
-            must have the option: `network(sync_batchnorm=True)`.
+    Its arguments are the `Flags`, each with the line of Keras that it becomes.
 
     Attributes:
         strategy: The `tf.distribute.Strategy`, or None for one device.
         num_devices: Number of replicas; also `world_size`.
         log_dir: Folder of the latest `fit`, or None.
         checkpoint_callback: The `ModelCheckpoint` of the latest `fit`, or None.
-        progress_bar: The `ProgressBar` of the latest `fit`, with its images/s, or None.
+        throughput: The `ThroughputMonitor` of the latest `fit`, or None.
 
     Raises:
         MisconfigurationError: What cannot work, before anything is built.
     """
 
-    def __init__(
-        self,
-        max_epochs: int | None = None,
-        *,
-        max_steps: int = -1,
-        max_time: str | datetime.timedelta | dict | None = None,
-        accelerator: str = "auto",
-        devices: str | int | Sequence[int] = "auto",
-        strategy: str | tf.distribute.Strategy = "auto",
-        precision: str = "32-true",
-        callbacks: Sequence[keras.callbacks.Callback] = (),
-        default_root_dir: str | os.PathLike = ".",
-        fast_dev_run: bool | int = False,
-        limit_train_batches: float = 1.0,
-        limit_val_batches: float = 1.0,
-        limit_test_batches: float = 1.0,
-        limit_predict_batches: float = 1.0,
-        overfit_batches: float = 0,
-        check_val_every_n_epoch: int = 1,
-        num_sanity_val_steps: int = 0,
-        enable_checkpointing: bool = True,
-        enable_progress_bar: bool = True,
-        accumulate_grad_batches: int = 1,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str = "norm",
-        deterministic: bool = False,
-        detect_anomaly: bool = False,
-        jit_compile: bool | str = "auto",
-        steps_per_execution: int = 1,
-        run_eagerly: bool = False,
-        sync_batchnorm: bool = False,
-    ) -> None:
+    def __post_init__(self) -> None:
+        """Check the flags, and make the strategy."""
         _refuse_other_backends()
-        self.max_epochs = 1 if fast_dev_run else max_epochs
-        self.max_steps = max_steps
-        self.max_time = max_time
-        self.precision = precision
-        self.callbacks = list(callbacks)
-        self.default_root_dir = Path(default_root_dir)
-        self.fast_dev_run = int(fast_dev_run)
-        self.limit_train_batches = self.fast_dev_run or limit_train_batches
-        self.limit_val_batches = self.fast_dev_run or limit_val_batches
-        self.limit_test_batches = self.fast_dev_run or limit_test_batches
-        self.limit_predict_batches = self.fast_dev_run or limit_predict_batches
-        self.overfit_batches = overfit_batches
-        self.check_val_every_n_epoch = check_val_every_n_epoch
-        self.num_sanity_val_steps = num_sanity_val_steps
-        self.enable_checkpointing = enable_checkpointing and not fast_dev_run
-        self.enable_progress_bar = enable_progress_bar
-        self.accumulate_grad_batches = accumulate_grad_batches
-        self.gradient_clip_val = gradient_clip_val
-        self.gradient_clip_algorithm = gradient_clip_algorithm
-        self.deterministic = deterministic
-        self.detect_anomaly = detect_anomaly
-        self.jit_compile = jit_compile
-        self.steps_per_execution = steps_per_execution
-        self.run_eagerly = run_eagerly
-        self.sync_batchnorm = sync_batchnorm
-        self.strategy = make_strategy(strategy, devices, accelerator)
+        self._given = given_flags(self)
+        self.default_root_dir = Path(self.default_root_dir)
+        self.callbacks = list(self.callbacks)
+        self.fast_dev_run = int(self.fast_dev_run)
+        if self.fast_dev_run:
+            self.max_epochs, self.enable_checkpointing = 1, False
+            for stage in ("train", "val", "test", "predict"):
+                setattr(self, f"limit_{stage}_batches", self.fast_dev_run)
+        self.strategy = make_strategy(self.strategy, self.devices, self.accelerator)
         self.num_devices = self.strategy.num_replicas_in_sync if self.strategy else 1
         self.log_dir: Path | None = None
         self.checkpoint_callback: ModelCheckpoint | None = None
-        self.progress_bar: ProgressBar | None = None
-        self._policy = policy_name(precision)
+        self.throughput: ThroughputMonitor | None = None
+        self._policy = policy_name(self.precision)
         self._run: Run | None = None
         self._resumed_from: Path | None = None
         self._data: DataModule | None = None
-        self._console = Console()
+        self._screen = Screen(quiet=not self.is_global_zero)
         refuse_misconfiguration(self)
-        if deterministic:
+        if self.deterministic:
             tf.config.experimental.enable_op_determinism()
 
     # --- what users call ---------------------------------------------------------
@@ -219,7 +119,10 @@ class Trainer:
             yield
 
     def fit(
-        self, module: Module, datamodule: DataModule, ckpt_path: str | None = None
+        self,
+        module: Module,
+        datamodule: DataModule,
+        ckpt_path: str | os.PathLike | None = None,
     ) -> keras.callbacks.History:
         """Train up to `max_epochs`.
 
@@ -234,6 +137,7 @@ class Trainer:
         """
         if self.max_epochs is None:
             raise MisconfigurationError("fit needs Trainer(max_epochs=...).")
+        begun = time.perf_counter()
         self._read(datamodule, "fit")
         one_epoch = datamodule.train_dataset()
         steps, batch_size = self._steps(one_epoch), self._batch_size(one_epoch)
@@ -241,42 +145,38 @@ class Trainer:
         steps = _whole_executions(steps, model.steps_per_execution)
         state = self._resume(model, datamodule, ckpt_path, steps)
         train, val = self._datasets(datamodule, steps, state)
+        run = self._new_run(module, model, datamodule, batch_size, steps, state)
         self._announce(model, batch_size, steps)
-        interruption = Interruption(self._save_interrupted, self._console.print)
-        run = Run(
-            self._callbacks(module, model, batch_size, state),
-            model=model,
-            data=datamodule,
-            epochs=self.max_epochs,
-            steps_per_epoch=steps,
-            state=state,
-            interruption=interruption,
-        )
-        self._run = run
-        if self.checkpoint_callback and self.log_dir:
-            self.checkpoint_callback.attach(run, self.log_dir / "checkpoints")
         if val is not None and self.num_sanity_val_steps:
             model.evaluate(val.take(self.num_sanity_val_steps), verbose=0)
-        with interruption.heeded():
-            history = self._train(run, train, val)
+        history = self._train(run, train, val)
         datamodule.teardown("fit")
-        self._report_checkpoints()
+        self._report(run, begun)
         return history
 
     def validate(
-        self, module: Module, datamodule: DataModule, ckpt_path: str | None = None
+        self,
+        module: Module,
+        datamodule: DataModule,
+        ckpt_path: str | os.PathLike | None = None,
     ) -> dict[str, float]:
         """Give loss and metrics on the validation pictures, and print them."""
         return self._evaluate(module, datamodule, ckpt_path, "validate")
 
     def test(
-        self, module: Module, datamodule: DataModule, ckpt_path: str | None = None
+        self,
+        module: Module,
+        datamodule: DataModule,
+        ckpt_path: str | os.PathLike | None = None,
     ) -> dict[str, float]:
         """Give loss and metrics on the test pictures, and print them."""
         return self._evaluate(module, datamodule, ckpt_path, "test")
 
     def predict(
-        self, module: Module, datamodule: DataModule, ckpt_path: str | None = None
+        self,
+        module: Module,
+        datamodule: DataModule,
+        ckpt_path: str | os.PathLike | None = None,
     ) -> np.ndarray:
         """Give class probabilities `(N, classes)` of the pictures to predict."""
         self._read(datamodule, "predict")
@@ -292,7 +192,7 @@ class Trainer:
         path: str | os.PathLike,
         *,
         datamodule: DataModule | None = None,
-        ckpt_path: str | None = None,
+        ckpt_path: str | os.PathLike | None = None,
     ) -> Path:
         """Write a SavedModel for TensorFlow Serving, which takes raw RGB pictures.
 
@@ -316,7 +216,7 @@ class Trainer:
         version = savedmodel(
             model, path, mean=data.mean, std=data.std, class_names=data.class_names
         )
-        self._console.print(f"Exported {version}", soft_wrap=True)
+        self._screen.say(f"Exported {version}")
         return version
 
     def save_checkpoint(self, filepath: str | os.PathLike) -> Path:
@@ -333,6 +233,11 @@ class Trainer:
         return path
 
     # --- what Lightning's users look at --------------------------------------------
+
+    @property
+    def console(self) -> Console:
+        """Where it prints; quiet where another process prints."""
+        return self._screen.console
 
     @property
     def global_step(self) -> int:
@@ -364,8 +269,9 @@ class Trainer:
     @property
     def early_stopping_callback(self) -> keras.callbacks.EarlyStopping | None:
         """The first `keras.callbacks.EarlyStopping`, or None."""
+        callbacks = self._run.callbacks if self._run else self.callbacks
         stopping = keras.callbacks.EarlyStopping
-        return next((c for c in self.callbacks if isinstance(c, stopping)), None)
+        return next((c for c in callbacks if isinstance(c, stopping)), None)
 
     @property
     def should_stop(self) -> bool:
@@ -466,13 +372,51 @@ class Trainer:
             module.model = _with_optimizer(model)
         return model
 
+    def _new_run(
+        self,
+        module: Module,
+        model: keras.Model,
+        data: DataModule,
+        batch_size: int,
+        steps: int,
+        state: RunState | None,
+    ) -> Run:
+        """Make the run: its folder, its callbacks, and what ends it early."""
+        mine = list(self.callbacks)
+        if isinstance(module, ImageClassifier):
+            with self.scope():
+                mine += module.configure_callbacks()
+        self.throughput = ThroughputMonitor(batch_size)
+        self.checkpoint_callback = the_checkpoint(mine, self.enable_checkpointing)
+        self.log_dir = None
+        if not self.fast_dev_run:
+            epoch = state.step // steps if state else 0
+            self.log_dir = run_folder(
+                self._runs(model, data), self._resumed_from, epoch
+            )
+            if self._resumed_from is None:
+                write_config(self.log_dir / "config.yaml", self._given, module, data)
+        run = Run(
+            callbacks_in_order(self, mine, self.throughput, state.step if state else 0),
+            model=model,
+            data=data,
+            epochs=self.max_epochs or 1,
+            steps_per_epoch=steps,
+            state=state,
+            interruption=Interruption(self._save_interrupted, self._screen.say),
+        )
+        if self.checkpoint_callback and self.log_dir:
+            self.checkpoint_callback.attach(run, self.log_dir / "checkpoints")
+        self._run = run
+        return run
+
     def _train(
         self, run: Run, train: tf.data.Dataset, val: tf.data.Dataset | None
     ) -> keras.callbacks.History:
         """Call the one plain `model.fit` that all this is for."""
         skip_first(run.model, run.skipped)
         try:
-            with _checked_numerics(self.detect_anomaly):
+            with run.interruption.heeded(), _checked_numerics(self.detect_anomaly):
                 return run.model.fit(
                     train,
                     validation_data=val,
@@ -484,10 +428,11 @@ class Trainer:
                     shuffle=False,
                     verbose=0,
                 )
-        except NotANumberError as error:
-            raise NotANumberError(f"{error} {self._last_good()}") from error
-        finally:
+        except BaseException as error:
             _close(run.callbacks)
+            if isinstance(error, NotANumberError):
+                raise NotANumberError(f"{error} {self._last_good()}") from error
+            raise
 
     def _network_options(self) -> dict[str, Any]:
         return {"sync_batchnorm": True} if self.sync_batchnorm else {}
@@ -513,7 +458,7 @@ class Trainer:
         return model
 
     def _ready(
-        self, module: Module, data: DataModule, ckpt_path: str | None
+        self, module: Module, data: DataModule, ckpt_path: str | os.PathLike | None
     ) -> keras.Model:
         """Give the model for anything but training."""
         if isinstance(module, keras.Model):
@@ -527,7 +472,7 @@ class Trainer:
         else:
             model = module.model
         if ckpt_path is not None:
-            load_checkpoint(model, self._checkpoint(model, ckpt_path))
+            load_checkpoint(model, self._checkpoint(model, data, ckpt_path))
         return model
 
     def _is_mine(self, model: keras.Model) -> bool:
@@ -536,7 +481,11 @@ class Trainer:
         )
 
     def _evaluate(
-        self, module: Module, data: DataModule, ckpt_path: str | None, stage: str
+        self,
+        module: Module,
+        data: DataModule,
+        ckpt_path: str | os.PathLike | None,
+        stage: str,
     ) -> dict[str, float]:
         self._read(data, stage)
         if stage == "test":
@@ -553,149 +502,88 @@ class Trainer:
         dataset = self._shared_out(dataset)
         metrics = model.evaluate(dataset, verbose=0, return_dict=True)
         data.teardown(stage)
-        table = Table("metric", stage)
-        for name, value in metrics.items():
-            table.add_row(name, f"{value:.4f}")
-        self._console.print(table)
+        self._screen.metrics(stage, metrics)
         return metrics
 
     def _resume(
         self,
         model: keras.Model,
         data: DataModule,
-        ckpt_path: str | None,
+        ckpt_path: str | os.PathLike | None,
         steps: int,
     ) -> RunState | None:
         """Load a checkpoint, if one is given, and give where its run was."""
         self._resumed_from = None
         if ckpt_path is None:
             return None
-        path = self._checkpoint(model, ckpt_path)
+        path = self._checkpoint(model, data, ckpt_path)
         state = load_checkpoint(model, path)
         if state is None:  # a plain .keras file, saved after a whole epoch
             state = RunState(int(model.optimizer.iterations), steps, data.state_dict())
-        within = state.step % steps
-        if state.steps_per_epoch != steps or (within and not state.arrays):
-            raise MisconfigurationError(
-                f"{path} was written after {state.step} steps, which are no whole "
-                f"epochs of {steps} steps: resume with the data and the batch_size "
-                "that it was trained with."
-            )
-        epochs, batches = divmod(state.step, steps)
-        if self.max_steps != -1 and state.step >= self.max_steps:
-            raise MisconfigurationError(
-                f"{path} has seen {state.step} steps, and max_steps={self.max_steps}: "
-                "nothing is left to train. Raise max_steps to go on."
-            )
-        if self.max_epochs and epochs >= self.max_epochs:
-            raise MisconfigurationError(
-                f"{path} has seen {epochs} epochs, and max_epochs={self.max_epochs}: "
-                "nothing is left to train. Raise max_epochs to go on."
-            )
+        refuse_to_resume(path, state, steps, self.max_epochs or 1, self.max_steps)
         data.load_state_dict(state.data)
+        epochs, batches = divmod(state.step, steps)
         more = f" and {batches} batches" if batches else ""
-        self._console.print(
-            f"Resuming after epoch {epochs}{more} from {path}", soft_wrap=True
-        )
+        self._screen.say(f"Resuming after epoch {epochs}{more} from {path}")
         self._resumed_from = path
         return state
 
-    def _checkpoint(self, model: keras.Model, ckpt_path: str) -> Path:
+    def _checkpoint(
+        self, model: keras.Model, data: DataModule, ckpt_path: str | os.PathLike
+    ) -> Path:
         """Turn "best", "last" or a path into a path."""
-        if ckpt_path == "best":
-            if self.checkpoint_callback is None:
-                raise MisconfigurationError(
-                    "ckpt_path='best' needs a fit by this trainer first."
-                )
-            if not self.checkpoint_callback.best_model_path:
-                raise MisconfigurationError(
-                    "ckpt_path='best' needs validation data and a metric named "
-                    "'accuracy' to tell which epoch was best. Use ckpt_path='last'."
-                )
-            return Path(self.checkpoint_callback.best_model_path)
-        if ckpt_path == "last":
-            return self._last_checkpoint(model)
-        return Path(ckpt_path)
-
-    def _last_checkpoint(self, model: keras.Model) -> Path:
-        """Find the last whole checkpoint of the latest run that has one."""
-        folders = self._runs(model).glob("version_*/checkpoints")
-        for folder in sorted(folders, key=written, reverse=True):
-            path, damaged = latest_whole(folder)
-            for file in damaged:
-                self._console.print(
-                    f"{file} is damaged: taking the checkpoint before it.",
-                    soft_wrap=True,
-                )
-            if path:
-                return path
-        raise MisconfigurationError(
-            f"ckpt_path='last' found no checkpoint in {self._runs(model)}."
+        runs = self._runs(model, data)
+        return checkpoint_path(
+            ckpt_path, self.checkpoint_callback, runs, self._screen.say
         )
 
-    def _runs(self, model: keras.Model) -> Path:
-        return self.default_root_dir / "kd_logs" / model.name
-
-    def _callbacks(
-        self,
-        module: Module,
-        model: keras.Model,
-        batch_size: int,
-        state: RunState | None,
-    ) -> list[keras.callbacks.Callback]:
-        """Give the callbacks of a fit, in the order in which they must be called."""
-        mine = self.callbacks
-        if isinstance(module, ImageClassifier):
-            mine = [*mine, *module.configure_callbacks()]
-        given = [c for c in mine if isinstance(c, ModelCheckpoint)]
-        callbacks = [  # what may end the training, or add to the logs, is first
-            StopOnNaN(),
-            *self._limits(state.step if state else 0),
-            LearningRateMonitor(),
-            *(c for c in mine if c not in given),
-        ]
-        if self.num_devices > 1:
-            callbacks.append(AverageMovingStatistics(self.strategy))
-        self.progress_bar, self.checkpoint_callback, self.log_dir = None, None, None
-        if self.enable_progress_bar:
-            self.progress_bar = ProgressBar(batch_size, self._console)
-            callbacks.append(self.progress_bar)
-        if self.fast_dev_run:
-            return callbacks
-        epoch = state.step // state.steps_per_epoch if state else 0
-        self.log_dir = run_folder(self._runs(model), self._resumed_from, epoch)
-        metrics = self.log_dir / "metrics.csv"
-        callbacks.append(keras.callbacks.CSVLogger(metrics, append=True))
-        if self.enable_checkpointing:
-            self.checkpoint_callback = given[0] if given else ModelCheckpoint()
-            callbacks.append(self.checkpoint_callback)  # after what changes the model
-        return callbacks
-
-    def _limits(self, done: int) -> list[keras.callbacks.Callback]:
-        limits: list[keras.callbacks.Callback] = []
-        if self.max_steps != -1:
-            limits.append(MaxSteps(self.max_steps, done))
-        if self.max_time is not None:
-            limits.append(Timer(self.max_time))
-        return limits
+    def _runs(self, model: keras.Model, data: DataModule) -> Path:
+        name = f"{type(data).__name__.lower()}-{model.name}"
+        return Path(self.default_root_dir) / "runs" / name
 
     def _announce(self, model: keras.Model, batch_size: int, steps: int) -> None:
-        if not self.enable_progress_bar:
-            return
-        parameters = sum(np.prod(w.shape) for w in model.trainable_weights)
-        kind = type(self.strategy).__name__ if self.strategy else "one device"
+        """Say what is going to be trained, and how."""
         if self.fast_dev_run:
-            self._console.print(
+            self._screen.say(
                 f"Running in fast_dev_run mode: {self.fast_dev_run} batch(es) of "
                 "everything, nothing is kept."
             )
-        self._console.print(
-            f"{model.name}: {parameters:,} trainable parameters. {kind}, "
-            f"{self.num_devices} replica(s), {self.precision}, global batch "
-            f"{batch_size}, {steps} steps an epoch.",
-            highlight=False,
-            soft_wrap=True,
-        )
+        if self.enable_model_summary:
+            self._screen.summary(model)
+        if self.enable_progress_bar:
+            line = device_line(
+                self.strategy, self.num_devices, self.precision, batch_size, steps
+            )
+            self._screen.say(line)
+
+    def _report(self, run: Run, begun: float) -> None:
+        """Draw the curves, and say why the run ended and where everything is."""
+        if self.log_dir and (self.log_dir / "metrics.csv").exists():
+            plot_curves(self.log_dir / "metrics.csv", self.log_dir / "curves.png")
+        if self.enable_progress_bar and self.throughput:
+            self._screen.say(f"Trainer.fit stopped: {self._why(run)}.")
+            self._screen.end(
+                self.log_dir,
+                self.checkpoint_callback,
+                begun,
+                self.throughput.images_per_second,
+            )
+
+    def _why(self, run: Run) -> str:
+        """Say why a training ended."""
+        if run.step >= (self.max_epochs or 1) * run.steps_per_epoch:
+            return f"max_epochs={self.max_epochs} reached"
+        if self.max_steps != -1 and run.step >= self.max_steps:
+            return f"max_steps={self.max_steps} reached"
+        stopping = self.early_stopping_callback
+        if stopping and stopping.stopped_epoch:
+            return (
+                f"{stopping.monitor} has not improved for {stopping.patience} epochs "
+                "(EarlyStopping)"
+            )
+        if self.max_time is not None:
+            return f"max_time={self.max_time} is over"
+        return "a callback asked for it"
 
     def _last_good(self) -> str:
         path = getattr(self.checkpoint_callback, "last_model_path", "")
@@ -706,21 +594,11 @@ class Trainer:
     def _save_interrupted(self) -> None:
         checkpoint = self.checkpoint_callback
         if checkpoint is None:
-            self._console.print("Checkpointing is off: nothing is saved.")
+            self._screen.say("Checkpointing is off: nothing is saved.")
         elif checkpoint.save():
-            self._console.print(
+            self._screen.say(
                 f"Saved {checkpoint.last_model_path}. To go on: fit again, with "
-                "ckpt_path='last'.",
-                soft_wrap=True,
-            )
-
-    def _report_checkpoints(self) -> None:
-        checkpoint = self.checkpoint_callback
-        if self.enable_checkpointing and self.enable_progress_bar and checkpoint:
-            best = checkpoint.best_model_path or "none: no val_accuracy"
-            self._console.print(f"Best checkpoint: {best}", soft_wrap=True)
-            self._console.print(
-                f"Last checkpoint: {checkpoint.last_model_path}", soft_wrap=True
+                "ckpt_path='last'."
             )
 
 
@@ -772,12 +650,11 @@ def _with_optimizer(model: keras.Model) -> keras.Model:
 
 
 def _close(callbacks: list[keras.callbacks.Callback]) -> None:
-    """Take the bar away and close the log, also where training was interrupted."""
+    """Take the bar away and close the logs of a training that ended early."""
+    loggers = (ProgressBar, keras.callbacks.CSVLogger, keras.callbacks.TensorBoard)
     for callback in callbacks:
-        if isinstance(callback, ProgressBar):
-            callback.close()
-        if isinstance(callback, keras.callbacks.CSVLogger) and callback.csv_file:
-            callback.csv_file.close()
+        if isinstance(callback, loggers):
+            callback.on_train_end()
 
 
 def _global_batch(train: tf.data.Dataset) -> int:

@@ -6,8 +6,12 @@ from keras_densenet.training.callbacks.limits import (
     StopOnNaN,
     Timer,
 )
+from keras_densenet.training.callbacks.loggers import CSVLogger, TensorBoard
 from keras_densenet.training.callbacks.model_checkpoint import ModelCheckpoint
-from keras_densenet.training.callbacks.monitors import LearningRateMonitor
+from keras_densenet.training.callbacks.monitors import (
+    LearningRateMonitor,
+    ThroughputMonitor,
+)
 from keras_densenet.training.callbacks.moving_statistics import (
     AverageMovingStatistics,
 )
@@ -15,11 +19,14 @@ from keras_densenet.training.callbacks.progress_bar import ProgressBar
 
 __all__ = [
     "AverageMovingStatistics",
+    "CSVLogger",
     "LearningRateMonitor",
     "MaxSteps",
     "ModelCheckpoint",
     "NotANumberError",
     "ProgressBar",
     "StopOnNaN",
+    "TensorBoard",
+    "ThroughputMonitor",
     "Timer",
 ]

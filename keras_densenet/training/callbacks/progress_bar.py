@@ -6,22 +6,23 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from keras_densenet.training.callbacks.monitors import ThroughputMonitor
+
 
 class ProgressBar(keras.callbacks.Callback):
     """A line an epoch, and in a terminal a live bar: images/s, time left, metrics.
 
-    Images/s are of training steps alone, without the first, which builds the graph.
-
     Args:
-        images_per_step: Pictures in a global batch.
+        throughput: The monitor that measures the speed; it is called before.
         console: Where to print; by default the terminal.
     """
 
-    def __init__(self, images_per_step: int, console: Console | None = None) -> None:
+    def __init__(
+        self, throughput: ThroughputMonitor, console: Console | None = None
+    ) -> None:
         super().__init__()
-        self.images_per_step = images_per_step
+        self.throughput = throughput
         self.console = console or Console()
-        self.images_per_second = 0.0
         self._bar = Progress(
             TextColumn("Epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -33,12 +34,9 @@ class ProgressBar(keras.callbacks.Callback):
         )
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Show the bar, and start the clock with the first finished step."""
+        """Show the bar."""
         self._task = self._bar.add_task("", epoch="", status="")
         self._bar.start()
-        self._steps = 0
-        self._seconds = 0.0
-        self._clock: float | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Start an empty bar."""
@@ -51,43 +49,30 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Advance, and show speed and metrics."""
-        now = time.perf_counter()
-        if self._clock is not None:
-            self._steps += 1
-            self._seconds += now - self._clock
-            self.images_per_second = self._steps * self.images_per_step / self._seconds
-        self._clock = now
         self._bar.update(self._task, completed=batch + 1, status=self._status(logs))
-
-    def on_test_begin(self, logs: dict | None = None) -> None:
-        """Keep validation out of the clock."""
-        self._clock = None
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Print the epoch's line."""
-        self._clock = None
         seconds = time.perf_counter() - self._begin
         self.console.print(
             f"Epoch {epoch + 1:3d}/{self.params['epochs']}  {_metrics(logs)}  "
-            f"{self.images_per_second:,.0f} images/s  {seconds:.0f} s",
+            f"{seconds:.0f} s",
             highlight=False,
             soft_wrap=True,
         )
 
-    def close(self) -> None:
-        """Take the bar away, also when training was interrupted."""
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Take the bar away."""
         self._bar.stop()
 
     def _status(self, logs: dict | None) -> str:
-        if not self._steps:
+        speed = self.throughput.images_per_second
+        if not speed:
             return _metrics(logs)
         total = self.params["epochs"] * self.params["steps"]
         done = self._epoch * self.params["steps"] + self._bar.tasks[0].completed
-        left = (total - done) * self._seconds / self._steps
-        return (
-            f"{self.images_per_second:,.0f} images/s  {clock(left)} left  "
-            f"{_metrics(logs)}"
-        )
+        left = (total - done) * self.throughput.seconds_per_step
+        return f"{speed:,.0f} images/s  {clock(left)} left  {_metrics(logs)}"
 
 
 def clock(seconds: float) -> str:
@@ -101,4 +86,17 @@ def clock(seconds: float) -> str:
 
 
 def _metrics(logs: dict | None) -> str:
-    return "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+    return "  ".join(_metric(name, value) for name, value in (logs or {}).items())
+
+
+def _metric(name: str, value: float) -> str:
+    """Write a metric: in the fewest digits that tell it.
+
+    >>> _metric("loss", 0.25), _metric("images_per_second", 1234.5)
+    ('loss 0.2500', '1,234 images/s')
+    """
+    if name == "images_per_second":
+        return f"{value:,.0f} images/s"
+    if name == "learning_rate":
+        return f"lr {value:.3g}"
+    return f"{name} {value:.4f}"

@@ -1,0 +1,26 @@
+from . import (
+    analysis as analysis,
+    data as data,
+    export as export,
+    layers as layers,
+    training as training,
+)
+from .models import (
+    DenseNet as DenseNet,
+    DenseNet121 as DenseNet121,
+    DenseNet161 as DenseNet161,
+    DenseNet169 as DenseNet169,
+    DenseNet201 as DenseNet201,
+    DenseNet232k48 as DenseNet232k48,
+    DenseNet264 as DenseNet264,
+    DenseNet264k48 as DenseNet264k48,
+    DenseNetBC as DenseNetBC,
+)
+from .training import (
+    ImageClassifier as ImageClassifier,
+    Trainer as Trainer,
+    callbacks as callbacks,
+    seed_everything as seed_everything,
+)
+
+__version__: str

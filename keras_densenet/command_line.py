@@ -1,0 +1,317 @@
+"""The command line, as LightningCLI's.
+
+    python -m keras_densenet fit --model.network DenseNetBC --model.depth 100
+        --data CIFAR10 --data.batch_size 64 --trainer.max_epochs 300
+    python -m keras_densenet fit --config runs/.../config.yaml --trainer.max_epochs 5
+    python -m keras_densenet test --config runs/.../config.yaml --ckpt_path last
+    python -m keras_densenet export --config ... --ckpt_path last --export_dir served/x
+
+Options of the trainer are the `Flags` of `keras_densenet.training`; those of the model
+are the network's and `ImageClassifier`'s; those of the data the data module's. A file
+of options is YAML: `--print_config` prints one, and each run keeps its own.
+"""
+
+import importlib
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from keras_densenet.training.flags import Flags
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_densenet.data import DataModule
+    from keras_densenet.training import ImageClassifier, Trainer
+
+STAGES = {
+    "fit": "Train, and keep checkpoints.",
+    "validate": "Give loss and metrics on the validation pictures.",
+    "test": "Give loss and metrics on the test pictures.",
+    "predict": "Write the class of each picture to predict.",
+    "export": "Write a SavedModel for TensorFlow Serving.",
+}
+DATA = ("CIFAR10", "Digits")
+NETWORKS = "DenseNet, DenseNetBC, DenseNet121, ..., or the import path of your own"
+NOT_FINISHED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
+
+
+def main(arguments: Sequence[str] | None = None) -> int | None:
+    """Run one stage, as the command line says."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] not in STAGES:
+        return _overview(arguments)
+    stage, *rest = arguments
+    options = parse(rest, STAGES[stage], prog=f"python -m keras_densenet {stage}")
+    with no_traceback(resume=("--ckpt_path", "last")):
+        run(stage, options)
+    return None
+
+
+def _overview(arguments: list[str]) -> int | None:
+    """Say which stages there are; an error where another was asked for."""
+    lines = [__doc__ or "", "Stages:"]
+    lines += [f"  {name:10}{what}" for name, what in STAGES.items()]
+    lines.append("\n`python -m keras_densenet fit --help` lists the options.")
+    if _asks_for_help(arguments):
+        print("\n".join(lines))
+        return None
+    wrong = f"error: there is no stage {arguments[0]!r}\n\n" if arguments else ""
+    print(wrong + "\n".join(lines), file=sys.stderr)
+    return 2
+
+
+def run(stage: str, options: "Options") -> None:
+    """Do what a stage is for.
+
+    Args:
+        stage: One of `STAGES`.
+        options: What the command line says.
+    """
+    options.seed()
+    data, module, trainer = options.data(), options.module(), options.trainer()
+    given = options.values
+    if stage == "fit":
+        trainer.fit(module, data, ckpt_path=given.ckpt_path)
+    elif stage == "predict":
+        _write_predictions(
+            trainer.predict(module, data, given.ckpt_path), data, given.predictions
+        )
+    elif stage == "export":
+        trainer.export(
+            module, given.export_dir, datamodule=data, ckpt_path=given.ckpt_path
+        )
+    else:
+        getattr(trainer, stage)(module, data, given.ckpt_path)
+
+
+def _write_predictions(probabilities: Any, data: "DataModule", path: str) -> None:
+    """Write a line a picture: its number, class and probability."""
+    lines = ["picture,class,probability"]
+    for number, row in enumerate(probabilities):
+        best = int(row.argmax())
+        lines.append(f"{number},{data.class_names[best]},{row[best]:.6f}")
+    Path(path).write_text("\n".join(lines) + "\n")
+    print(f"Wrote {path}")
+
+
+class Options:
+    """What a command line says, and the things that it describes.
+
+    Args:
+        parser: That read it.
+        values: What it read.
+        network: That `--model.network` names.
+
+    Attributes:
+        values: By name, such as `values.ckpt_path`.
+    """
+
+    def __init__(
+        self, parser: ArgumentParser, values: Namespace, network: Callable
+    ) -> None:
+        self.values = values
+        self._parser = parser
+        self._network = network
+
+    def seed(self) -> None:
+        """Seed everything, if a seed is given."""
+        from keras_densenet.training import seed_everything
+
+        if self.values.seed_everything is not None:
+            seed_everything(self.values.seed_everything)
+
+    def data(self) -> "DataModule":
+        """Make the data module."""
+        return self._parser.instantiate_classes(self.values).data
+
+    def module(self, **others: Any) -> "ImageClassifier":
+        """Make the network with its training; `others` win."""
+        from keras_densenet.training import ImageClassifier
+
+        given = self.values.model.as_dict()
+        del given["network"]
+        return ImageClassifier(self._network, **given | others)
+
+    def trainer(self, **others: Any) -> "Trainer":
+        """Make the trainer; `others` win."""
+        from keras_densenet.training import Trainer
+
+        flags = {field.name: self.values.trainer[field.name] for field in fields(Flags)}
+        flags |= {
+            "callbacks": _made(flags["callbacks"]),
+            "logger": _made(flags["logger"]),
+        }
+        return Trainer(**flags | others)
+
+
+def _made(value: Any) -> Any:
+    """Make what class_path and init_args describe, also in a list."""
+    if isinstance(value, list | tuple):
+        return [_made(item) for item in value]
+    if isinstance(value, Mapping | Namespace):
+        described = value.as_dict() if isinstance(value, Namespace) else value
+        return _imported(described["class_path"])(**described.get("init_args", {}))
+    return value
+
+
+def parse(
+    arguments: Sequence[str],
+    description: str,
+    *,
+    prog: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    shortcuts: Mapping[str, str] | None = None,
+    add: Callable[[ArgumentParser], None] = lambda parser: None,
+) -> Options:
+    """Read a command line; help is given before TensorFlow takes its seconds to load.
+
+    Args:
+        arguments: Of the command line.
+        description: Above the help.
+        prog: The program's name.
+        defaults: By name, such as `{"model.depth": 100}`.
+        shortcuts: Short names, such as `{"--depth": "--model.depth"}`.
+        add: Adds options of one's own to the parser.
+
+    Raises:
+        SystemExit: After help, and after an error.
+    """
+    defaults, shortcuts = dict(defaults or {}), dict(shortcuts or {})
+    written = [_long(argument, shortcuts) for argument in arguments]
+    parser = _parser(description, prog, shortcuts)
+    add(parser)
+    if _asks_for_help(written):
+        _add_names(parser)
+        parser.set_defaults(defaults)
+        parser.parse_args(written)  # prints, and ends
+    network = _network(written, defaults)
+    _add_arguments(parser, network)
+    if "--model.help" in written:
+        parser.print_help()
+        parser.exit()
+    parser.set_defaults(defaults)
+    return Options(parser, parser.parse_args(written), network)
+
+
+def _long(argument: str, shortcuts: Mapping[str, str]) -> str:
+    name, equals, value = argument.partition("=")
+    return shortcuts.get(name, name) + equals + value
+
+
+def _asks_for_help(arguments: Sequence[str]) -> bool:
+    return bool({"-h", "--help"} & set(arguments))
+
+
+def _parser(
+    description: str, prog: str | None, shortcuts: Mapping[str, str]
+) -> ArgumentParser:
+    """Give what all command lines have, without Keras."""
+    epilog = "Short: " + ", ".join(f"{s} is {name}" for s, name in shortcuts.items())
+    parser = ArgumentParser(
+        prog=prog, description=description, epilog=epilog if shortcuts else None
+    )
+    parser.add_argument("--config", action="config", help="a YAML file of options")
+    parser.add_argument("--seed_everything", type=int | None, default=None)
+    parser.add_argument(
+        "--ckpt_path", type=str | None, default=None, help="a path, last or best"
+    )
+    parser.add_argument("--export_dir", default="saved_models/model")
+    parser.add_argument("--predictions", default="predictions.csv")
+    parser.add_class_arguments(Flags, "trainer", instantiate=False)
+    return parser
+
+
+def _add_names(parser: ArgumentParser) -> None:
+    """Add what is said of network and data where Keras is not loaded."""
+    parser.add_argument("--model.network", help=NETWORKS)
+    parser.add_argument(
+        "--model.help",
+        help="show the options of --model.network, and ImageClassifier's",
+    )
+    parser.add_argument("--data", help=f"{', '.join(DATA)}, or your own's import path")
+    parser.add_argument("--data.help", metavar="CLASS", help="show its options")
+
+
+def _add_arguments(parser: ArgumentParser, network: Callable) -> None:
+    """Add the options of a network, of its training, and of the data."""
+    from keras_densenet.data import DataModule
+    from keras_densenet.training import ImageClassifier
+
+    parser.add_argument("--model.network", help=NETWORKS)
+    parser.add_function_arguments(
+        network, "model", as_group=False, skip={"classes", "input_shape"}
+    )
+    parser.add_class_arguments(
+        ImageClassifier,
+        "model",
+        as_group=False,
+        instantiate=False,
+        skip={"network", "options"},
+    )
+    parser.add_subclass_arguments(DataModule, "data", required=True)
+
+
+def _network(
+    arguments: Sequence[str], defaults: Mapping[str, Any]
+) -> "Callable[..., keras.Model]":
+    """Find the network first: which options there are depends on it."""
+    first = ArgumentParser(add_help=False, exit_on_error=False)
+    first.add_argument("--model.network")
+    first.add_argument("--config", action="append")
+    known: Namespace
+    known, _ = first.parse_known_args(arguments)
+    name = known.model.network or _configured(known.config or ())
+    name = name or defaults.get("model.network")
+    if name is None:
+        sys.exit(f"error: --model.network is needed: {NETWORKS}.")
+    return _imported(name if "." in name else f"keras_densenet.{name}")
+
+
+def _configured(files: Sequence[str]) -> str | None:
+    """Give the network that files of options name, the last of them."""
+    name = None
+    for file in files:
+        config = yaml.safe_load(Path(file).read_text()) or {}
+        name = config.get("model", {}).get("network", name)
+    return name
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        sys.exit(f"error: there is no {path}: {error}")
+
+
+@contextmanager
+def no_traceback(resume: Sequence[str]) -> Iterator[None]:
+    """Print an error of the user's as one line, and after Ctrl-C how to go on.
+
+    Args:
+        resume: What is added to the command line to go on.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        if end.code in NOT_FINISHED:
+            missing = () if resume[0] in sys.argv else resume
+            print("To go on:", shlex.join(["python", *sys.orig_argv[1:], *missing]))
+        raise
+    except _users_errors() as error:
+        sys.exit(f"error: {error}")
+
+
+def _users_errors() -> tuple[type[Exception], ...]:
+    from keras_densenet.data import DataUnavailableError
+    from keras_densenet.training import NotANumberError
+
+    return ValueError, OSError, DataUnavailableError, NotANumberError

@@ -1,0 +1,18 @@
+from . import callbacks as callbacks
+from .callbacks import (
+    ModelCheckpoint as ModelCheckpoint,
+    NotANumberError as NotANumberError,
+    ProgressBar as ProgressBar,
+)
+from .errors import (
+    MisconfigurationError as MisconfigurationError,
+    MisconfigurationException as MisconfigurationException,
+)
+from .flags import Flags as Flags
+from .image_classifier import ImageClassifier as ImageClassifier
+from .optimizer import (
+    TorchSGD as TorchSGD,
+    step_schedule as step_schedule,
+)
+from .seed import seed_everything as seed_everything
+from .trainer import Trainer as Trainer

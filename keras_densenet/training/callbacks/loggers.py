@@ -1,0 +1,47 @@
+"""Keras's loggers, for runs that go on: they append to what is there."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import keras
+
+
+class CSVLogger(keras.callbacks.CSVLogger):
+    """Keras's, appending in the columns that the file has.
+
+    Keras names the columns after the first epoch that it sees, which in a resumed run
+    may have no validation where the file's first epoch had.
+
+    Args:
+        filename: Of the log.
+    """
+
+    def __init__(self, filename: str | Path) -> None:
+        super().__init__(filename, append=True)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Open the file, and take its columns."""
+        super().on_train_begin(logs)
+        with Path(self.filename).open(newline="") as file:
+            header = next(csv.reader(file), [])
+        self.keys = header[1:] or None  # without "epoch", which Keras adds
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """Keras's, whose steps go on where the run was, and without the graph's drawing.
+
+    Args:
+        log_dir: Folder of the events.
+        step: Batches trained on before.
+        **options: Those of `keras.callbacks.TensorBoard`.
+    """
+
+    def __init__(self, log_dir: str | Path, step: int = 0, **options: Any) -> None:
+        super().__init__(log_dir, write_graph=False, **options)
+        self._first_step = step
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Count from where the run was; Keras counts from 0 in every process."""
+        super().on_train_begin(logs)
+        self._global_train_batch = self._first_step // self.model.steps_per_execution

@@ -1,0 +1,71 @@
+"""The learning curves of a run, as a picture."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+_NOT_DRAWN = ("epoch", "images_per_second", "peak_memory_mb")
+
+
+def plot_curves(metrics: Path, picture: Path) -> Figure | None:
+    """Draw each metric against the epochs, training beside validation.
+
+    Args:
+        metrics: A run's `metrics.csv`.
+        picture: Where to save it; its ending, such as `.png`, says the format.
+
+    Returns:
+        The figure, or None where there is nothing to draw.
+    """
+    curves = read_metrics(metrics)
+    epochs = [epoch + 1 for epoch in curves.get("epoch", [])]
+    names = [n for n in curves if n not in _NOT_DRAWN and not n.startswith("val_")]
+    names.sort(key=lambda name: (name != "loss", name == "learning_rate", name))
+    if not epochs or not names:
+        return None
+    figure = Figure(figsize=(4.6 * len(names), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    for axis, name in zip(axes, names, strict=True):
+        _draw(axis, epochs, name, curves)
+    figure.savefig(picture, dpi=120)
+    return figure
+
+
+def read_metrics(metrics: Path) -> dict[str, list[float]]:
+    """Give the columns of a `metrics.csv`; NaN where an epoch has no value."""
+    with metrics.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        name: [_number(row[name]) for row in rows] for name in (rows[0] if rows else ())
+    }
+
+
+def _number(text: str) -> float:
+    return math.nan if text in ("", "NA") else float(text)
+
+
+def _draw(axis: Any, epochs: list[float], name: str, curves: dict) -> None:
+    marker = "o" if len(epochs) < 20 else ""
+    values = {"training": curves[name], "validation": curves.get(f"val_{name}", [])}
+    for label, series in values.items():
+        known = [
+            (epoch, value)
+            for epoch, value in zip(epochs, series, strict=False)
+            if not math.isnan(value)
+        ]
+        if known:
+            axis.plot(
+                *zip(*known, strict=True), marker=marker, markersize=3, label=label
+            )
+    axis.set_title(name.replace("_", " "))
+    axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    if name == "learning_rate":
+        axis.set_yscale("log")
+    elif len(axis.lines) > 1:
+        axis.legend()

@@ -1,0 +1,117 @@
+"""What a trainer can be told. Needs neither Keras nor TensorFlow: `--help` is quick."""
+
+import datetime
+import os
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+
+@dataclass(eq=False, repr=False)
+class Flags:
+    """The arguments of a `Trainer`: Lightning's, each with what it becomes in Keras.
+
+    Args:
+        max_epochs: Epochs to train, over all runs that resume each other;
+            `model.fit(epochs=max_epochs)`. Needed by `fit` alone.
+        max_steps: Steps to train, over all runs that resume each other, -1 for as many
+            as the epochs have: `callbacks=[MaxSteps(max_steps)]`.
+        max_time: Time to train, as "DD:HH:MM:SS", a `datetime.timedelta` or a
+            dictionary of its arguments: `callbacks=[Timer(max_time)]`.
+        accelerator: "auto", "gpu" or "cpu": the devices to choose from,
+            `tf.config.list_logical_devices("GPU")`.
+        devices: "auto", a number of devices, or a list of their numbers.
+        strategy: "auto", "none", "mirrored", "multi_worker_mirrored" or a
+            `tf.distribute.Strategy`; see `make_strategy`. `with strategy.scope():` the
+            model is made and compiled.
+        num_nodes: Machines that train together, checked against the cluster that
+            `TF_CONFIG` names: `tf.distribute.MultiWorkerMirroredStrategy()`.
+        precision: "32-true", "bf16-mixed", "16-mixed", "64-true", or the name of a
+            Keras policy; `keras.config.set_dtype_policy(...)`.
+        logger: True for `callbacks=[CSVLogger(...), TensorBoard(...)]` in the run's
+            folder, False for none, or such callbacks of your own.
+        callbacks: Keras callbacks, `model.fit(callbacks=[*callbacks, ...])`. They come
+            after `LearningRateMonitor` and before the logs; a `ModelCheckpoint` is
+            called last, whatever its place.
+        default_root_dir: Folder that holds `runs`; by default the current one.
+        fast_dev_run: Number of batches to run of everything, True for one, to see that
+            it works; nothing is kept: `dataset.take(n)`.
+        limit_train_batches: Batches of an epoch, a number or a share of them; the next
+            epoch goes on with the following ones: `model.fit(steps_per_epoch=n)`.
+        limit_val_batches: `val_dataset.take(n)`; 0 for no validation.
+        limit_test_batches: `test_dataset.take(n)`.
+        limit_predict_batches: `predict_dataset.take(n)`.
+        overfit_batches: Number or share of training batches to learn by heart, and to
+            validate on: `train_dataset.take(n).cache().repeat()`. 0 for all of them.
+        check_val_every_n_epoch: `model.fit(validation_freq=n)`.
+        num_sanity_val_steps: Batches to validate before training, to see early that it
+            works: `model.evaluate(val_dataset.take(n))`. Lightning's default is 2; here
+            it is 0, as it takes the graph of the validation to be built first.
+        log_every_n_steps: Steps from one point of TensorBoard's curves to the next:
+            `TensorBoard(update_freq=n)`.
+        enable_checkpointing: Whether to keep the last and the best checkpoint:
+            `callbacks=[ModelCheckpoint()]`.
+        enable_progress_bar: Whether to print a line an epoch, and a bar in a terminal:
+            `callbacks=[ProgressBar(...)]`.
+        enable_model_summary: Whether to print what the network is made of, by its
+            outermost parts, before it trains: `model.summary()`, in short.
+        accumulate_grad_batches: Batches whose gradients are averaged for one step:
+            `optimizer.gradient_accumulation_steps = n`.
+        gradient_clip_val: Largest norm of the gradients of a step, all together, or
+            largest value of any; None for no clipping.
+        gradient_clip_algorithm: "norm", `optimizer.global_clipnorm`; or "value",
+            `optimizer.clipvalue`.
+        deterministic: Whether to use kernels whose results do not vary from run to
+            run: `tf.config.experimental.enable_op_determinism()`, for the process.
+        detect_anomaly: Whether to stop at the first operation that makes a NaN, slowly:
+            `tf.debugging.enable_check_numerics()`, while it trains. A loss that is NaN
+            ends the training in any case.
+        profiler: "tensorboard" to record the device's time for a few steps, after the
+            first ones: `TensorBoard(profile_batch=(10, 14))`.
+        jit_compile: "auto", True or False, whether XLA compiles a step:
+            `model.compile(jit_compile=...)`.
+        steps_per_execution: Steps without a look at callbacks:
+            `model.compile(steps_per_execution=...)`.
+        run_eagerly: Whether to run without a graph, to debug:
+            `model.compile(run_eagerly=...)`.
+        sync_batchnorm: Whether batch norms normalise over all replicas; the network
+            must have the option: `network(sync_batchnorm=True)`.
+    """
+
+    max_epochs: int | None = None
+    _: KW_ONLY
+    max_steps: int = -1
+    max_time: str | datetime.timedelta | dict | None = None
+    accelerator: str = "auto"
+    devices: str | int | Sequence[int] = "auto"
+    strategy: Any = "auto"
+    num_nodes: int = 1
+    precision: str = "32-true"
+    logger: Any = True
+    callbacks: Sequence[Any] = ()
+    default_root_dir: str | os.PathLike = "."
+    fast_dev_run: bool | int = False
+    limit_train_batches: int | float = 1.0
+    limit_val_batches: int | float = 1.0
+    limit_test_batches: int | float = 1.0
+    limit_predict_batches: int | float = 1.0
+    overfit_batches: int | float = 0
+    check_val_every_n_epoch: int = 1
+    num_sanity_val_steps: int = 0
+    log_every_n_steps: int = 50
+    enable_checkpointing: bool = True
+    enable_progress_bar: bool = True
+    enable_model_summary: bool = True
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: float | None = None
+    gradient_clip_algorithm: str = "norm"
+    deterministic: bool = False
+    detect_anomaly: bool = False
+    profiler: str | None = None
+    jit_compile: bool | str = "auto"
+    steps_per_execution: int = 1
+    run_eagerly: bool = False
+    sync_batchnorm: bool = False
+
+    def __post_init__(self) -> None:
+        """Let a trainer check them, and make what they name."""
