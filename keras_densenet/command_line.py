@@ -11,6 +11,7 @@ are the network's and `ImageClassifier`'s; those of the data the data module's. 
 of options is YAML: `--print_config` prints one, and each run keeps its own.
 """
 
+import argparse
 import importlib
 import shlex
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from keras_densenet.training.flags import Flags
 
@@ -43,13 +44,39 @@ NETWORKS = "DenseNet, DenseNetBC, DenseNet121, ..., or the import path of your o
 NOT_FINISHED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
 
 
+def add_nothing(parser: ArgumentParser) -> None:
+    """Add no options."""
+
+
+def add_export_dir(parser: ArgumentParser) -> None:
+    """Add where to export to."""
+    parser.add_argument(
+        "--export_dir", required=True, help="as saved_models/cifar10; then its version"
+    )
+
+
+def add_predictions(parser: ArgumentParser) -> None:
+    """Add where to write what is predicted."""
+    parser.add_argument(
+        "--predictions", default="predictions.csv", help="a line a picture"
+    )
+
+
+ADDED = {"export": add_export_dir, "predict": add_predictions}  # options of a stage
+
+
 def main(arguments: Sequence[str] | None = None) -> int | None:
     """Run one stage, as the command line says."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] not in STAGES:
         return _overview(arguments)
     stage, *rest = arguments
-    options = parse(rest, STAGES[stage], prog=f"python -m keras_densenet {stage}")
+    options = parse(
+        rest,
+        STAGES[stage],
+        prog=f"python -m keras_densenet {stage}",
+        add=ADDED.get(stage, add_nothing),
+    )
     with no_traceback(resume=("--ckpt_path", "last")):
         run(stage, options)
     return None
@@ -106,19 +133,23 @@ class Options:
     """What a command line says, and the things that it describes.
 
     Args:
-        parser: That read it.
         values: What it read.
         network: That `--model.network` names.
+        names_data: Whether data were named, and are not the default.
 
     Attributes:
         values: By name, such as `values.ckpt_path`.
+        names_data: Whether data were named.
     """
 
     def __init__(
-        self, parser: ArgumentParser, values: Namespace, network: Callable
+        self,
+        values: Namespace,
+        network: Callable,
+        names_data: bool,
     ) -> None:
         self.values = values
-        self._parser = parser
+        self.names_data = names_data
         self._network = network
 
     def seed(self) -> None:
@@ -130,7 +161,7 @@ class Options:
 
     def data(self) -> "DataModule":
         """Make the data module."""
-        return self._parser.instantiate_classes(self.values).data
+        return _made(self.values.data)
 
     def module(self, **others: Any) -> "ImageClassifier":
         """Make the network with its training; `others` win."""
@@ -169,14 +200,14 @@ def parse(
     prog: str | None = None,
     defaults: Mapping[str, Any] | None = None,
     shortcuts: Mapping[str, str] | None = None,
-    add: Callable[[ArgumentParser], None] = lambda parser: None,
+    add: Callable[[ArgumentParser], Any] = add_nothing,
 ) -> Options:
     """Read a command line; help is given before TensorFlow takes its seconds to load.
 
     Args:
         arguments: Of the command line.
         description: Above the help.
-        prog: The program's name.
+        prog: The program's name; None for the file's.
         defaults: By name, such as `{"model.depth": 100}`.
         shortcuts: Short names, such as `{"--depth": "--model.depth"}`.
         add: Adds options of one's own to the parser.
@@ -185,12 +216,14 @@ def parse(
         SystemExit: After help, and after an error.
     """
     defaults, shortcuts = dict(defaults or {}), dict(shortcuts or {})
-    written = [_long(argument, shortcuts) for argument in arguments]
+    written = _written_out(arguments, shortcuts)
     parser = _parser(description, prog, shortcuts)
     add(parser)
     if _asks_for_help(written):
         _add_names(parser)
-        parser.set_defaults(defaults)
+        theirs = ("model.", "data.")  # who says what these are is not loaded
+        shown = {k: v for k, v in defaults.items() if not k.startswith(theirs)}
+        parser.set_defaults(shown)
         parser.parse_args(written)  # prints, and ends
     network = _network(written, defaults)
     _add_arguments(parser, network)
@@ -198,33 +231,61 @@ def parse(
         parser.print_help()
         parser.exit()
     parser.set_defaults(defaults)
-    return Options(parser, parser.parse_args(written), network)
+    named = any(argument.startswith(("--data=", "--config=")) for argument in written)
+    return Options(parser.parse_args(written), network, named)
 
 
-def _long(argument: str, shortcuts: Mapping[str, str]) -> str:
-    name, equals, value = argument.partition("=")
-    return shortcuts.get(name, name) + equals + value
+def _written_out(arguments: Sequence[str], shortcuts: Mapping[str, str]) -> list[str]:
+    """Write short names out, and data by the names of their classes.
+
+    A shortcut with a value, `--resume` for `--ckpt_path=last`, gives it where none is
+    given. `--data auto` is the default.
+
+    >>> _written_out(["--resume", "--data=cifar10"], {"--resume": "--ckpt_path=last"})
+    ['--ckpt_path=last', '--data=CIFAR10']
+    >>> _written_out(["--resume", "a.keras"], {"--resume": "--ckpt_path=last"})
+    ['--ckpt_path=a.keras']
+    """
+    written, rest = [], list(arguments)
+    while rest:
+        name, _, value = rest.pop(0).partition("=")
+        if not value and rest and not rest[0].startswith("--"):
+            value = rest.pop(0)
+        name, _, default = shortcuts.get(name, name).partition("=")
+        value = value or default
+        if name == "--data":
+            value = {data.lower(): data for data in DATA}.get(value.lower(), value)
+        if (name, value) != ("--data", "auto"):
+            written.append(f"{name}={value}" if value else name)
+    return written
 
 
 def _asks_for_help(arguments: Sequence[str]) -> bool:
     return bool({"-h", "--help"} & set(arguments))
 
 
+class _Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Leaves the lines of a description as they are."""
+
+
 def _parser(
     description: str, prog: str | None, shortcuts: Mapping[str, str]
 ) -> ArgumentParser:
     """Give what all command lines have, without Keras."""
-    epilog = "Short: " + ", ".join(f"{s} is {name}" for s, name in shortcuts.items())
+    short = [f"  {name:20}{long}" for name, long in shortcuts.items()]
+    if short:
+        description = "\n".join([description.rstrip(), "", "short names:", *short])
     parser = ArgumentParser(
-        prog=prog, description=description, epilog=epilog if shortcuts else None
+        prog=prog,
+        usage="%(prog)s [options]",
+        description=description,
+        formatter_class=_Formatter,
     )
     parser.add_argument("--config", action="config", help="a YAML file of options")
     parser.add_argument("--seed_everything", type=int | None, default=None)
     parser.add_argument(
         "--ckpt_path", type=str | None, default=None, help="a path, last or best"
     )
-    parser.add_argument("--export_dir", default="saved_models/model")
-    parser.add_argument("--predictions", default="predictions.csv")
     parser.add_class_arguments(Flags, "trainer", instantiate=False)
     return parser
 
@@ -263,12 +324,11 @@ def _network(
     arguments: Sequence[str], defaults: Mapping[str, Any]
 ) -> "Callable[..., keras.Model]":
     """Find the network first: which options there are depends on it."""
-    first = ArgumentParser(add_help=False, exit_on_error=False)
-    first.add_argument("--model.network")
-    first.add_argument("--config", action="append")
-    known: Namespace
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--model.network", dest="network")
+    first.add_argument("--config", action="append", default=[])
     known, _ = first.parse_known_args(arguments)
-    name = known.model.network or _configured(known.config or ())
+    name = known.network or _configured(known.config)
     name = name or defaults.get("model.network")
     if name is None:
         sys.exit(f"error: --model.network is needed: {NETWORKS}.")
@@ -279,6 +339,8 @@ def _configured(files: Sequence[str]) -> str | None:
     """Give the network that files of options name, the last of them."""
     name = None
     for file in files:
+        if not Path(file).is_file():
+            sys.exit(f"error: --config {file}: there is no such file.")
         config = yaml.safe_load(Path(file).read_text()) or {}
         name = config.get("model", {}).get("network", name)
     return name

@@ -15,107 +15,75 @@ Without a network and without a prepared CIFAR-10 it trains on the hand-written 
 inside scikit-learn instead, and says so; `--data cifar10` stops instead.
 """
 
-import argparse
-import shlex
 import sys
+
+from keras_densenet import command_line
 
 CIFAR10_EPOCHS = 300
 DIGITS_EPOCHS = 10
 DROPOUT_WITHOUT_AUGMENTATION = 0.2  # section 4.2
-MEMORY_MODES = {"False": False, "True": True, "full": "full"}
+
+DEFAULTS = {
+    "seed_everything": 0,
+    "model.network": "DenseNetBC",
+    "data": "CIFAR10",
+}
+SHORTCUTS = {
+    "--depth": "--model.depth",
+    "--growth-rate": "--model.growth_rate",
+    "--memory-efficient": "--model.memory_efficient",
+    "--no-augment": "--data.augment=false",
+    "--batch-size": "--data.batch_size",
+    "--data-dir": "--data.data_dir",
+    "--max-epochs": "--trainer.max_epochs",
+    "--strategy": "--trainer.strategy",
+    "--precision": "--trainer.precision",
+    "--fast-dev-run": "--trainer.fast_dev_run=true",
+    "--export-dir": "--export_dir",
+    "--resume": "--ckpt_path=last",
+    "--seed": "--seed_everything",
+}
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line, before TensorFlow takes its seconds to load."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--depth", type=int, default=100, help="L = 6 n + 4 (default: 100)")
-    add("--growth-rate", type=int, default=12, help="k (default: 12)")
-    add("--no-augment", action="store_true", help="no mirroring, no shifting; dropout")
-    add("--batch-size", type=int, default=64, help="over all GPUs (default: 64)")
-    add("--max-epochs", type=int, help="default: 300; 10 on the digits")
-    add("--data", choices=["auto", "cifar10", "digits"], default="auto")
-    add("--data-dir", help="where TFDS keeps its data (default: TFDS_DATA_DIR)")
-    add("--strategy", choices=["auto", "none", "mirrored"], default="auto")
-    add("--precision", default="32-true", help="or bf16-mixed, 16-mixed")
-    add(
-        "--memory-efficient",
-        choices=list(MEMORY_MODES),
-        default="False",
-        help="what to compute again instead of storing it (default: False)",
-    )
-    add("--seed", type=int, default=0)
-    add("--fast-dev-run", action="store_true", help="one batch of all, keep nothing")
-    add("--export-dir", help="write a SavedModel for TensorFlow Serving there")
-    add(
-        "--resume",
-        nargs="?",
-        const="last",
-        metavar="CHECKPOINT",
-        help="go on with the latest run, or with this checkpoint",
-    )
-    return parser.parse_args()
-
-
-def choose_data(args: argparse.Namespace):
-    """Give CIFAR-10, or the digits if they are asked for or all there is."""
-    import keras_densenet as kd
-
-    shared = {"batch_size": args.batch_size, "augment": not args.no_augment}
-    if args.data == "digits":
-        return kd.data.Digits(**shared)
-    data = kd.data.CIFAR10(data_dir=args.data_dir, **shared)
-    if args.data == "cifar10":
-        data.prepare_data()
-        return data
-    return kd.data.prepared_or_digits(data)
-
-
-def main(args: argparse.Namespace) -> None:
+def main(options: command_line.Options) -> None:
     """Train, test and, if asked to, export."""
     import keras_densenet as kd
 
-    kd.seed_everything(args.seed)
-    data = choose_data(args)
+    options.seed()
+    data = options.data()
+    if options.names_data:
+        data.prepare_data()
+    else:
+        data = kd.data.prepared_or_digits(data)
     on_digits = isinstance(data, kd.data.Digits)
-    module = kd.ImageClassifier(
-        kd.DenseNetBC,
-        depth=args.depth,
-        growth_rate=args.growth_rate,
-        dropout_rate=DROPOUT_WITHOUT_AUGMENTATION if args.no_augment else 0.0,
-        memory_efficient=MEMORY_MODES[args.memory_efficient],
-    )
-    trainer = kd.Trainer(
-        max_epochs=args.max_epochs or (DIGITS_EPOCHS if on_digits else CIFAR10_EPOCHS),
-        strategy=args.strategy,
-        precision=args.precision,
-        fast_dev_run=args.fast_dev_run,
-        default_root_dir=f"runs/{'digits' if on_digits else 'cifar10'}",
-    )
-    trainer.fit(module, datamodule=data, ckpt_path=args.resume)
+    given = options.values
+    dropout = 0.0 if data.augment else DROPOUT_WITHOUT_AUGMENTATION
+    epochs = DIGITS_EPOCHS if on_digits else CIFAR10_EPOCHS
+    module = options.module(dropout_rate=given.model.dropout_rate or dropout)
+    trainer = options.trainer(max_epochs=given.trainer.max_epochs or epochs)
+    trainer.fit(module, datamodule=data, ckpt_path=given.ckpt_path)
     metrics = trainer.test(module, datamodule=data)
-    if args.export_dir:
-        trainer.export(module, args.export_dir)
+    if given.export_dir:
+        trainer.export(module, given.export_dir)
     name = "the digits, NOT CIFAR-10" if on_digits else "CIFAR-10"
     print(f"Test error on {name}: {100 * (1 - metrics['accuracy']):.2f} %")
 
 
-if __name__ == "__main__":
-    arguments = parse_args()
-    import keras_densenet
+def add_export_dir(parser) -> None:
+    """Add where to export to, if at all."""
+    parser.add_argument(
+        "--export_dir", default=None, help="write a SavedModel for TF Serving there"
+    )
 
-    try:
+
+if __name__ == "__main__":
+    # Also all that `python -m keras_densenet fit` has; help comes before TensorFlow.
+    arguments = command_line.parse(
+        sys.argv[1:],
+        __doc__,
+        defaults=DEFAULTS,
+        shortcuts=SHORTCUTS,
+        add=add_export_dir,
+    )
+    with command_line.no_traceback(resume=["--resume"]):
         main(arguments)
-    except SystemExit as end:
-        if end.code in (130, 143):  # Ctrl-C, SIGTERM
-            resume = [] if "--resume" in sys.argv else ["--resume"]
-            print("To go on:", shlex.join(["python", *sys.argv, *resume]))
-        raise
-    except (
-        ValueError,
-        keras_densenet.data.DataUnavailableError,
-        keras_densenet.training.NotANumberError,
-    ) as error:
-        sys.exit(f"error: {error}")

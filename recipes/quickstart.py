@@ -7,45 +7,41 @@ digits that come with scikit-learn: 12 epochs, about 99 % of the held-out digits
 It is tested, drawn (Figure 5 of the paper), exported, loaded back, and used.
 """
 
-import argparse
+import sys
 from pathlib import Path
 
-EPOCHS = 12
+from keras_densenet import command_line
+
+DEFAULTS = {
+    "seed_everything": 42,
+    "model.network": "DenseNetBC",
+    "model.depth": 22,
+    "data": {"class_path": "Digits", "init_args": {"batch_size": 32}},
+    "trainer.max_epochs": 12,
+}
+SHORTCUTS = {
+    "--max-epochs": "--trainer.max_epochs",
+    "--fast-dev-run": "--trainer.fast_dev_run=true",
+    "--output-dir": "--trainer.default_root_dir",
+    "--export-dir": "--export_dir",
+}
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line, before TensorFlow takes its seconds to load."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--max-epochs", type=int, default=EPOCHS)
-    parser.add_argument("--fast-dev-run", action="store_true", help="one batch of all")
-    parser.add_argument("--output-dir", type=Path, default=Path("runs/quickstart"))
-    parser.add_argument("--export-dir", type=Path, default=Path("saved_models/digits"))
-    return parser.parse_args()
-
-
-def main(args: argparse.Namespace) -> None:
+def main(options: command_line.Options) -> None:
     """Train, test, look inside, export, load back, classify."""
     import keras_densenet as kd
 
-    kd.seed_everything(42)
-    data = kd.data.Digits(batch_size=32)
-    module = kd.ImageClassifier(kd.DenseNetBC, depth=22, growth_rate=12)
-    trainer = kd.Trainer(
-        max_epochs=args.max_epochs,
-        fast_dev_run=args.fast_dev_run,
-        default_root_dir=args.output_dir,
-    )
-    trainer.fit(module, datamodule=data)
+    options.seed()
+    data, module, trainer = options.data(), options.module(), options.trainer()
+    trainer.fit(module, datamodule=data, ckpt_path=options.values.ckpt_path)
     trainer.test(module, datamodule=data)
 
-    picture = args.output_dir / "feature_reuse.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    folder = trainer.log_dir or Path(trainer.default_root_dir)
+    picture = folder / "feature_reuse.png"
     kd.analysis.plot_feature_reuse(kd.analysis.feature_reuse(module.model), picture)
     print(f"Feature reuse (Figure 5 of the paper): {picture}")
 
-    version = trainer.export(module, args.export_dir)
+    version = trainer.export(module, options.values.export_dir)
     data.setup("test")
     images, labels = next(iter(data.test_dataset()))
     classify(version, images[:1] * data.std + data.mean, int(labels[0]))
@@ -72,5 +68,19 @@ def classify(version: Path, images, label: int) -> None:
     print(f"{version} says: a {class_id}, with {probability:.1%}. It is a {label}.")
 
 
+def add_export_dir(parser) -> None:
+    """Add where to export to."""
+    parser.add_argument("--export_dir", default="saved_models/digits")
+
+
 if __name__ == "__main__":
-    main(parse_args())
+    # Also all that `python -m keras_densenet fit` has; help comes before TensorFlow.
+    arguments = command_line.parse(
+        sys.argv[1:],
+        __doc__,
+        defaults=DEFAULTS,
+        shortcuts=SHORTCUTS,
+        add=add_export_dir,
+    )
+    with command_line.no_traceback(resume=("--ckpt_path", "last")):
+        main(arguments)

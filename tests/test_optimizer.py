@@ -1,7 +1,9 @@
 import keras
 import numpy as np
 import pytest
+import torch_steps
 
+import keras_densenet as kd
 from keras_densenet.training import TorchSGD, step_schedule
 
 GRADIENTS = [0.5, -1.0, 2.0]
@@ -52,6 +54,52 @@ def test_it_is_torchs_own():
     # torch 2.13.0: SGD([weight], 0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
     expected = [2.9049429893493652, 3.054363489151001, 2.7188100814819336]
     assert trained(TorchSGD()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_twenty_steps_of_a_network_are_torchs_own():
+    """BN, loss, Nesterov, weight decay and a drop of the rate after ten steps."""
+    expected = [  # python tests/torch_steps.py, torch 2.13.0
+        2.75649923,
+        2.30312667,
+        2.21358985,
+        1.98562282,
+        1.81027425,
+        1.70664631,
+        1.60030472,
+        1.6063687,
+        2.02998729,
+        1.38084718,
+        1.49887685,
+        1.5333255,
+        1.23560987,
+        1.37469439,
+        1.18406828,
+        1.58991409,
+        1.30484895,
+        1.22627324,
+        1.43914165,
+        1.60064042,
+    ]
+    keras.config.set_dtype_policy("float64")
+    try:
+        model = kd.DenseNetBC(torch_steps.DEPTH, torch_steps.GROWTH_RATE)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    shapes = [tuple(weight.shape) for weight in model.trainable_weights]
+    for weight, value in zip(
+        model.trainable_weights, torch_steps.drawn(shapes), strict=True
+    ):
+        weight.assign(value)
+    schedule = step_schedule(torch_steps.RATE, torch_steps.STEPS, milestones=(0.5,))
+    optimizer = TorchSGD(
+        schedule, torch_steps.MOMENTUM, weight_decay=torch_steps.WEIGHT_DECAY
+    )
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    losses = []
+    for images, labels in torch_steps.batches():
+        losses.append(float(model.train_on_batch(images, labels)))
+        model.reset_metrics()
+    assert losses == pytest.approx(expected, rel=1e-6)
 
 
 def test_it_is_made_again_from_its_config():

@@ -97,7 +97,7 @@ def test_a_wrong_option_is_an_error_and_no_traceback(options, words, tmp_path):
 def test_quickstart_runs_to_its_end(tmp_path):
     answer = run("quickstart.py", "--fast-dev-run", cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
-    assert (tmp_path / "runs" / "quickstart" / "feature_reuse.png").is_file()
+    assert (tmp_path / "feature_reuse.png").is_file()
     assert re.search(r"says: a \d, with [\d.]+%\. It is a \d\.", answer.stdout)
 
 

@@ -319,7 +319,7 @@ def test_a_loss_that_is_not_a_number_ends_the_training(tmp_path):
         trainer.fit(classifier(), Poisoned())
     module = classifier()
     clean = kd.Trainer(2, default_root_dir=tmp_path)
-    clean.fit(module, Blobs(), ckpt_path="last")
+    clean.fit(module, Blobs(), ckpt_path=trainer.checkpoint_callback.last_model_path)
     assert np.isfinite(
         np.concatenate([w.ravel() for w in module.model.get_weights()])
     ).all()
@@ -722,7 +722,6 @@ def test_progress_bar_in_a_terminal(monkeypatch):
             assert status.split()[:3] == ["10", "images/s", "0:00:03"]
         logs = {"loss": 0.5, "val_loss": 0.25}
         callbacks.on_epoch_end(epoch, logs)
-        assert logs["images_per_second"] == 10.0
     callbacks.on_train_end()
     assert speed.images_per_second == 10.0
     text = console.file.getvalue()

@@ -82,8 +82,10 @@ def _arguments(thing: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """Turn a value into what YAML has."""
-    if isinstance(value, bool | int | float | str | type(None)):
+    if isinstance(value, bool | float | str | type(None)):
         return value
+    if isinstance(value, int):
+        return int(value)  # an enumeration's, too
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence):
@@ -98,4 +100,7 @@ def _plain(value: Any) -> Any:
 
 
 def _path(thing: Any) -> str:
-    return f"{thing.__module__}.{thing.__qualname__}"
+    """Give where to import a thing from: Keras's callbacks not from where they lie."""
+    name = str(thing.__qualname__)
+    is_kerass = getattr(keras.callbacks, name, None) is thing
+    return f"{'keras.callbacks' if is_kerass else thing.__module__}.{name}"

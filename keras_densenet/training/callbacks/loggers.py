@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 
 class CSVLogger(keras.callbacks.CSVLogger):
@@ -45,3 +46,8 @@ class TensorBoard(keras.callbacks.TensorBoard):
         """Count from where the run was; Keras counts from 0 in every process."""
         super().on_train_begin(logs)
         self._global_train_batch = self._first_step // self.model.steps_per_execution
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Record the epoch: Keras does so only if its last step is recorded, too."""
+        with tf.summary.record_if(True):
+            super().on_epoch_end(epoch, logs)

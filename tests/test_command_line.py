@@ -1,0 +1,166 @@
+"""`python -m keras_densenet`, as a user types it."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+import keras_densenet as kd
+from keras_densenet import command_line
+from keras_densenet.training.flags import Flags
+
+SMALL = [
+    *("--model.network", "DenseNetBC", "--model.depth", "10"),
+    *("--model.growth_rate", "4", "--data", "Digits", "--data.batch_size", "250"),
+]
+
+
+def python(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"]])
+def test_help_is_given_without_keras(arguments, tmp_path):
+    for name in ("tensorflow", "keras"):  # importing them fails here
+        (tmp_path / f"{name}.py").write_text("raise ImportError('too early')")
+    answer = python(
+        "-m", "keras_densenet", *arguments, cwd=tmp_path, PYTHONPATH=_path(tmp_path)
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "fit" in answer.stdout
+    if "fit" in arguments:
+        for field in dataclasses.fields(Flags):
+            assert f"--trainer.{field.name}" in answer.stdout
+
+
+def _path(first):
+    return os.pathsep.join([str(first), os.environ.get("PYTHONPATH", "")])
+
+
+def test_a_run_from_the_command_line_and_from_its_config(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    stopping = (
+        '[{"class_path": "keras.callbacks.EarlyStopping",'
+        ' "init_args": {"monitor": "val_loss", "patience": 9}}]'
+    )
+    command_line.main(
+        [
+            *("fit", *SMALL, "--seed_everything", "3", "--trainer.max_epochs", "1"),
+            *("--trainer.callbacks", stopping),
+        ]
+    )
+    (config,) = tmp_path.glob("runs/digits-densenet_bc_10_4/version_0/config.yaml")
+    written = yaml.safe_load(config.read_text())
+    assert written["trainer"]["callbacks"][0]["class_path"] == (
+        "keras.callbacks.EarlyStopping"
+    )
+    assert written["trainer"]["callbacks"][0]["init_args"]["patience"] == 9
+    # Goes on by its own file, with one option changed; and each other stage reads it.
+    again = ["--config", str(config), "--ckpt_path", "last"]
+    command_line.main(["fit", *again, "--trainer.max_epochs", "2"])
+    command_line.main(["validate", *again])
+    command_line.main(["test", *again])
+    command_line.main(["predict", *again, "--predictions", "p.csv"])
+    command_line.main(["export", *again, "--export_dir", "served/digits"])
+    out = capfd.readouterr().out
+    assert "Resuming after epoch 1" in out
+    assert "Epoch   2/2" in out
+    lines = (tmp_path / "p.csv").read_text().splitlines()
+    assert lines[0] == "picture,class,probability"
+    assert len(lines) == 361
+    assert lines[1].split(",")[1] in kd.data.Digits.class_names
+    assert (tmp_path / "served" / "digits" / "1" / "saved_model.pb").is_file()
+
+
+def test_print_config(capsys):
+    with pytest.raises(SystemExit) as end:
+        command_line.main(["fit", *SMALL, "--print_config"])
+    assert end.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["depth"] == 10
+    assert config["trainer"]["precision"] == "32-true"
+    assert config["data"]["init_args"]["batch_size"] == 250
+
+
+def test_the_networks_options_are_shown(capsys):
+    with pytest.raises(SystemExit):
+        command_line.main(["fit", "--model.network", "DenseNetBC", "--model.help"])
+    shown = capsys.readouterr().out
+    assert "--model.growth_rate" in shown
+    assert "--model.weight_decay" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fit", "--data", "Digits"], "--model.network is needed"),
+        (["fit", "--model.network", "DenseNet122"], "there is no"),
+        (["fit", "--model.network", "no.such.network"], "there is no"),
+        (["fit", "--config", "none.yaml"], "no such file"),
+        (["fit", *SMALL, "--model.depht", "4"], "--model.depht"),
+        (["fit", *SMALL, "--trainer.max_epochs", "many"], "max_epochs"),
+        (["fit", *SMALL, "--model.depth", "11", "--trainer.max_epochs", "1"], "10 or"),
+        (["export", *SMALL], "export_dir"),
+        (["fit", *SMALL, "--trainer.max_epochs", "1", "--ckpt_path", "x.keras"], "x.k"),
+    ],
+)
+def test_a_mistake_is_an_error_of_a_line(
+    arguments, words, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        command_line.main(arguments)
+    assert end.value.code not in (0, None)
+    said = capsys.readouterr().err + str(end.value.code)
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_a_stage_that_is_not_there(capsys):
+    assert command_line.main(["train"]) == 2
+    assert "no stage 'train'" in capsys.readouterr().err
+
+
+def test_the_data_that_help_names_are_those_that_there_are():
+    names = {
+        name
+        for name, thing in vars(kd.data).items()
+        if isinstance(thing, type)
+        and issubclass(thing, kd.data.DataModule)
+        and not getattr(thing, "__abstractmethods__", None)
+    }
+    assert names == set(command_line.DATA)
+
+
+def test_your_own_network_and_data_by_their_import_paths(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import keras, keras_densenet as kd\n"
+        "def small(classes, input_shape, width: int = 3):\n"
+        "    inputs = keras.Input(input_shape)\n"
+        "    x = keras.layers.GlobalAveragePooling2D()(inputs)\n"
+        "    x = keras.layers.Dense(width)(x)\n"
+        "    x = keras.layers.Dense(classes, 'softmax')(x)\n"
+        "    return keras.Model(inputs, x, name='small')\n"
+        "class Mine(kd.data.Digits):\n"
+        "    pass\n"
+    )
+    answer = python(
+        *("-m", "keras_densenet", "fit", "--trainer.max_epochs", "1"),
+        *("--model.network", "mine.small", "--model.width", "5"),
+        *("--data", "mine.Mine", "--data.batch_size", "250"),
+        cwd=tmp_path,
+        PYTHONPATH=_path(tmp_path),
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert (tmp_path / "runs" / "mine-small" / "version_0" / "config.yaml").is_file()
