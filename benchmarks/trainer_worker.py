@@ -32,15 +32,16 @@ class Noise(ArrayDataModule):
     mean = (127.5,) * 3
     std = (70.0,) * 3
 
-    def __init__(self, batch_size: int, image_size: int) -> None:
+    def __init__(self, batch_size: int, image_size: int, batches: int = 4) -> None:
         super().__init__(batch_size, seed=0)
+        self.batches = batches
         self.input_shape = (image_size, image_size, 3)
 
     def load_splits(self, stage: str) -> dict[str, Split]:
         """Draw them."""
         del stage
         rng = np.random.default_rng(0)
-        size = (4 * self.batch_size, *self.input_shape)
+        size = (self.batches * self.batch_size, *self.input_shape)
         images = rng.integers(0, 256, size, dtype=np.uint8)
         labels = rng.integers(0, 10, len(images))
         return {"train": Split(images, labels), "val": Split(images[:0], labels[:0])}
