@@ -10,6 +10,7 @@ from keras_densenet.training import MisconfigurationError
 from keras_densenet.training.batch_size_finder import largest_fitting
 from keras_densenet.training.batch_size_trial import _refuse_another_size
 from keras_densenet.training.lr_finder import LRFinder, constant_rate
+from keras_densenet.training.tuner_misconfiguration import refuse_full_gpus
 
 
 class Targets(kd.data.DataModule):
@@ -124,7 +125,7 @@ def test_the_suggestion_is_below_where_it_diverges(capsys):
 def test_without_a_threshold_it_goes_on_to_the_last_rate():
     module = Parabola(one_weight, learning_rate=0.5)
     finder = kd.Tuner(kd.Trainer()).lr_find(
-        *(module, Targets(), 0.1, 2.0, 13),
+        *(module, Targets(), 0.1, 2.0, 14),
         early_stop_threshold=None,
         update_attr=False,
     )
@@ -135,12 +136,12 @@ def test_without_a_threshold_it_goes_on_to_the_last_rate():
 def test_a_rate_is_tried_on_all_batches_of_a_step():
     trainer = kd.Trainer(accumulate_grad_batches=2)
     finder = kd.Tuner(trainer).lr_find(
-        Parabola(one_weight), Targets(), 0.01, 0.04, 13, "linear", update_attr=False
+        Parabola(one_weight), Targets(), 0.01, 0.04, 14, "linear", update_attr=False
     )
     # w = 0: (81 + 121) / 2. The mean gradient is -20, so w = 0.2: (8.8^2 + 10.8^2) / 2.
     second = (0.98 * 101 + 97.04) / 1.98
     assert finder.results["loss"][:2] == pytest.approx([101, second], rel=1e-4)
-    assert len(finder.results["lr"]) == 13
+    assert len(finder.results["lr"]) == 14
 
 
 @pytest.mark.parametrize("trained", [False, True])
@@ -152,7 +153,7 @@ def test_module_trainer_and_data_are_as_they_were(trained, tmp_path):
         module.model.fit(data.train_dataset(), shuffle=False, verbose=0)
     of_module, of_trainer = dict(vars(module)), dict(vars(trainer))
     values = _values(module.model)
-    kd.Tuner(trainer).lr_find(module, data, 1e-4, 1.0, 13, update_attr=False)
+    kd.Tuner(trainer).lr_find(module, data, 1e-4, 1.0, 14, update_attr=False)
     assert vars(module) == of_module
     assert vars(trainer) == of_trainer
     np.testing.assert_equal(_values(module.model), values)
@@ -181,7 +182,7 @@ def test_what_is_random_later_is_what_it_would_have_been(used_before):
         module, data = Parabola(one_weight), Targets()
         if tuned:
             tuner = kd.Tuner(kd.Trainer())
-            tuner.lr_find(module, data, 1e-4, 1.0, 13, update_attr=False)
+            tuner.lr_find(module, data, 1e-4, 1.0, 14, update_attr=False)
         return (
             keras.layers.Dense(1).name,
             float(keras.random.uniform(())),
@@ -197,7 +198,7 @@ def test_it_begins_with_the_weights_that_the_module_has():
     module.model = one_weight((1,))
     module.model.set_weights([np.array([[8.0]], "float32")])
     finder = kd.Tuner(kd.Trainer()).lr_find(
-        module, Targets(), 1e-4, 1e-3, 13, update_attr=False
+        module, Targets(), 1e-4, 1e-3, 14, update_attr=False
     )
     assert finder.results["loss"][0] == pytest.approx(1.0)  # (8 - 9)^2
 
@@ -205,7 +206,7 @@ def test_it_begins_with_the_weights_that_the_module_has():
 def test_it_works_on_replicas():
     trainer = kd.Trainer(strategy="mirrored", devices=2)
     finder = kd.Tuner(trainer).lr_find(
-        Parabola(one_weight), Targets(), 0.01, 0.02, 13, update_attr=False
+        Parabola(one_weight), Targets(), 0.01, 0.02, 14, update_attr=False
     )
     expected = by_hand(finder.results["lr"])
     np.testing.assert_allclose(finder.results["loss"], expected, rtol=1e-3)
@@ -228,12 +229,12 @@ CURVE = LRFinder({"lr": [1e-4, 1e-3, 1e-2, 1e-1, 1.0], "loss": [5, 4.9, 4, 1, 3]
 
 @pytest.mark.parametrize(
     ("skip_begin", "skip_end", "expected"),
-    [
-        (0, 0, 1e-2),  # a decade: -0.1, -0.5, (1 - 4.9) / 2 = -1.95, -0.5, 2
-        (0, 1, 1e-1),  # the last but one has no right side now: 1 - 4 = -3
-        (0, 2, 1e-2),  # -0.1, -0.5, 4 - 4.9 = -0.9
-        (1, 0, 1e-2),  # -0.9, -1.95, -0.5, 2
-        (2, 0, 1e-2),  # 1 - 4 = -3, -0.5, 2
+    [  # Three points a decade apart: the slope is half of right minus left.
+        (0, 0, 1e-2),  # (4 - 5) / 2 = -0.5, (1 - 4.9) / 2 = -1.95, (3 - 4) / 2 = -0.5
+        (0, 1, 1e-2),  # -0.5, -1.95
+        (0, 2, 1e-3),  # -0.5
+        (1, 0, 1e-2),  # -1.95, -0.5
+        (2, 0, 1e-1),  # -0.5
     ],
 )
 def test_the_suggestion_is_where_the_loss_falls_most(skip_begin, skip_end, expected):
@@ -241,21 +242,31 @@ def test_the_suggestion_is_where_the_loss_falls_most(skip_begin, skip_end, expec
 
 
 def test_the_slope_is_against_the_logarithm():
-    # A decade: -2, (8 - 10) / 2 ... against the rate itself the first would win.
+    # -2.5 and -4 a decade; against the rate itself -5 / 0.099 and -8 / 0.99.
     finder = LRFinder({"lr": [1e-3, 1e-2, 1e-1, 1.0], "loss": [10, 9, 5, 1]})
-    assert finder.suggestion(0, 0) in (1e-1, 1.0)
+    assert finder.suggestion(0, 0) == 1e-1
+
+
+def test_the_noise_of_two_batches_is_not_suggested():
+    """Of 20 points it fits lines to five: (-2 a - b + d + 2 e) / 10 is their slope."""
+    losses = [5.0] * 20
+    losses[3], losses[5] = 5.5, 4.5  # neighbours: -0.5 at 4; five points: -0.1
+    losses[12:] = [4.9, 4.7, 4.3, 3.9, 3.7, 3.6, 3.6, 3.6]
+    # at 13, 14, 15: (-10 - 4.9 + 4.3 + 7.8) / 10 = -0.28, -0.32, -0.28
+    finder = LRFinder({"lr": [2.0**n for n in range(20)], "loss": losses})
+    assert finder.suggestion(0, 0) == 2.0**14
 
 
 @pytest.mark.parametrize(
     ("losses", "skip_begin", "reason"),
     [
-        ([5, 4, 3], 10, "0 of 3 points are left after skip_begin=10 and skip_end=1"),
-        ([5, 4, 3], 1, "1 of 3 points are left"),
-        ([1, 1, 2], 0, "falls nowhere from 1 to 2"),
+        ([5, 4, 3, 2], 10, "0 of 4 points are left after skip_begin=10 and skip_end=1"),
+        ([5, 4, 3, 2], 1, "2 of 4 points are left"),
+        ([1, 1, 2, 1], 0, "falls nowhere from 1 to 3"),
     ],
 )
 def test_no_suggestion_says_why(losses, skip_begin, reason):
-    finder = LRFinder({"lr": [1.0, 2.0, 3.0], "loss": losses})
+    finder = LRFinder({"lr": [1.0, 2.0, 3.0, 4.0], "loss": losses})
     with pytest.warns(UserWarning, match=reason):
         assert finder.suggestion(skip_begin) is None
     assert len(finder.plot().axes[0].lines) == 1
@@ -263,16 +274,18 @@ def test_no_suggestion_says_why(losses, skip_begin, reason):
 
 def test_the_plot_marks_the_suggestion(tmp_path):
     rates = [10.0**power for power in range(-15, -1)]
-    losses = [5.0] * 10 + [5.0, 4.9, 2.0, 9.0]  # -0.1, -1.5, -2.9, and one to skip
+    losses = [5.0] * 10 + [5.0, 4.9, 2.0, 9.0]  # ten to skip, three, one to skip
     finder = LRFinder({"lr": rates, "loss": losses})
     axis = finder.plot(tmp_path / "lr.png").axes[0]
     curve, mark = axis.lines
     assert axis.get_xscale() == "log"
     np.testing.assert_equal(curve.get_xydata(), list(zip(rates, losses, strict=True)))
-    np.testing.assert_equal(mark.get_xydata(), [(1e-3, 2.0)])
-    assert axis.get_legend().get_texts()[0].get_text() == "suggestion: 0.001"
+    np.testing.assert_equal(mark.get_xydata(), [(1e-4, 4.9)])
+    assert axis.get_legend().get_texts()[0].get_text() == "suggestion: 0.0001"
     assert (tmp_path / "lr.png").stat().st_size > 0
     assert len(finder.plot(suggest=False).axes[0].lines) == 1
+    # It falls by 3, from 5 to 2: a tenth of that below, half of it above.
+    assert axis.get_ylim() == pytest.approx((1.7, 6.5))
 
 
 def test_an_optimizer_keeps_all_but_its_schedule():
@@ -294,7 +307,7 @@ def test_an_optimizer_keeps_all_but_its_schedule():
     [
         ({"min_lr": 1.0}, "min_lr=1.0, max_lr=1.0"),
         ({"min_lr": 0.0}, "above 0"),
-        ({"num_training": 12}, "num_training must be 13 or more"),
+        ({"num_training": 13}, "num_training must be 14 or more"),
         ({"mode": "log"}, "'exponential' or 'linear'"),
         ({"early_stop_threshold": 1.0}, "above 1"),
         ({"module": keras.Sequential()}, "Pass an ImageClassifier"),
@@ -417,6 +430,19 @@ def test_a_search_that_cannot_work_is_refused(arguments, message):
     given = {"module": module, "datamodule": kd.data.Digits()} | arguments
     with pytest.raises(MisconfigurationError, match=message):
         kd.Tuner(kd.Trainer()).scale_batch_size(**given)
+
+
+def test_a_gpu_that_this_process_takes_whole_is_refused(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    grows = tf.config.experimental
+    monkeypatch.setattr(grows, "get_memory_growth", lambda gpu: False)
+    with pytest.raises(MisconfigurationError, match="TF_FORCE_GPU_ALLOW_GROWTH"):
+        refuse_full_gpus()
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    refuse_full_gpus()
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH")
+    monkeypatch.setattr(grows, "get_memory_growth", lambda gpu: True)
+    refuse_full_gpus()
 
 
 def test_several_devices_are_refused():

@@ -10,8 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.lib.stride_tricks import sliding_window_view
 
 SMOOTHING = 0.98  # Lightning's and fastai's
+LEAST_POINTS = 3  # for a slope
 
 
 @dataclass(frozen=True)
@@ -28,29 +30,33 @@ class LRFinder:
     def suggestion(self, skip_begin: int = 10, skip_end: int = 1) -> float | None:
         """Give the rate where the loss falls most steeply against the rate's logarithm.
 
+        The slope at a point is that of the line fitted to the fifth of the points
+        around it. Lightning takes the two neighbours', which are noise of the batches
+        wherever the loss falls by little from one to the next.
+
         Args:
             skip_begin: Points to leave out at the beginning, where the smoothed loss is
                 of few batches.
             skip_end: Points to leave out at the end, where the loss diverges.
 
         Returns:
-            The rate, or None, with a warning that says why, where fewer than two points
-            are left or the loss falls nowhere.
+            The rate, or None, with a warning that says why, where fewer than three
+            points are left or the loss falls nowhere.
 
         Example:
-            >>> lr, loss = [0.001, 0.01, 0.1, 1.0], [4.0, 3.9, 1.0, 9.0]
+            >>> lr, loss = [0.001, 0.01, 0.1, 1.0], [4.0, 3.0, 1.0, 9.0]
             >>> LRFinder({"lr": lr, "loss": loss}).suggestion(skip_begin=0)
-            0.1
+            0.01
         """
         point = self._steepest(skip_begin, skip_end)
         if point is not None:
             return self.results["lr"][point]
         rates = self._kept("lr", skip_begin, skip_end)
-        if len(rates) < 2:
+        if len(rates) < LEAST_POINTS:
             reason = (
                 f"{len(rates)} of {len(self.results['lr'])} points are left after "
-                f"skip_begin={skip_begin} and skip_end={skip_end}, and 2 are needed. "
-                "Raise num_training, or lower max_lr"
+                f"skip_begin={skip_begin} and skip_end={skip_end}, and {LEAST_POINTS} "
+                "are needed. Raise num_training, or lower max_lr"
             )
         else:
             reason = (
@@ -63,7 +69,7 @@ class LRFinder:
     def plot(
         self, path: str | os.PathLike | None = None, suggest: bool = True
     ) -> Figure:
-        """Draw the loss against the rate.
+        """Draw the loss against the rate, as far up as shows how it falls.
 
         Args:
             path: Where to save it; its ending, such as `.png`, says the format. None
@@ -84,6 +90,7 @@ class LRFinder:
             axis.legend()
         axis.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
         axis.grid(alpha=0.3)
+        _show_the_fall(axis, losses)
         if path is not None:
             figure.savefig(path, dpi=120)
         return figure
@@ -91,16 +98,34 @@ class LRFinder:
     def _steepest(self, skip_begin: int = 10, skip_end: int = 1) -> int | None:
         """Give the number of the point that is suggested."""
         rates = self._kept("lr", skip_begin, skip_end)
-        if len(rates) < 2:
+        if len(rates) < LEAST_POINTS:
             return None
         losses = self._kept("loss", skip_begin, skip_end)
-        slopes = np.gradient(losses, np.log(rates))
+        beside = max(1, len(rates) // 10)  # points on either side
+        slopes = _fitted_slopes(np.log(rates), np.array(losses), 2 * beside + 1)
         steepest = int(np.argmin(slopes))
-        return skip_begin + steepest if slopes[steepest] < 0 else None
+        return skip_begin + beside + steepest if slopes[steepest] < 0 else None
 
     def _kept(self, name: str, skip_begin: int, skip_end: int) -> list[float]:
         values = self.results[name]
         return values[skip_begin : max(skip_begin, len(values) - skip_end)]
+
+
+def _show_the_fall(axis: Any, losses: list[float]) -> None:
+    """Cut off where it diverges, which can be many times as high as it falls."""
+    if not losses:
+        return
+    least = min(losses)
+    fall = max(losses[: losses.index(least) + 1]) - least
+    if fall > 0:
+        axis.set_ylim(least - 0.1 * fall, least + 1.5 * fall)
+
+
+def _fitted_slopes(x: np.ndarray, y: np.ndarray, points: int) -> np.ndarray:
+    """Give the least-squares slope of each so many points that follow each other."""
+    x, y = sliding_window_view(x, points), sliding_window_view(y, points)
+    x = x - x.mean(axis=1, keepdims=True)
+    return (x * y).sum(axis=1) / (x * x).sum(axis=1)
 
 
 class RangeTest(keras.callbacks.Callback):

@@ -92,7 +92,7 @@ ImageClassifier(f), where f() makes the network.
             datamodule: What it is to be trained on: `train_batches(0)`.
             min_lr: The first rate, above 0.
             max_lr: The last rate.
-            num_training: Number of rates, 13 or more; one for each optimizer step.
+            num_training: Number of rates, 14 or more; one for each optimizer step.
             mode: "exponential" or "linear": how the rates rise.
             early_stop_threshold: End where the smoothed loss is above this multiple,
                 above 1, of its least; None for all rates.

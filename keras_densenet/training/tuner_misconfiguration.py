@@ -10,7 +10,7 @@ from keras_densenet.data import DataModule
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.trainer import Trainer
 
-LEAST_RATES = 13  # LRFinder.suggestion skips 11 of them, and needs 2
+LEAST_RATES = 14  # LRFinder.suggestion skips 11 of them, and needs 3
 
 
 def refuse_module(module: Any) -> None:
