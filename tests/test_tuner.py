@@ -288,6 +288,12 @@ def test_the_plot_marks_the_suggestion(tmp_path):
     assert axis.get_ylim() == pytest.approx((1.7, 6.5))
 
 
+def test_the_plot_shows_the_fall_where_the_first_batch_was_easier():
+    losses = [1.0, *[5.0] * 9, 5.0, 4.9, 2.0, 99.0]
+    finder = LRFinder({"lr": [2.0**n for n in range(14)], "loss": losses})
+    assert finder.plot().axes[0].get_ylim() == pytest.approx((0.6, 7.0))  # 1 to 5
+
+
 def test_an_optimizer_keeps_all_but_its_schedule():
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
     scaled = keras.optimizers.LossScaleOptimizer(

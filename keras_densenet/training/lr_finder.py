@@ -69,7 +69,7 @@ class LRFinder:
     def plot(
         self, path: str | os.PathLike | None = None, suggest: bool = True
     ) -> Figure:
-        """Draw the loss against the rate, as far up as shows how it falls.
+        """Draw the loss against the rate, up to where it has risen again.
 
         Args:
             path: Where to save it; its ending, such as `.png`, says the format. None
@@ -83,14 +83,15 @@ class LRFinder:
         axis = figure.subplots()
         rates, losses = self.results["lr"], self.results["loss"]
         axis.plot(rates, losses)
-        point = self._steepest() if suggest else None
+        point = self._steepest()
         if point is not None:
+            _show_the_fall(axis, losses, point)
+        if point is not None and suggest:
             label = f"suggestion: {rates[point]:.3g}"
             axis.plot(rates[point], losses[point], "o", color="tab:red", label=label)
             axis.legend()
         axis.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
         axis.grid(alpha=0.3)
-        _show_the_fall(axis, losses)
         if path is not None:
             figure.savefig(path, dpi=120)
         return figure
@@ -111,14 +112,17 @@ class LRFinder:
         return values[skip_begin : max(skip_begin, len(values) - skip_end)]
 
 
-def _show_the_fall(axis: Any, losses: list[float]) -> None:
-    """Cut off where it diverges, which can be many times as high as it falls."""
-    if not losses:
-        return
-    least = min(losses)
-    fall = max(losses[: losses.index(least) + 1]) - least
-    if fall > 0:
-        axis.set_ylim(least - 0.1 * fall, least + 1.5 * fall)
+def _show_the_fall(axis: Any, losses: list[float], point: int) -> None:
+    """Cut off where it diverges, which can be many times as high as it falls.
+
+    Args:
+        axis: Drawn on.
+        losses: All of them.
+        point: Number of the one that is suggested.
+    """
+    last = point + int(np.argmin(losses[point:]))  # where it has fallen
+    low, high = min(losses), max(losses[: last + 1])
+    axis.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
 
 
 def _fitted_slopes(x: np.ndarray, y: np.ndarray, points: int) -> np.ndarray:
