@@ -19,6 +19,7 @@ from .models import (
 from .training import (
     ImageClassifier as ImageClassifier,
     Trainer as Trainer,
+    Tuner as Tuner,
     callbacks as callbacks,
     seed_everything as seed_everything,
 )

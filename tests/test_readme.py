@@ -13,12 +13,14 @@ README = Path(__file__).parent.parent / "README.md"
 def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names = {"tf": tf}
     for block in blocks:
         shorter = block.replace("max_epochs=12", "max_epochs=1")
         shorter = shorter.replace("max_epochs=300", "max_epochs=2")
+        shorter = shorter.replace('mode="binsearch"', "init_val=4, max_val=4")
         exec(compile(shorter, "README.md", "exec"), names)
     assert (tmp_path / "feature_reuse.png").is_file()
+    assert (tmp_path / "lr_find.png").is_file()
     assert (tmp_path / "saved_models/digits/1/saved_model.pb").is_file()
     assert names["serve"](images=tf.zeros([3, 32, 32, 3]))["class_ids"].shape == (3,)

@@ -1,4 +1,4 @@
-"""Trainer, ImageClassifier and what they train with."""
+"""Trainer, Tuner, ImageClassifier and what they train with."""
 
 import lazy_loader
 

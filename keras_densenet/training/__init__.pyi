@@ -16,3 +16,4 @@ from .optimizer import (
 )
 from .seed import seed_everything as seed_everything
 from .trainer import Trainer as Trainer
+from .tuner import Tuner as Tuner
