@@ -125,8 +125,9 @@ def _multi_worker(tf_config: str) -> tf.distribute.Strategy:
         ) from error
     except tf.errors.OpError as error:
         raise WorkerLostError(
-            f"Not all workers came within {_WAIT_FOR_ALL} s: start the same program on "
-            f"each machine that TF_CONFIG names. ({_first_line(error)})"
+            "This worker could not join the others. Is the same program started on "
+            f"each machine that TF_CONFIG names, within {_WAIT_FOR_ALL} s, and is its "
+            f"port free there? ({_first_line(error)})"
         ) from error
 
 

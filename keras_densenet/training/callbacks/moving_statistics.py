@@ -18,7 +18,9 @@ class AverageMovingStatistics(keras.callbacks.Callback):
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         super().__init__()
         self.strategy = strategy
-        self._average = tf.function(lambda: strategy.run(self._in_replica))
+        self._average = tf.function(
+            lambda: strategy.run(self._in_replica), autograph=False
+        )
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         """Average before validation."""
