@@ -16,7 +16,7 @@ import pytest
 from one_worker import train
 
 import keras_densenet as kd
-from keras_densenet.training import MisconfigurationError, cluster
+from keras_densenet.training import MisconfigurationError, WorkerLostError, cluster
 
 SCRIPT = Path(__file__).with_name("one_worker.py")
 TIMEOUT = 240  # seconds, of which most are TensorFlow's start on a busy machine
@@ -233,6 +233,15 @@ def test_what_cannot_be_a_cluster_is_refused(monkeypatch, config, flags, words):
         kd.Trainer(1, **chosen)
     for word in words:
         assert word in str(error.value)
+
+
+def test_the_first_worker_does_not_wait_forever(monkeypatch):
+    monkeypatch.setattr(cluster, "_WAIT_FOR_ALL", 0.1)
+    (port,) = free_ports(1)
+    absent = f"127.0.0.1:{port}"
+    workers = {"worker": ["127.0.0.1:1", absent]}
+    with pytest.raises(WorkerLostError, match=absent):
+        cluster._await_others(cluster.Cluster(workers, "worker", 0))
 
 
 def test_the_chief_is_the_first_worker():

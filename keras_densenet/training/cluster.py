@@ -1,8 +1,16 @@
 """The machines that train together, as the environment's `TF_CONFIG` names them."""
 
+import faulthandler
 import functools
 import json
 import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -13,6 +21,10 @@ _EXAMPLE = (
     'On the first of two machines: TF_CONFIG=\'{"cluster": {"worker": '
     '["10.0.0.1:12345", "10.0.0.2:12345"]}, "task": {"type": "worker", "index": 0}}\'; '
     'on the second the same with "index": 1.'
+)
+_TOO_LATE = (
+    "TensorFlow has begun to compute in this process, and several machines must be "
+    "joined before that. Make the Trainer first: before datasets, tensors and models."
 )
 _JOBS = ("chief", "worker")  # in the order of their ranks
 _WAIT_FOR_ALL = 10 * 60  # seconds: machines start one after the other
@@ -114,15 +126,15 @@ def multi_worker_strategy(num_nodes: int) -> tf.distribute.Strategy:
 def _multi_worker(tf_config: str) -> tf.distribute.Strategy:
     # One for all trainers of a process: TensorFlow starts one server a process.
     del tf_config  # the cache's key; TensorFlow reads it once more itself
-    _heed_lost_workers(read_cluster())
+    cluster = read_cluster()
+    _heed_lost_workers(cluster)
+    if cluster.rank == 0:
+        _await_others(cluster)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        with _end_of_waiting(), _own_signals():
+            return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
-        raise MisconfigurationError(
-            "TensorFlow has begun to compute in this process, and several machines "
-            "must be joined before that. Make the Trainer first: before datasets, "
-            f"tensors and models. ({error})"
-        ) from error
+        raise MisconfigurationError(f"{_TOO_LATE} ({error})") from error
     except tf.errors.OpError as error:
         raise WorkerLostError(
             "This worker could not join the others. Is the same program started on "
@@ -138,6 +150,8 @@ def _heed_lost_workers(cluster: Cluster) -> None:
     """
     from tensorflow.python.eager import context
 
+    if getattr(context.context(), "_context_handle", None) is not None:
+        raise MisconfigurationError(_TOO_LATE)  # before it waits for the others
     jobs = [job for job in _JOBS if job in cluster.workers]
     make_job = context.coordination_config_pb2.CoordinatedJob
     context.context().configure_coordination_service(
@@ -149,6 +163,61 @@ def _heed_lost_workers(cluster: Cluster) -> None:
             make_job(name=job, num_tasks=len(cluster.workers[job])) for job in jobs
         ],
     )
+
+
+def _await_others(cluster: Cluster) -> None:
+    """Wait until the other workers listen, which they do before they look for this one.
+
+    TensorFlow's first worker would wait for them forever, and heed no signal.
+    """
+    until = time.monotonic() + _WAIT_FOR_ALL
+    addresses = [address for job in _JOBS for address in cluster.workers.get(job, ())]
+    for address in addresses[1:]:
+        while not _listens(address):
+            if time.monotonic() > until:
+                raise WorkerLostError(
+                    f"The worker {address} was not there within {_WAIT_FOR_ALL} s: "
+                    "start the same program on each machine that TF_CONFIG names, and "
+                    "let their ports be open."
+                )
+            time.sleep(0.5)
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def _end_of_waiting() -> Iterator[None]:
+    """End the process where a worker was lost while all were joining.
+
+    TensorFlow then waits forever, in a call that no signal and no thread of Python
+    interrupts. The process ends with code 1 and the line where it waited.
+    """
+    seconds = _WAIT_FOR_ALL + _HEARTBEAT
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Take SIGTERM back: TensorFlow would note it here, and the process go on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _first_line(error: tf.errors.OpError) -> str:

@@ -97,7 +97,7 @@ def names_lost_workers(method: Method) -> Method:
 def _of_another(error: tf.errors.OpError) -> str | None:
     """Give the line that tells of another worker; None if the error is this one's."""
     lines = str(error.message).strip().splitlines()
-    telling = [line for line in lines if "ollective" in line or "worker" in line]
+    telling = [line for line in lines if "aborted by" in line or "/job:" in line]
     if isinstance(error, _LOST) and (telling or isinstance(error, _UNREACHED)):
         return (telling or lines)[0]
     return None
