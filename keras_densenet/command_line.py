@@ -374,6 +374,6 @@ def no_traceback(resume: Sequence[str]) -> Iterator[None]:
 
 def _users_errors() -> tuple[type[Exception], ...]:
     from keras_densenet.data import DataUnavailableError
-    from keras_densenet.training import NotANumberError
+    from keras_densenet.training import NotANumberError, WorkerLostError
 
-    return ValueError, OSError, DataUnavailableError, NotANumberError
+    return ValueError, OSError, DataUnavailableError, NotANumberError, WorkerLostError

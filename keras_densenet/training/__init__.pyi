@@ -7,6 +7,7 @@ from .callbacks import (
 from .errors import (
     MisconfigurationError as MisconfigurationError,
     MisconfigurationException as MisconfigurationException,
+    WorkerLostError as WorkerLostError,
 )
 from .flags import Flags as Flags
 from .image_classifier import ImageClassifier as ImageClassifier

@@ -1,4 +1,4 @@
-"""What the trainer refuses before it builds anything."""
+"""What the trainer refuses before it builds anything, and what ends several workers."""
 
 
 class MisconfigurationError(ValueError):
@@ -6,3 +6,7 @@ class MisconfigurationError(ValueError):
 
 
 MisconfigurationException = MisconfigurationError  # Lightning's name for it
+
+
+class WorkerLostError(RuntimeError):
+    """Another machine of a training is gone; the message says how to go on."""

@@ -25,7 +25,9 @@ class Flags:
             `tf.distribute.Strategy`; see `make_strategy`. `with strategy.scope():` the
             model is made and compiled.
         num_nodes: Machines that train together, checked against the cluster that
-            `TF_CONFIG` names: `tf.distribute.MultiWorkerMirroredStrategy()`.
+            `TF_CONFIG` names: `tf.distribute.MultiWorkerMirroredStrategy()`. 1 for
+            this one alone, or, with strategy="multi_worker_mirrored", as many as there
+            are in `TF_CONFIG`.
         precision: "32-true", "bf16-mixed", "16-mixed", "64-true", or the name of a
             Keras policy; `keras.config.set_dtype_policy(...)`.
         logger: True for `callbacks=[CSVLogger(...), TensorBoard(...)]` in the run's
@@ -33,7 +35,8 @@ class Flags:
         callbacks: Keras callbacks, `model.fit(callbacks=[*callbacks, ...])`. They come
             after `LearningRateMonitor` and before the logs; a `ModelCheckpoint` is
             called last, whatever its place.
-        default_root_dir: Folder that holds `runs`; by default the current one.
+        default_root_dir: Folder that holds `runs`; by default the current one. Several
+            machines must all see it.
         fast_dev_run: Number of batches to run of everything, True for one, to see that
             it works; nothing is kept: `dataset.take(n)`.
         limit_train_batches: Batches of an epoch, a number or a share of them; the next

@@ -20,11 +20,16 @@ class Interruption:
     Args:
         save: Called before the end; it says where it saved.
         say: Called with a line to print.
+        can_save: Whether `save` saves: of several workers none can alone.
     """
 
     def __init__(
-        self, save: Callable[[], None], say: Callable[[str], None] = print
+        self,
+        save: Callable[[], None],
+        say: Callable[[str], None] = print,
+        can_save: bool = True,
     ) -> None:
+        self._what = "saving" if can_save else "ending"
         self.received: signal.Signals | None = None
         self._save = save
         self._say = say
@@ -55,4 +60,6 @@ class Interruption:
         if self.received is not None:
             raise SystemExit(128 + number)
         self.received = signal.Signals(number)
-        self._say(f"{self.received.name}: saving after this step. Once more: at once.")
+        self._say(
+            f"{self.received.name}: {self._what} after this step. Once more: at once."
+        )

@@ -6,6 +6,7 @@ import keras
 
 from keras_densenet.training.callbacks import ModelCheckpoint, Timer
 from keras_densenet.training.callbacks.order import the_checkpoint
+from keras_densenet.training.cluster import is_multi_worker
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.limits import check_limit
 from keras_densenet.training.precision import policy_name
@@ -115,6 +116,24 @@ def _replicas(trainer: "Trainer") -> None:
         )
 
 
+def _workers(trainer: "Trainer") -> None:
+    """Refuse what each worker would do at another time, or wait for forever."""
+    if not is_multi_worker(trainer.strategy):
+        return
+    timers = [c for c in trainer.callbacks if isinstance(c, Timer)]
+    if trainer.max_time is not None or timers:
+        raise MisconfigurationError(
+            f"max_time={trainer.max_time!r} (Timer) looks at each machine's clock, and "
+            "they would end at different steps, waiting for each other. Use max_steps."
+        )
+    if trainer.run_eagerly:
+        raise MisconfigurationError(
+            "run_eagerly=True does not work on several machines: replicas would run "
+            "one after the other and wait for each other. Debug with one: "
+            "strategy='none'."
+        )
+
+
 def _float16(trainer: "Trainer") -> None:
     if policy_name(trainer.precision) != "mixed_float16":
         return
@@ -194,4 +213,13 @@ def _anomaly(trainer: "Trainer") -> None:
         )
 
 
-_CHECKS = (_numbers, _choices, _replicas, _float16, _checkpoints, _loggers, _anomaly)
+_CHECKS = (
+    _numbers,
+    _choices,
+    _replicas,
+    _workers,
+    _float16,
+    _checkpoints,
+    _loggers,
+    _anomaly,
+)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from keras_densenet.training.checkpoints import BEFORE_LAST, LAST
 
+_PREFIX = "version_"
+
 
 def run_folder(runs: Path, resumed_from: Path | None, epoch: int = 0) -> Path:
     """Give the folder of a run: a new one, or that of the run that goes on.
@@ -16,12 +18,30 @@ def run_folder(runs: Path, resumed_from: Path | None, epoch: int = 0) -> Path:
             last one of a run in `runs`, that run goes on in its folder.
         epoch: The number of epochs it has seen; the log keeps those.
     """
+    folder = continued_folder(runs, resumed_from)
+    if folder:
+        _keep_epochs(folder / "metrics.csv", epoch)
+        return folder
+    return _next_version(runs)
+
+
+def continued_folder(runs: Path, resumed_from: Path | None) -> Path | None:
+    """Give the folder of the run that goes on, or None for a new one."""
     if resumed_from and resumed_from.name in (LAST, BEFORE_LAST):
         folder = resumed_from.parent.parent
         if folder.parent == runs:
-            _keep_epochs(folder / "metrics.csv", epoch)
             return folder
-    return _next_version(runs)
+    return None
+
+
+def folder_of(runs: Path, version: int) -> Path:
+    """Give the folder of a run by its number."""
+    return runs / f"{_PREFIX}{version}"
+
+
+def version_of(folder: Path) -> int:
+    """Give the number of a run by its folder."""
+    return int(folder.name.removeprefix(_PREFIX))
 
 
 def written(folder: Path) -> float:
@@ -32,11 +52,11 @@ def written(folder: Path) -> float:
 def _next_version(runs: Path) -> Path:
     runs.mkdir(parents=True, exist_ok=True)
     numbers = [
-        int(name[len("version_") :])
+        int(name[len(_PREFIX) :])
         for name in os.listdir(runs)
-        if name.startswith("version_") and name[len("version_") :].isdigit()
+        if name.startswith(_PREFIX) and name[len(_PREFIX) :].isdigit()
     ]
-    version = runs / f"version_{max(numbers, default=-1) + 1}"
+    version = folder_of(runs, max(numbers, default=-1) + 1)
     version.mkdir()
     return version
 

@@ -6,44 +6,54 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_densenet.training.cluster import multi_worker_strategy
 from keras_densenet.training.errors import MisconfigurationError
 
 ACCELERATORS = ("auto", "gpu", "cpu")
-NAMES = ("auto", "none", "mirrored")
+NAMES = ("auto", "none", "mirrored", "multi_worker_mirrored")
 _ANY_SIZE = 2**30  # a batch takes what there is, up to this
 ALIASES = {"single": "none", "single_device": "none", "ddp": "mirrored"}
+_ON_EACH_MACHINE = (
+    "Each machine trains on all its GPUs, or else on its CPU: CUDA_VISIBLE_DEVICES "
+    "chooses among them."
+)
 
 
 def make_strategy(
     strategy: str | tf.distribute.Strategy,
     devices: str | int | Sequence[int],
     accelerator: str = "auto",
+    num_nodes: int = 1,
 ) -> tf.distribute.Strategy | None:
     """Choose how to train on which devices.
 
     Args:
         strategy: "mirrored": `tf.distribute.MirroredStrategy`, one replica on each
-            device; "none": one device and no strategy, which alone lets Keras compile
-            with XLA; "auto": mirrored where there are several GPUs, else none; or a
+            device; "multi_worker_mirrored":
+            `tf.distribute.MultiWorkerMirroredStrategy`, on the machines that
+            `TF_CONFIG` names; "none": one device and no strategy, which alone lets
+            Keras compile with XLA; "auto": multi_worker_mirrored where `num_nodes` is
+            above 1, mirrored where there are several GPUs, else none; or a
             `tf.distribute.Strategy`, taken as it is.
         devices: "auto" for all GPUs, or all logical CPUs where there is no GPU; a
             number of devices; or a list of their numbers.
         accelerator: "gpu" or "cpu": of which kind; "auto" for GPUs where there are.
+        num_nodes: Number of machines, which `TF_CONFIG` must name as many of; 1 for
+            this one, or as many as `TF_CONFIG` names.
 
     Returns:
         The strategy, or None for one device.
 
     Raises:
-        MisconfigurationError: Unknown names, or more devices than there are.
+        MisconfigurationError: Unknown names, more devices than there are, or other
+            machines than `TF_CONFIG` has.
     """
     if isinstance(strategy, tf.distribute.Strategy):
         return strategy
-    name = ALIASES.get(strategy, strategy)
-    if name not in NAMES:
-        raise MisconfigurationError(
-            "strategy must be 'auto', 'none', 'mirrored' or a tf.distribute.Strategy. "
-            f"Received: strategy={strategy!r}"
-        )
+    name = _checked_name(strategy, num_nodes)
+    if name == "multi_worker_mirrored":
+        _refuse_a_choice(devices, accelerator)
+        return multi_worker_strategy(num_nodes)
     chosen = _choose(devices, name, _kind(accelerator))
     if name == "none" and len(chosen) > 1:
         raise MisconfigurationError(
@@ -55,6 +65,36 @@ def make_strategy(
     if chosen[0].endswith(":0"):
         return None  # what TensorFlow uses anyway
     return tf.distribute.OneDeviceStrategy(chosen[0])
+
+
+def _checked_name(strategy: str, num_nodes: int) -> str:
+    name = ALIASES.get(strategy, strategy)
+    if name not in NAMES:
+        raise MisconfigurationError(
+            f"strategy must be one of {', '.join(map(repr, NAMES))}, or a "
+            f"tf.distribute.Strategy. Received: strategy={strategy!r}"
+        )
+    if num_nodes > 1 and name == "auto":
+        return "multi_worker_mirrored"
+    if num_nodes > 1 and name != "multi_worker_mirrored":
+        raise MisconfigurationError(
+            f"strategy={strategy!r} trains on one machine, and num_nodes={num_nodes}. "
+            "Use strategy='multi_worker_mirrored', or num_nodes=1."
+        )
+    return name
+
+
+def _refuse_a_choice(devices: str | int | Sequence[int], accelerator: str) -> None:
+    """Refuse to choose among a machine's devices: TensorFlow takes them all."""
+    gpus = tf.config.list_physical_devices("GPU")
+    there = {"auto", "gpu" if gpus else "cpu"}
+    if devices != "auto" or accelerator not in there:
+        raise MisconfigurationError(
+            f"strategy='multi_worker_mirrored' needs devices='auto' and, as there are "
+            f"{len(gpus)} GPUs here, accelerator in {sorted(there)}. "
+            f"{_ON_EACH_MACHINE} Received: devices={devices!r}, "
+            f"accelerator={accelerator!r}"
+        )
 
 
 @functools.cache

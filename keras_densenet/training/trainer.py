@@ -22,6 +22,7 @@ from keras_densenet.training.callbacks import (
 )
 from keras_densenet.training.callbacks.order import callbacks_in_order, the_checkpoint
 from keras_densenet.training.checkpoints import RunState, load_checkpoint, write_file
+from keras_densenet.training.cluster import cluster_of
 from keras_densenet.training.curves import plot_curves
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.flags import Flags
@@ -32,11 +33,23 @@ from keras_densenet.training.misconfiguration import (
     refuse_compiled,
     refuse_misconfiguration,
 )
+from keras_densenet.training.multi_worker import (
+    from_first_worker,
+    mend_keras,
+    names_lost_workers,
+    refuse_to_disagree,
+    sharded_by_data,
+)
 from keras_densenet.training.precision import dtype_policy, policy_name
 from keras_densenet.training.resumption import checkpoint_path, refuse_to_resume
 from keras_densenet.training.run import Run, skip_first
 from keras_densenet.training.run_config import given_flags, write_config
-from keras_densenet.training.run_folder import run_folder
+from keras_densenet.training.run_folder import (
+    continued_folder,
+    folder_of,
+    run_folder,
+    version_of,
+)
 from keras_densenet.training.screen import Screen, device_line
 from keras_densenet.training.strategy import halve_last_batches, make_strategy
 
@@ -68,17 +81,22 @@ class Trainer(Flags):
     the data, callbacks and logs. On Ctrl-C and SIGTERM it saves after the step that it
     takes, and raises `SystemExit` with code 130 or 143.
 
+    On several machines each runs the same program with its own `TF_CONFIG`; they see
+    one `default_root_dir`, and the first one, `is_global_zero`, writes to it and
+    prints. See docs/several_machines.md.
+
     Its arguments are the `Flags`, each with the line of Keras that it becomes.
 
     Attributes:
         strategy: The `tf.distribute.Strategy`, or None for one device.
-        num_devices: Number of replicas; also `world_size`.
+        num_devices: Number of replicas, on all machines; also `world_size`.
         log_dir: Folder of the latest `fit`, or None.
         checkpoint_callback: The `ModelCheckpoint` of the latest `fit`, or None.
         throughput: The `ThroughputMonitor` of the latest `fit`, or None.
 
     Raises:
         MisconfigurationError: What cannot work, before anything is built.
+        WorkerLostError: Another machine is gone; from all methods.
     """
 
     def __post_init__(self) -> None:
@@ -92,7 +110,10 @@ class Trainer(Flags):
             self.max_epochs, self.enable_checkpointing = 1, False
             for stage in ("train", "val", "test", "predict"):
                 setattr(self, f"limit_{stage}_batches", self.fast_dev_run)
-        self.strategy = make_strategy(self.strategy, self.devices, self.accelerator)
+        self.strategy = make_strategy(
+            self.strategy, self.devices, self.accelerator, self.num_nodes
+        )
+        self._cluster = cluster_of(self.strategy)
         self.num_devices = self.strategy.num_replicas_in_sync if self.strategy else 1
         self.log_dir: Path | None = None
         self.checkpoint_callback: ModelCheckpoint | None = None
@@ -118,6 +139,7 @@ class Trainer(Flags):
         with strategy, dtype_policy(self._policy):
             yield
 
+    @names_lost_workers
     def fit(
         self,
         module: Module,
@@ -144,6 +166,8 @@ class Trainer(Flags):
         model = self._compiled(module, datamodule, self._total_steps(steps))
         steps = _whole_executions(steps, model.steps_per_execution)
         state = self._resume(model, datamodule, ckpt_path, steps)
+        if self._cluster:
+            refuse_to_disagree(self.strategy, state, datamodule.state_dict())
         train, val = self._datasets(datamodule, steps, state)
         run = self._new_run(module, model, datamodule, batch_size, steps, state)
         self._announce(model, batch_size, steps)
@@ -179,6 +203,12 @@ class Trainer(Flags):
         ckpt_path: str | os.PathLike | None = None,
     ) -> np.ndarray:
         """Give class probabilities `(N, classes)` of the pictures to predict."""
+        if self._cluster:
+            raise MisconfigurationError(
+                "predict on several machines would give each the answers of its own "
+                "share alone. Predict in one process, without TF_CONFIG and with "
+                "strategy='auto', num_nodes=1 and ckpt_path=."
+            )
         self._read(datamodule, "predict")
         model = self._ready(module, datamodule, ckpt_path)
         dataset = take(datamodule.predict_dataset(), self.limit_predict_batches)
@@ -186,6 +216,7 @@ class Trainer(Flags):
         datamodule.teardown("predict")
         return answer
 
+    @names_lost_workers
     def export(
         self,
         module: Module,
@@ -213,14 +244,23 @@ class Trainer(Flags):
                 "and standard deviation go into the graph. Pass datamodule=."
             )
         model = self._ready(module, data, ckpt_path)
-        version = savedmodel(
-            model, path, mean=data.mean, std=data.std, class_names=data.class_names
-        )
+        version = Path(path)
+        if self.is_global_zero:
+            version = savedmodel(
+                model, path, mean=data.mean, std=data.std, class_names=data.class_names
+            )
+        if self._cluster:  # all know the number, once it is written
+            number = int(version.name) if self.is_global_zero else 0
+            number = from_first_worker(self.strategy, number)
+            version = Path(path) / str(number)
         self._screen.say(f"Exported {version}")
         return version
 
+    @names_lost_workers
     def save_checkpoint(self, filepath: str | os.PathLike) -> Path:
         """Write the model of the latest `fit` as it is now, for `ckpt_path`.
+
+        All workers must call it, and the first one writes.
 
         Raises:
             MisconfigurationError: There was no fit yet.
@@ -229,7 +269,9 @@ class Trainer(Flags):
         if self._run is None:
             raise MisconfigurationError("save_checkpoint needs a fit first.")
         path = Path(filepath)
-        write_file(path, self._run.model, self._run.state())
+        state = self._run.state()  # all workers together add up the metrics
+        if self.is_global_zero:
+            write_file(path, self._run.model, state)
         return path
 
     # --- what Lightning's users look at --------------------------------------------
@@ -291,7 +333,7 @@ class Trainer(Flags):
     @property
     def global_rank(self) -> int:
         """Number of this process among the workers: 0 where there is one."""
-        return 0
+        return self._cluster.rank if self._cluster else 0
 
     @property
     def is_global_zero(self) -> bool:
@@ -308,7 +350,15 @@ class Trainer(Flags):
     def _shared_out(self, dataset: Any) -> Any:
         if dataset is None or self.num_devices == 1:
             return dataset
-        return halve_last_batches(dataset, self.num_devices)
+        return self._sharded(halve_last_batches(dataset, self.num_devices))
+
+    def _sharded(self, dataset: Any) -> Any:
+        return sharded_by_data(dataset) if self._cluster else dataset
+
+    def _mended(self, model: keras.Model) -> keras.Model:
+        if self._cluster:
+            mend_keras(model)
+        return model
 
     def _steps(self, train: tf.data.Dataset) -> int:
         """Give the steps of an epoch, refusing what cannot be trained on."""
@@ -345,9 +395,10 @@ class Trainer(Flags):
         step = state.step if state else 0
         if self.overfit_batches:
             few = data.train_dataset().take(steps).cache()
-            return few.repeat().skip(step % steps), few
+            train = few.repeat().skip(step % steps)
+            return self._sharded(train), self._sharded(few)
         val = take(data.val_dataset(), self.limit_val_batches)
-        return data.train_batches(step), self._shared_out(val)
+        return self._sharded(data.train_batches(step)), self._shared_out(val)
 
     def _compiled(self, module: Module, data: DataModule, steps: int) -> keras.Model:
         """Give the model, built and compiled inside the strategy."""
@@ -355,7 +406,7 @@ class Trainer(Flags):
             refuse_compiled(self)
             model = self._made_here(module)
             with self.scope():
-                return _with_optimizer(model)
+                return self._mended(_with_optimizer(model))
         with self.scope():
             before = module.model
             model = module.configure_model(data, **self._network_options())
@@ -370,7 +421,7 @@ class Trainer(Flags):
                 run_eagerly=self.run_eagerly,
             )
             module.model = _with_optimizer(model)
-        return model
+        return self._mended(model)
 
     def _new_run(
         self,
@@ -391,10 +442,8 @@ class Trainer(Flags):
         self.log_dir = None
         if not self.fast_dev_run:
             epoch = state.step // steps if state else 0
-            self.log_dir = run_folder(
-                self._runs(model, data), self._resumed_from, epoch
-            )
-            if self._resumed_from is None:
+            self.log_dir = self._folder(self._runs(model, data), epoch)
+            if self._resumed_from is None and self.is_global_zero:
                 write_config(self.log_dir / "config.yaml", self._given, module, data)
         run = Run(
             callbacks_in_order(self, mine, self.throughput, state.step if state else 0),
@@ -403,12 +452,29 @@ class Trainer(Flags):
             epochs=self.max_epochs or 1,
             steps_per_epoch=steps,
             state=state,
-            interruption=Interruption(self._save_interrupted, self._screen.say),
+            interruption=self._interruption(),
         )
         if self.checkpoint_callback and self.log_dir:
-            self.checkpoint_callback.attach(run, self.log_dir / "checkpoints")
+            self.checkpoint_callback.attach(
+                run, self.log_dir / "checkpoints", self.is_global_zero
+            )
         self._run = run
         return run
+
+    def _folder(self, runs: Path, epoch: int) -> Path:
+        """Give the run's folder; of several workers the first one makes it."""
+        folder = continued_folder(runs, self._resumed_from)
+        if self.is_global_zero:
+            folder = run_folder(runs, self._resumed_from, epoch)
+        if not self._cluster or continued_folder(runs, self._resumed_from):
+            return folder  # type: ignore[return-value]
+        number = version_of(folder) if folder else 0
+        return folder_of(runs, from_first_worker(self.strategy, number))
+
+    def _interruption(self) -> Interruption:
+        if self._cluster:  # any worker may get the signal, and all but one are quiet
+            return Interruption(self._end_interrupted, print, can_save=False)
+        return Interruption(self._save_interrupted, self._screen.say)
 
     def _train(
         self, run: Run, train: tf.data.Dataset, val: tf.data.Dataset | None
@@ -430,6 +496,8 @@ class Trainer(Flags):
                 )
         except BaseException as error:
             _close(run.callbacks)
+            if isinstance(error, tf.errors.OpError) and self._cluster:
+                run.interruption.end_if_asked()  # the others got the signal, too
             if isinstance(error, NotANumberError):
                 raise NotANumberError(f"{error} {self._last_good()}") from error
             raise
@@ -462,7 +530,7 @@ class Trainer(Flags):
     ) -> keras.Model:
         """Give the model for anything but training."""
         if isinstance(module, keras.Model):
-            model = self._made_here(module)
+            model = self._mended(self._made_here(module))
         elif module.model is None or not self._is_mine(module.model):
             if module.model is None and ckpt_path is None:
                 raise MisconfigurationError(
@@ -480,6 +548,7 @@ class Trainer(Flags):
             self.strategy or tf.distribute.get_strategy()
         )
 
+    @names_lost_workers
     def _evaluate(
         self,
         module: Module,
@@ -558,6 +627,8 @@ class Trainer(Flags):
 
     def _report(self, run: Run, begun: float) -> None:
         """Draw the curves, and say why the run ended and where everything is."""
+        if not self.is_global_zero:
+            return
         if self.log_dir and (self.log_dir / "metrics.csv").exists():
             plot_curves(self.log_dir / "metrics.csv", self.log_dir / "curves.png")
         if self.enable_progress_bar and self.throughput:
@@ -589,6 +660,15 @@ class Trainer(Flags):
         path = getattr(self.checkpoint_callback, "last_model_path", "")
         return (
             f"The last good checkpoint: {path}." if path else "Nothing was saved yet."
+        )
+
+    def _end_interrupted(self) -> None:
+        checkpoint = self.checkpoint_callback
+        path = checkpoint.last_model_path if checkpoint else ""
+        print(
+            "A worker cannot save alone, so that nothing is saved now. "
+            f"The last checkpoint: {path or 'none of this run'}. To go on: start all "
+            "workers again, with ckpt_path='last'."
         )
 
     def _save_interrupted(self) -> None:

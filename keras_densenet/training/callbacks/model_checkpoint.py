@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from keras_densenet.training.checkpoints import latest_whole, write_checkpoint
+from keras_densenet.training.checkpoints import LAST, latest_whole, write_checkpoint
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.run import Run
 
@@ -23,7 +23,7 @@ class ModelCheckpoint(keras.callbacks.Callback):
 
     A file is written beside, checked and renamed, so that at any moment the last whole
     one is there. A save that fails, as on a full disk, is told of, and training goes
-    on; the next one is tried again.
+    on; the next one is tried again. Of several workers the first one writes.
 
     Args:
         dirpath: Folder of the checkpoints; None for the run's `checkpoints/`.
@@ -65,13 +65,17 @@ class ModelCheckpoint(keras.callbacks.Callback):
         self._takes_run_folder = dirpath is None
         self._failure: OSError | None = None
         self._saved_step = 0
+        self._writes = True
 
-    def attach(self, run: Run, folder: Path) -> None:
+    def attach(self, run: Run, folder: Path, writes: bool = True) -> None:
         """Save this run with the model, in `folder` if there is no `dirpath`.
 
         The trainer calls it. Without a run a checkpoint has what `model.save` writes.
+        Where another worker writes the files, this one only takes part in reading
+        what all have of the run.
         """
         self._run = run
+        self._writes = writes
         if self._takes_run_folder:
             self.dirpath = folder
 
@@ -112,6 +116,8 @@ class ModelCheckpoint(keras.callbacks.Callback):
         if not self.save(copy=name):
             self.best_k_models = before
             return
+        if not self._writes:
+            return
         for path in before.keys() - self.best_k_models.keys():
             Path(path).unlink(missing_ok=True)
 
@@ -123,8 +129,14 @@ class ModelCheckpoint(keras.callbacks.Callback):
     def save(self, copy: str | None = None) -> bool:
         """Save the model as the last one, and say whether that went well."""
         folder = self._checked_folder()
+        # All workers together add up the metrics. And all count this step as saved,
+        # though one's disk is full: they save at the same steps, or wait forever.
+        state = self._run.state() if self._run else None
+        self._saved_step = self._run.step if self._run else 0
+        if not self._writes:
+            self.last_model_path = str(folder / LAST)
+            return True
         try:
-            state = self._run.state() if self._run else None
             self.last_model_path = str(
                 write_checkpoint(folder, self.model, state, copy)
             )
@@ -137,7 +149,6 @@ class ModelCheckpoint(keras.callbacks.Callback):
             warnings.warn(str(self._failure), stacklevel=2)
             return False
         self._failure = None
-        self._saved_step = self._run.step if self._run else 0
         return True
 
     def state_dict(self) -> dict:

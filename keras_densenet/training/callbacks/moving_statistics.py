@@ -9,7 +9,7 @@ class AverageMovingStatistics(keras.callbacks.Callback):
 
     Keras lets each replica update its own, from its own share of every batch, and saves
     the first replica's. So before each validation, and before each checkpoint, every
-    weight that is not trained becomes its mean over the replicas.
+    weight that is not trained becomes its mean over the replicas of all machines.
 
     Args:
         strategy: The `tf.distribute.Strategy` that the model was made in.
@@ -18,14 +18,24 @@ class AverageMovingStatistics(keras.callbacks.Callback):
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         super().__init__()
         self.strategy = strategy
+        self._average = tf.function(
+            lambda: strategy.run(self._in_replica), autograph=False
+        )
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         """Average before validation."""
-        for weight in self.model.non_trainable_weights:
-            values = self.strategy.experimental_local_results(weight.value)
-            if values[0].dtype.is_floating:
-                weight.assign(sum(value.numpy() for value in values) / len(values))
+        self._average()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Average before the checkpoint, also where nothing is validated."""
-        self.on_test_begin()
+        self._average()
+
+    def _in_replica(self) -> None:
+        weights = [weight.value for weight in self.model.non_trainable_weights]
+        context = tf.distribute.get_replica_context()
+        for dtype in sorted({w.dtype for w in weights if w.dtype.is_floating}, key=str):
+            same = [weight for weight in weights if weight.dtype == dtype]
+            values = [tf.identity(weight) for weight in same]
+            means = context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
+            for weight, mean in zip(same, means, strict=True):
+                weight.assign(mean)

@@ -78,7 +78,8 @@ def callbacks_in_order(
         callbacks.append(AverageMovingStatistics(trainer.strategy))
     if trainer.enable_progress_bar:
         callbacks.append(ProgressBar(throughput, trainer.console))
-    callbacks += _loggers(trainer, step)
+    if trainer.is_global_zero:
+        callbacks += _loggers(trainer, step)
     if trainer.checkpoint_callback:
         callbacks.append(trainer.checkpoint_callback)
     return callbacks
