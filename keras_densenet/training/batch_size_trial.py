@@ -12,6 +12,7 @@ import cloudpickle
 import tensorflow as tf
 
 from keras_densenet.training.batch_size_finder import ANSWER, TASK, Answer
+from keras_densenet.training.compilation import compiled
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.trainer import Trainer
 
@@ -52,7 +53,7 @@ def _train(
     data.setup("fit")
     batches = data.train_batches(0)
     _refuse_another_size(batches, batch_arg_name, batch_size)
-    model = trainer._compiled(module, data, steps)
+    model = compiled(trainer, module, data, steps)
     model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
 
 

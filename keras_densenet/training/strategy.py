@@ -62,7 +62,7 @@ def make_strategy(
         )
     if name == "mirrored" or len(chosen) > 1:
         return _mirrored(*chosen)
-    if chosen[0].endswith(":0"):
+    if chosen[0] == f"{_kind('auto')}:0":
         return None  # what TensorFlow uses anyway
     return tf.distribute.OneDeviceStrategy(chosen[0])
 

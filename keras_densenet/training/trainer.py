@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -14,6 +13,13 @@ from rich.console import Console
 
 from keras_densenet.data import DataModule
 from keras_densenet.export import savedmodel
+from keras_densenet.training.batches import (
+    batches_to_fit,
+    global_batch_size,
+    shared_out,
+    steps_per_epoch,
+    whole_executions,
+)
 from keras_densenet.training.callbacks import (
     ModelCheckpoint,
     NotANumberError,
@@ -23,22 +29,25 @@ from keras_densenet.training.callbacks import (
 from keras_densenet.training.callbacks.order import callbacks_in_order, the_checkpoint
 from keras_densenet.training.checkpoints import RunState, load_checkpoint, write_file
 from keras_densenet.training.cluster import cluster_of
+from keras_densenet.training.compilation import (
+    Module,
+    compiled,
+    is_of,
+    refuse_foreign,
+    refuse_uncompiled,
+)
 from keras_densenet.training.curves import plot_curves
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.flags import Flags
 from keras_densenet.training.image_classifier import ImageClassifier
 from keras_densenet.training.interruption import Interruption
-from keras_densenet.training.limits import limited, take
-from keras_densenet.training.misconfiguration import (
-    refuse_compiled,
-    refuse_misconfiguration,
-)
+from keras_densenet.training.limits import take
+from keras_densenet.training.misconfiguration import refuse_misconfiguration
 from keras_densenet.training.multi_worker import (
     from_first_worker,
     mend_keras,
     names_lost_workers,
     refuse_to_disagree,
-    sharded_by_data,
 )
 from keras_densenet.training.precision import dtype_policy, policy_name
 from keras_densenet.training.resumption import checkpoint_path, refuse_to_resume
@@ -51,9 +60,7 @@ from keras_densenet.training.run_folder import (
     version_of,
 )
 from keras_densenet.training.screen import Screen, device_line
-from keras_densenet.training.strategy import halve_last_batches, make_strategy
-
-Module: TypeAlias = ImageClassifier | keras.Model
+from keras_densenet.training.strategy import make_strategy
 
 
 class Trainer(Flags):
@@ -162,13 +169,15 @@ class Trainer(Flags):
         begun = time.perf_counter()
         self._read(datamodule, "fit")
         one_epoch = datamodule.train_dataset()
-        steps, batch_size = self._steps(one_epoch), self._batch_size(one_epoch)
-        model = self._compiled(module, datamodule, self._total_steps(steps))
-        steps = _whole_executions(steps, model.steps_per_execution)
+        steps = steps_per_epoch(self, one_epoch)
+        batch_size = global_batch_size(one_epoch, self.num_devices)
+        model = compiled(self, module, datamodule, self._total_steps(steps))
+        steps = whole_executions(steps, model.steps_per_execution)
         state = self._resume(model, datamodule, ckpt_path, steps)
         if self._cluster:
             refuse_to_disagree(self.strategy, state, datamodule.state_dict())
-        train, val = self._datasets(datamodule, steps, state)
+        done = state.step if state else 0
+        train, val = batches_to_fit(self, datamodule, steps, done)
         run = self._new_run(module, model, datamodule, batch_size, steps, state)
         self._announce(model, batch_size, steps)
         if val is not None and self.num_sanity_val_steps:
@@ -212,7 +221,7 @@ class Trainer(Flags):
         self._read(datamodule, "predict")
         model = self._ready(module, datamodule, ckpt_path)
         dataset = take(datamodule.predict_dataset(), self.limit_predict_batches)
-        answer = model.predict(self._shared_out(dataset), verbose=0)
+        answer = model.predict(shared_out(self, dataset), verbose=0)
         datamodule.teardown("predict")
         return answer
 
@@ -347,81 +356,10 @@ class Trainer(Flags):
         data.setup(stage)
         self._data = data
 
-    def _shared_out(self, dataset: Any) -> Any:
-        if dataset is None or self.num_devices == 1:
-            return dataset
-        return self._sharded(halve_last_batches(dataset, self.num_devices))
-
-    def _sharded(self, dataset: Any) -> Any:
-        return sharded_by_data(dataset) if self._cluster else dataset
-
-    def _mended(self, model: keras.Model) -> keras.Model:
-        if self._cluster:
-            mend_keras(model)
-        return model
-
-    def _steps(self, train: tf.data.Dataset) -> int:
-        """Give the steps of an epoch, refusing what cannot be trained on."""
-        steps = int(train.cardinality())
-        if steps < 1 and not self.fast_dev_run:
-            raise MisconfigurationError(
-                "train_dataset() must know how many batches it has: end it with "
-                ".apply(tf.data.experimental.assert_cardinality(n)). "
-                f"Its cardinality is {steps}."
-            )
-        if self.fast_dev_run:
-            return self.fast_dev_run
-        return limited(steps, self.overfit_batches or self.limit_train_batches)
-
-    def _batch_size(self, train: tf.data.Dataset) -> int:
-        """Give the pictures of a global batch, refusing what replicas cannot share."""
-        size = _global_batch(train)
-        if size % self.num_devices:
-            raise MisconfigurationError(
-                f"A global batch of {size} pictures cannot be shared by "
-                f"{self.num_devices} devices: use a multiple of {self.num_devices}."
-            )
-        return size
-
     def _total_steps(self, steps: int) -> int:
         """Give the steps of the whole training, which the schedule is made for."""
         total = (self.max_epochs or 1) * steps
         return total if self.max_steps == -1 else min(total, self.max_steps)
-
-    def _datasets(
-        self, data: DataModule, steps: int, state: RunState | None
-    ) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
-        """Give the batches to train on, without end, and those to validate on."""
-        step = state.step if state else 0
-        if self.overfit_batches:
-            few = data.train_dataset().take(steps).cache()
-            train = few.repeat().skip(step % steps)
-            return self._sharded(train), self._sharded(few)
-        val = take(data.val_dataset(), self.limit_val_batches)
-        return self._sharded(data.train_batches(step)), self._shared_out(val)
-
-    def _compiled(self, module: Module, data: DataModule, steps: int) -> keras.Model:
-        """Give the model, built and compiled inside the strategy."""
-        if isinstance(module, keras.Model):
-            refuse_compiled(self)
-            model = self._made_here(module)
-            with self.scope():
-                return self._mended(_with_optimizer(model))
-        with self.scope():
-            before = module.model
-            model = module.configure_model(data, **self._network_options())
-            if before is not None:
-                model.set_weights(before.get_weights())
-            model.compile(
-                optimizer=self._limited(module.configure_optimizer(steps)),
-                loss=module.configure_loss(),
-                metrics=module.configure_metrics(),
-                jit_compile=self.jit_compile,
-                steps_per_execution=self.steps_per_execution,
-                run_eagerly=self.run_eagerly,
-            )
-            module.model = _with_optimizer(model)
-        return self._mended(model)
 
     def _new_run(
         self,
@@ -502,51 +440,26 @@ class Trainer(Flags):
                 raise NotANumberError(f"{error} {self._last_good()}") from error
             raise
 
-    def _network_options(self) -> dict[str, Any]:
-        return {"sync_batchnorm": True} if self.sync_batchnorm else {}
-
-    def _limited(
-        self, optimizer: keras.optimizers.Optimizer
-    ) -> keras.optimizers.Optimizer:
-        """Let an optimizer clip, and average the gradients of several batches."""
-        if self.gradient_clip_val is not None:
-            by_norm = self.gradient_clip_algorithm == "norm"
-            name = "global_clipnorm" if by_norm else "clipvalue"
-            setattr(optimizer, name, self.gradient_clip_val)
-        if self.accumulate_grad_batches > 1:
-            optimizer.gradient_accumulation_steps = self.accumulate_grad_batches
-        return optimizer
-
-    def _made_here(self, model: keras.Model) -> keras.Model:
-        if not self._is_mine(model):
-            raise MisconfigurationError(
-                "The model was made outside this trainer's strategy and would train on "
-                "one device. Make and compile it inside `with trainer.scope():`."
-            )
-        return model
-
     def _ready(
         self, module: Module, data: DataModule, ckpt_path: str | os.PathLike | None
     ) -> keras.Model:
         """Give the model for anything but training."""
         if isinstance(module, keras.Model):
-            model = self._mended(self._made_here(module))
-        elif module.model is None or not self._is_mine(module.model):
+            refuse_foreign(self, module)
+            model = module
+        elif module.model is None or not is_of(self, module.model):
             if module.model is None and ckpt_path is None:
                 raise MisconfigurationError(
                     "The module is not trained yet: call fit first, or pass ckpt_path=."
                 )
-            model = self._compiled(module, data, steps=1)
+            model = compiled(self, module, data, steps=1)
         else:
             model = module.model
+        if self._cluster:
+            mend_keras(model)
         if ckpt_path is not None:
             load_checkpoint(model, self._checkpoint(model, data, ckpt_path))
         return model
-
-    def _is_mine(self, model: keras.Model) -> bool:
-        return model.distribute_strategy is (
-            self.strategy or tf.distribute.get_strategy()
-        )
 
     @names_lost_workers
     def _evaluate(
@@ -567,8 +480,8 @@ class Trainer(Flags):
                 "or the trainer's limit is 0 batches."
             )
         model = self._ready(module, data, ckpt_path)
-        _refuse_uncompiled(model)
-        dataset = self._shared_out(dataset)
+        refuse_uncompiled(model)
+        dataset = shared_out(self, dataset)
         metrics = model.evaluate(dataset, verbose=0, return_dict=True)
         data.teardown(stage)
         self._screen.metrics(stage, metrics)
@@ -704,42 +617,9 @@ def _checked_numerics(checked: bool) -> Iterator[None]:
         tf.debugging.disable_check_numerics()
 
 
-def _whole_executions(steps: int, steps_per_execution: int) -> int:
-    """Give the steps of an epoch: what is left of the data is the next epoch's."""
-    if steps < steps_per_execution:
-        raise MisconfigurationError(
-            f"An epoch has {steps} steps, fewer than steps_per_execution="
-            f"{steps_per_execution}: use {steps} or fewer."
-        )
-    return steps - steps % steps_per_execution
-
-
-def _refuse_uncompiled(model: keras.Model) -> None:
-    if not model.compiled:
-        raise MisconfigurationError(
-            "The model has no optimizer and loss: call model.compile(...) inside "
-            "`with trainer.scope():`."
-        )
-
-
-def _with_optimizer(model: keras.Model) -> keras.Model:
-    """Build the optimizer: for a checkpoint to load, and to trace one step, not two."""
-    _refuse_uncompiled(model)
-    model.optimizer.build(model.trainable_variables)
-    return model
-
-
 def _close(callbacks: list[keras.callbacks.Callback]) -> None:
     """Take the bar away and close the logs of a training that ended early."""
     loggers = (ProgressBar, keras.callbacks.CSVLogger, keras.callbacks.TensorBoard)
     for callback in callbacks:
         if isinstance(callback, loggers):
             callback.on_train_end()
-
-
-def _global_batch(train: tf.data.Dataset) -> int:
-    """Give the pictures of a batch over all replicas."""
-    images = tf.nest.flatten(train.element_spec)[0]
-    if images.shape[0] is not None:
-        return images.shape[0]
-    return tf.nest.flatten(next(iter(train)))[0].shape[0]

@@ -11,6 +11,7 @@ import psutil
 
 from keras_densenet.data import DataModule
 from keras_densenet.training.batch_size_finder import Trials, largest_fitting
+from keras_densenet.training.compilation import compiled
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.image_classifier import ImageClassifier
 from keras_densenet.training.lr_finder import (
@@ -195,7 +196,7 @@ ImageClassifier(f), where f() makes the network.
             module.configure_optimizer(steps), test.rates[0]
         )
         steps = len(test.rates) * test.batches_per_rate
-        model = trainer._compiled(trial, data, steps)
+        model = compiled(trainer, trial, data, steps)
         model.fit(
             data.train_batches(0),
             steps_per_epoch=steps,
