@@ -664,6 +664,19 @@ def test_the_three_best_of_literal_scores(tmp_path):
     ]
 
 
+def test_the_best_alone(tmp_path):
+    callback = ModelCheckpoint(tmp_path, "score", save_last=False)
+    for epoch, score in enumerate([0.5, 0.9, 0.1]):
+        callback.set_model(Saves(epoch))
+        callback.on_epoch_end(epoch, {"score": score})
+    assert [path.name for path in tmp_path.iterdir()] == [
+        "epoch=002-score=0.9000.keras"
+    ]
+    assert callback.last_model_path == ""
+    callback.save()  # as Ctrl-C does
+    assert callback.last_model_path == str(tmp_path / "last.keras")
+
+
 class DiskFull(Saves):
     """Writes half of it, and there is no space left."""
 
@@ -695,6 +708,9 @@ def test_checkpoints_that_make_no_sense_are_refused():
     for options in ({"mode": "best"}, {"save_top_k": -2}, {"every_n_train_steps": 0}):
         with pytest.raises(MisconfigurationError, match=str(*options)):
             ModelCheckpoint(**options)
+    for options in ({"save_top_k": 0}, {"every_n_train_steps": 5}):
+        with pytest.raises(MisconfigurationError, match="save_last=False"):
+            ModelCheckpoint(save_last=False, **options)
     with pytest.raises(MisconfigurationError, match="enable_checkpointing=False"):
         kd.Trainer(1, callbacks=[ModelCheckpoint()], enable_checkpointing=False)
 

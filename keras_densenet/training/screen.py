@@ -77,7 +77,7 @@ class Screen:
             self.say(f"Best checkpoint: {checkpoint.best_model_path} ({score})")
         elif checkpoint:
             self.say(f"Best checkpoint: none, as there is no {checkpoint.monitor}")
-        if checkpoint:
+        if checkpoint and checkpoint.last_model_path:
             self.say(f"Last checkpoint: {checkpoint.last_model_path}")
         if folder and (folder / "curves.png").exists():
             self.say(f"Learning curves: {folder / 'curves.png'}")

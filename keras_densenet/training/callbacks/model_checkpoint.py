@@ -7,7 +7,12 @@ from pathlib import Path
 
 import keras
 
-from keras_densenet.training.checkpoints import LAST, latest_whole, write_checkpoint
+from keras_densenet.training.checkpoints import (
+    LAST,
+    latest_whole,
+    write_checkpoint,
+    write_file,
+)
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.run import Run
 
@@ -30,6 +35,8 @@ class ModelCheckpoint(keras.callbacks.Callback):
         monitor: Metric in Keras's logs that says which epoch is best.
         mode: "max" or "min": which of its values is best.
         save_top_k: How many best ones to keep; 0 for none, -1 for all.
+        save_last: Whether to keep the last one, which a run that ended early goes on
+            from; without it only Ctrl-C and SIGTERM save one.
         every_n_epochs: Epochs from one save to the next.
         every_n_train_steps: Steps from one save to the next within an epoch; None for
             saves after epochs alone.
@@ -48,15 +55,18 @@ class ModelCheckpoint(keras.callbacks.Callback):
         mode: str = "max",
         *,
         save_top_k: int = 1,
+        save_last: bool = True,
         every_n_epochs: int = 1,
         every_n_train_steps: int | None = None,
     ) -> None:
         super().__init__()
         _check_checkpointing(mode, save_top_k, every_n_epochs, every_n_train_steps)
+        _check_last(save_last, save_top_k, every_n_train_steps)
         self.dirpath = Path(dirpath) if dirpath else None
         self.monitor = monitor
         self.mode = mode
         self.save_top_k = save_top_k
+        self.save_last = save_last
         self.every_n_epochs = every_n_epochs
         self.every_n_train_steps = every_n_train_steps
         self.last_model_path = ""
@@ -113,7 +123,7 @@ class ModelCheckpoint(keras.callbacks.Callback):
             self.best_k_models = self._best({**before, self._path(name): float(score)})
             if self._path(name) not in self.best_k_models:
                 name = None
-        if not self.save(copy=name):
+        if (self.save_last or name) and not self.save(name, last=self.save_last):
             self.best_k_models = before
             return
         if not self._writes:
@@ -126,20 +136,27 @@ class ModelCheckpoint(keras.callbacks.Callback):
         if self._failure:
             raise self._failure
 
-    def save(self, copy: str | None = None) -> bool:
-        """Save the model as the last one, and say whether that went well."""
+    def save(self, copy: str | None = None, last: bool = True) -> bool:
+        """Save the model as the last one, and say whether that went well.
+
+        Args:
+            copy: Name of another file to save it as.
+            last: Whether to save it as the last one, too.
+        """
         folder = self._checked_folder()
         # All workers together add up the metrics. And all count this step as saved,
         # though one's disk is full: they save at the same steps, or wait forever.
         state = self._run.state() if self._run else None
         self._saved_step = self._run.step if self._run else 0
         if not self._writes:
-            self.last_model_path = str(folder / LAST)
+            self.last_model_path = str(folder / LAST) if last else ""
             return True
         try:
-            self.last_model_path = str(
-                write_checkpoint(folder, self.model, state, copy)
-            )
+            if last:
+                path = write_checkpoint(folder, self.model, state, copy)
+                self.last_model_path = str(path)
+            elif copy:
+                write_file(folder / copy, self.model, state)
         except OSError as error:
             good, _ = latest_whole(folder)
             self._failure = OSError(
@@ -197,4 +214,21 @@ def _check_checkpointing(
             "every_n_epochs and every_n_train_steps must be 1 or more. Received: "
             f"every_n_epochs={every_n_epochs}, "
             f"every_n_train_steps={every_n_train_steps}"
+        )
+
+
+def _check_last(
+    save_last: bool, save_top_k: int, every_n_train_steps: int | None
+) -> None:
+    if save_last:
+        return
+    if not save_top_k:
+        raise MisconfigurationError(
+            "save_last=False and save_top_k=0 save nothing: use "
+            "Trainer(enable_checkpointing=False) for that."
+        )
+    if every_n_train_steps:
+        raise MisconfigurationError(
+            f"every_n_train_steps={every_n_train_steps} saves the last checkpoint, and "
+            "save_last=False keeps none: choose one of the two."
         )
