@@ -194,6 +194,7 @@ def test_another_checkpoint_than_the_last_begins_a_run_of_its_own(tmp_path):
     best = trainer.checkpoint_callback.best_model_path
     trainer, _ = train(tmp_path, epochs=2, ckpt_path=best)
     assert trainer.log_dir.name == "version_1"
+    assert (trainer.log_dir / "config.yaml").exists()
     assert len(rows(trainer)) == 1
 
 

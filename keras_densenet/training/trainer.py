@@ -25,6 +25,7 @@ from keras_densenet.training.callbacks import (
     NotANumberError,
     ProgressBar,
     ThroughputMonitor,
+    Timer,
 )
 from keras_densenet.training.callbacks.order import callbacks_in_order, the_checkpoint
 from keras_densenet.training.checkpoints import RunState, load_checkpoint, write_file
@@ -381,8 +382,9 @@ class Trainer(Flags):
         if not self.fast_dev_run:
             epoch = state.step // steps if state else 0
             self.log_dir = self._folder(self._runs(model, data), epoch)
-            if self._resumed_from is None and self.is_global_zero:
-                write_config(self.log_dir / "config.yaml", self._given, module, data)
+            config = self.log_dir / "config.yaml"
+            if self.is_global_zero and not config.exists():
+                write_config(config, self._given, module, data)
         run = Run(
             callbacks_in_order(self, mine, self.throughput, state.step if state else 0),
             model=model,
@@ -565,7 +567,7 @@ class Trainer(Flags):
                 f"{stopping.monitor} has not improved for {stopping.patience} epochs "
                 "(EarlyStopping)"
             )
-        if self.max_time is not None:
+        if any(isinstance(c, Timer) and c.is_over for c in run.callbacks):
             return f"max_time={self.max_time} is over"
         return "a callback asked for it"
 

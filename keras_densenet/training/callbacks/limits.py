@@ -48,6 +48,11 @@ class Timer(keras.callbacks.Callback):
         self.max_seconds = _seconds(max_time)
         self.seconds = 0.0
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is over."""
+        return self.seconds >= self.max_seconds
+
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Start."""
         self.seconds = 0.0
@@ -58,7 +63,7 @@ class Timer(keras.callbacks.Callback):
         now = time.monotonic()
         self.seconds += now - self._begun
         self._begun = now
-        if self.seconds >= self.max_seconds:
+        if self.is_over:
             self.model.stop_training = True
 
 
