@@ -8,6 +8,7 @@ that it has in the end beside it.
 """
 
 import argparse
+import functools
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import keras
 import numpy as np
 
 import keras_densenet as kd
-from keras_densenet.training import ModelCheckpoint
+from keras_densenet.training import MisconfigurationError, ModelCheckpoint
 
 STRATEGY = "multi_worker_mirrored"
 # In float32 a sum of two halves is not that of the whole, and twelve steps of a network
@@ -101,6 +102,31 @@ def train(folder, network, strategy=STRATEGY, *, resume=False, end_at=None, **fl
     return trainer, module.model, facts
 
 
+def refused(act):
+    """Give why something is refused, or "" where it is not."""
+    try:
+        act()
+    except MisconfigurationError as error:
+        return str(error)
+    return ""
+
+
+def refused_flags():
+    """Give why each flag is refused that several workers cannot have."""
+    flags = {
+        "accumulate_grad_batches": 2,
+        "gradient_clip_val": 1.0,
+        "jit_compile": True,
+        "max_time": "00:01:00:00",
+        "precision": "16-mixed",
+        "run_eagerly": True,
+    }
+    return {
+        name: refused(functools.partial(kd.Trainer, 1, strategy=STRATEGY, **{name: v}))
+        for name, v in flags.items()
+    }
+
+
 def main():
     """Train as the command line says."""
     parser = argparse.ArgumentParser()
@@ -116,6 +142,12 @@ def main():
         trainer, model, facts = train(
             folder, network, resume=given.resume, end_at=end_at
         )
+        if network == "linear":
+            facts["served"] = str(trainer.export(model, folder / "served"))
+            facts["flags"] = refused_flags()
+            facts["predict"] = refused(
+                functools.partial(trainer.predict, model, kd.data.Digits())
+            )
         name = f"worker-{trainer.global_rank}"
         (folder / f"{name}.json").write_text(json.dumps(facts))
         np.savez(folder / f"{name}.npz", *model.get_weights())

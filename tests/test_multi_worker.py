@@ -155,9 +155,21 @@ def assert_one_set_of_files(folder, network, facts):
 
 def test_the_first_worker_alone_writes_and_prints(whole):
     folder, (first, second) = whole
-    assert_one_set_of_files(folder, "linear", seen(folder)[0])
+    facts, _ = seen(folder)
+    assert_one_set_of_files(folder, "linear", facts)
+    served = folder / "linear" / "served"
+    assert {fact["served"] for fact in facts} == {str(served / "1")}
+    assert [path.name for path in served.iterdir()] == ["1"]
     assert "Epoch   3/3" in first
     assert "Epoch" not in second
+
+
+def test_what_several_workers_cannot_do_is_refused(whole):
+    for fact in seen(whole[0])[0]:
+        assert "in one process" in fact["predict"]
+        assert len(fact["flags"]) == 6
+        for flag, why in fact["flags"].items():
+            assert flag in why
 
 
 def test_what_is_saved_is_a_plain_keras_model(whole):
