@@ -49,7 +49,8 @@ def ask_in_a_fresh_process(folder, pictures, tmp_path):
         cwd=tmp_path,
         check=True,
     )
-    return np.load(tmp_path / "answers.npz")
+    with np.load(tmp_path / "answers.npz") as answers:
+        return dict(answers)
 
 
 def test_a_fresh_process_without_the_package_gives_the_models_answers(tmp_path):

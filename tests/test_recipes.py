@@ -82,7 +82,7 @@ def test_cifar10_trains_exports_and_resumes(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--memory-efficient", "all"], "'False', 'True', 'full'"),
+        (["--memory-efficient", "all"], "True (recompute"),
         (["--depth", "99", "--data", "digits"], "94 or 100"),
         (["--precision", "fp8", "--data", "digits"], "bf16-mixed"),
     ],
