@@ -169,7 +169,9 @@ class Options:
 
         given = self.values.model.as_dict()
         del given["network"]
-        return ImageClassifier(self._network, **given | others)
+        path = given.pop("class_path")
+        made = _imported(path) if path else ImageClassifier
+        return made(self._network, **given | others)
 
     def trainer(self, **others: Any) -> "Trainer":
         """Make the trainer; `others` win."""
@@ -185,11 +187,17 @@ class Options:
 
 def _made(value: Any) -> Any:
     """Make what class_path and init_args describe, also in a list."""
-    if isinstance(value, list | tuple):
-        return [_made(item) for item in value]
+    if isinstance(value, list | tuple):  # of descriptions, or of names alone
+        return [_made({"class_path": v} if isinstance(v, str) else v) for v in value]
     if isinstance(value, Mapping | Namespace):
-        described = value.as_dict() if isinstance(value, Namespace) else value
-        return _imported(described["class_path"])(**described.get("init_args", {}))
+        described = value.as_dict() if isinstance(value, Namespace) else dict(value)
+        if "class_path" not in described:
+            sys.exit(f"error: class_path and init_args are needed, not {described}")
+        try:
+            made = _imported(described["class_path"])
+            return made(**described.get("init_args") or {})
+        except TypeError as error:
+            sys.exit(f"error: {described['class_path']}: {error}")
     return value
 
 
@@ -225,8 +233,10 @@ def parse(
         shown = {k: v for k, v in defaults.items() if not k.startswith(theirs)}
         parser.set_defaults(shown)
         parser.parse_args(written)  # prints, and ends
+    if any(argument.startswith("--data.help") for argument in written):
+        defaults.setdefault("model.network", "DenseNetBC")  # any will do
     network = _network(written, defaults)
-    _add_arguments(parser, network)
+    _add_arguments(parser, network, _named(written, "class_path"))
     if "--model.help" in written:
         parser.print_help()
         parser.exit()
@@ -248,16 +258,19 @@ def _written_out(arguments: Sequence[str], shortcuts: Mapping[str, str]) -> list
     """
     written, rest = [], list(arguments)
     while rest:
-        name, _, value = rest.pop(0).partition("=")
+        short, _, value = rest.pop(0).partition("=")
         if not value and rest and not rest[0].startswith("--"):
             value = rest.pop(0)
-        name, _, default = shortcuts.get(name, name).partition("=")
+        name, _, default = shortcuts.get(short, short).partition("=")
+        if value and default == "false":
+            sys.exit(f"error: {short} says no, and takes no value. Received: {value}")
         value = value or default
         if name == "--data":
             value = {data.lower(): data for data in DATA}.get(value.lower(), value)
         if (name, value) != ("--data", "auto"):
             written.append(f"{name}={value}" if value else name)
-    return written
+    # What the data are is read before what their options are.
+    return sorted(written, key=lambda argument: argument.startswith("--data."))
 
 
 def _asks_for_help(arguments: Sequence[str]) -> bool:
@@ -278,6 +291,7 @@ def _parser(
     parser = ArgumentParser(
         prog=prog,
         usage="%(prog)s [options]",
+        allow_abbrev=False,
         description=description,
         formatter_class=_Formatter,
     )
@@ -301,17 +315,22 @@ def _add_names(parser: ArgumentParser) -> None:
     parser.add_argument("--data.help", metavar="CLASS", help="show its options")
 
 
-def _add_arguments(parser: ArgumentParser, network: Callable) -> None:
+def _add_arguments(
+    parser: ArgumentParser, network: Callable, class_path: str | None
+) -> None:
     """Add the options of a network, of its training, and of the data."""
     from keras_densenet.data import DataModule
     from keras_densenet.training import ImageClassifier
 
     parser.add_argument("--model.network", help=NETWORKS)
+    parser.add_argument(
+        "--model.class_path", default=None, help="a subclass of ImageClassifier"
+    )
     parser.add_function_arguments(
         network, "model", as_group=False, skip={"classes", "input_shape"}
     )
     parser.add_class_arguments(
-        ImageClassifier,
+        _imported(class_path) if class_path else ImageClassifier,
         "model",
         as_group=False,
         instantiate=False,
@@ -324,30 +343,38 @@ def _network(
     arguments: Sequence[str], defaults: Mapping[str, Any]
 ) -> "Callable[..., keras.Model]":
     """Find the network first: which options there are depends on it."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--model.network", dest="network")
-    first.add_argument("--config", action="append", default=[])
-    known, _ = first.parse_known_args(arguments)
-    name = known.network or _configured(known.config)
-    name = name or defaults.get("model.network")
+    name = _named(arguments, "network") or defaults.get("model.network")
     if name is None:
         sys.exit(f"error: --model.network is needed: {NETWORKS}.")
     return _imported(name if "." in name else f"keras_densenet.{name}")
 
 
-def _configured(files: Sequence[str]) -> str | None:
-    """Give the network that files of options name, the last of them."""
-    name = None
-    for file in files:
-        if not Path(file).is_file():
-            sys.exit(f"error: --config {file}: there is no such file.")
+def _named(arguments: Sequence[str], option: str) -> str | None:
+    """Give an option of the model from the command line, or else from its files."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument(f"--model.{option}", dest="value")
+    first.add_argument("--config", action="append", default=[])
+    known, _ = first.parse_known_args(arguments)
+    value = known.value
+    for file in reversed(known.config):
+        value = value or _of_file(file).get(option)
+    return value
+
+
+def _of_file(file: str) -> dict[str, Any]:
+    """Give the options of the model that a file has."""
+    if not Path(file).is_file():
+        sys.exit(f"error: --config {file}: there is no such file.")
+    try:
         config = yaml.safe_load(Path(file).read_text()) or {}
-        name = config.get("model", {}).get("network", name)
-    return name
+        return dict(config.get("model") or {})
+    except (yaml.YAMLError, AttributeError, ValueError, TypeError) as error:
+        sys.exit(f"error: --config {file} is no YAML file of options: {error}")
 
 
 def _imported(path: str) -> Any:
     module, _, name = path.rpartition(".")
+    module = module or "keras.callbacks"  # the short form, as EarlyStopping
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
@@ -365,11 +392,29 @@ def no_traceback(resume: Sequence[str]) -> Iterator[None]:
         yield
     except SystemExit as end:
         if end.code in NOT_FINISHED:
-            missing = () if resume[0] in sys.argv else resume
-            print("To go on:", shlex.join(["python", *sys.orig_argv[1:], *missing]))
+            print("To go on:", shlex.join(_resuming(sys.orig_argv[1:], resume)))
         raise
+    except KeyboardInterrupt:  # before or after the training
+        sys.exit(NOT_FINISHED[0])
     except _users_errors() as error:
         sys.exit(f"error: {error}")
+
+
+def _resuming(arguments: Sequence[str], resume: Sequence[str]) -> list[str]:
+    """Give the command line that goes on, instead of one that begins elsewhere.
+
+    >>> _resuming(["-m", "x", "--ckpt_path", "a.keras"], ["--ckpt_path", "last"])
+    ['python', '-m', 'x', '--ckpt_path', 'last']
+    """
+    kept: list[str] = []
+    rest = list(arguments)
+    while rest:
+        name = rest.pop(0)
+        if name.partition("=")[0] not in ("--resume", "--ckpt_path"):
+            kept.append(name)
+        elif "=" not in name and rest and not rest[0].startswith("--"):
+            rest.pop(0)  # its value
+    return ["python", *kept, *resume]
 
 
 def _users_errors() -> tuple[type[Exception], ...]:

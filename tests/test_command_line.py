@@ -109,6 +109,8 @@ def test_the_networks_options_are_shown(capsys):
         (["fit", "--model.network", "no.such.network"], "there is no"),
         (["fit", "--config", "none.yaml"], "no such file"),
         (["fit", *SMALL, "--model.depht", "4"], "--model.depht"),
+        (["fit", *SMALL, "--trainer.max_epoch", "1"], "--trainer.max_epoch"),
+        (["fit", *SMALL, "--trainer.callbacks", "[NoSuch]"], "no keras.callbacks"),
         (["fit", *SMALL, "--trainer.max_epochs", "many"], "max_epochs"),
         (["fit", *SMALL, "--model.depth", "11", "--trainer.max_epochs", "1"], "10 or"),
         (["export", *SMALL], "export_dir"),
@@ -125,6 +127,20 @@ def test_a_mistake_is_an_error_of_a_line(
     said = capsys.readouterr().err + str(end.value.code)
     assert words in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("text", ["- a", "model: 3", "{", "text"])
+def test_a_file_that_is_no_config_is_named(text, tmp_path):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(SystemExit, match=r"bad\.yaml"):
+        command_line.main(["fit", "--config", str(tmp_path / "bad.yaml")])
+
+
+def test_a_no_takes_no_value():
+    with pytest.raises(SystemExit, match="takes no value"):
+        command_line.parse(
+            ["--no-augment", "true"], "", shortcuts={"--no-augment": "--data.a=false"}
+        )
 
 
 def test_a_stage_that_is_not_there(capsys):
@@ -154,13 +170,32 @@ def test_your_own_network_and_data_by_their_import_paths(tmp_path):
         "    return keras.Model(inputs, x, name='small')\n"
         "class Mine(kd.data.Digits):\n"
         "    pass\n"
+        "class Module(kd.ImageClassifier):\n"
+        "    def configure_callbacks(self):\n"
+        "        print('mine is called')\n"
+        "        return []\n"
     )
     answer = python(
         *("-m", "keras_densenet", "fit", "--trainer.max_epochs", "1"),
         *("--model.network", "mine.small", "--model.width", "5"),
-        *("--data", "mine.Mine", "--data.batch_size", "250"),
+        *("--model.class_path", "mine.Module", "--trainer.devices", "1"),
+        *("--trainer.callbacks+=TerminateOnNaN", "--trainer.limit_val_batches", "1"),
+        *("--data.batch_size", "250", "--data", "mine.Mine"),
         cwd=tmp_path,
         PYTHONPATH=_path(tmp_path),
     )
     assert answer.returncode == 0, answer.stderr
-    assert (tmp_path / "runs" / "mine-small" / "version_0" / "config.yaml").is_file()
+    assert "mine is called" in answer.stdout
+    (config,) = tmp_path.glob("runs/mine-small/version_0/config.yaml")
+    written = yaml.safe_load(config.read_text())
+    assert written["trainer"]["limit_val_batches"] == 1
+    assert written["trainer"]["callbacks"][0]["class_path"].endswith("TerminateOnNaN")
+    assert written["model"]["class_path"] == "mine.Module"
+    again = python(
+        *("-m", "keras_densenet", "fit", "--config", config),
+        *("--ckpt_path", "last", "--trainer.max_epochs", "2"),
+        cwd=tmp_path,
+        PYTHONPATH=_path(tmp_path),
+    )
+    assert again.returncode == 0, again.stderr
+    assert "mine is called" in again.stdout

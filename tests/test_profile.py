@@ -60,6 +60,21 @@ def test_keras_layers_by_hand():
     ]
 
 
+def test_a_model_inside_a_model_costs_what_it_costs_alone():
+    inner = kd.DenseNetBC(10, 4)
+    outer = keras.Sequential([keras.Input((32, 32, 3)), inner, keras.layers.Dense(2)])
+    assert profile(outer).multiply_adds == profile(inner).multiply_adds + 10 * 2
+    inside, alone = profile(outer).training_bytes(False), profile(inner)
+    # Its input, and what the new layer gives, are there besides.
+    assert inside == alone.training_bytes(False) + 4 * 2
+
+
+@pytest.mark.parametrize("layer", [keras.layers.LSTM(4), keras.layers.GRU(4)])
+def test_what_nobody_knows_is_unknown(layer):
+    model = keras.Sequential([keras.Input((5, 3)), layer])
+    assert profile(model).multiply_adds is None
+
+
 def test_mixed_precision_takes_half():
     plain = profile(kd.DenseNetBC(10, 4)).training_bytes(False)
     keras.config.set_dtype_policy("mixed_bfloat16")

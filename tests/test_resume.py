@@ -127,6 +127,22 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, whole, number, code, cap
     assert_same_run(resumed, whole)
 
 
+def test_replicas_go_on_with_statistics_of_their_own(tmp_path):
+    """Within an epoch the moving statistics of two replicas differ."""
+    whole = train(tmp_path / "whole", strategy="mirrored", epochs=2)
+    with pytest.raises(SystemExit):
+        train(
+            tmp_path / "ended",
+            [SignalAt(7, signal.SIGTERM)],
+            strategy="mirrored",
+            epochs=2,
+        )
+    resumed = train(
+        tmp_path / "ended", ckpt_path="last", seed=9, strategy="mirrored", epochs=2
+    )
+    assert_same_run(resumed, whole)
+
+
 def test_several_steps_an_execution(tmp_path):
     """Executions of two steps, two an epoch; a save after 3 steps is one after 4."""
 

@@ -60,6 +60,7 @@ def test_a_resumed_log_keeps_its_columns(resumed):
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
     assert [row["val_loss"] == "NA" for row in rows] == [True, False, True, False]
+    assert "val_learning_rate" not in rows[0]
     assert all(0.0 <= float(row["accuracy"]) <= 1.0 for row in rows)
     assert all(float(row["images_per_second"]) > 0 for row in rows)
     assert None not in rows[-1]  # a row has no more values than columns
@@ -76,6 +77,19 @@ def test_tensorboards_steps_go_on(resumed):
     assert [value for _, value in validated] == pytest.approx(
         [float(value) for value in logged if value != "NA"]
     )
+
+
+def test_points_of_steps_that_are_taken_again_are_dropped(tmp_path):
+    class Crash(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.model.optimizer.iterations == 8:
+                raise RuntimeError("crash")
+
+    with pytest.raises(RuntimeError, match="crash"):
+        fit(tmp_path, 2, log_every_n_steps=1, callbacks=[Crash()])
+    trainer = fit(tmp_path, 2, "last", log_every_n_steps=1)
+    steps = [step for step, _ in scalars(trainer.log_dir / "train", "batch_loss")]
+    assert steps == list(range(1, 11))
 
 
 def test_the_config_has_what_was_given(resumed):
@@ -116,6 +130,8 @@ def test_a_logger_of_ones_own(tmp_path):
     mine = keras.callbacks.CSVLogger(tmp_path / "mine.csv")
     trainer = fit(tmp_path, 1, logger=mine)
     assert (tmp_path / "mine.csv").read_text().startswith("epoch,accuracy")
+    with pytest.raises(MisconfigurationError, match="append=True"):
+        fit(tmp_path, 2, "last", logger=mine)
     assert not (trainer.log_dir / "metrics.csv").exists()
 
 

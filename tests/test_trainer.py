@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 from rich.console import Console
 
 import keras_densenet as kd
@@ -345,8 +346,6 @@ def test_what_lightning_users_look_at(trainer, tmp_path):
     path = trainer.save_checkpoint(tmp_path / "mine.keras")
     other = classifier()
     more = kd.Trainer(max_epochs=5, default_root_dir=tmp_path)
-    with pytest.raises(MisconfigurationError, match="seen 4 epochs"):
-        trainer.fit(other, Blobs(), ckpt_path=path)
     more.fit(other, Blobs(), ckpt_path=path)
     assert more.global_step == 20
 
@@ -564,7 +563,7 @@ class Unknown(Blobs):
         (lambda: kd.Trainer(1).test(classifier(), Blobs()), ["not trained yet"]),
         (
             lambda: kd.Trainer(1).test(classifier(), Blobs(), ckpt_path="best"),
-            ["needs a fit"],
+            ["no last checkpoint"],
         ),
         (
             lambda: kd.Trainer(1).test(classifier(), Blobs(), ckpt_path="no.keras"),
@@ -604,10 +603,155 @@ def test_resuming_with_another_batch_size_is_refused(trainer):
         trainer.fit(classifier(), Blobs(batches=3), ckpt_path="last")
 
 
-def test_resuming_a_finished_run_is_refused(trainer):
+def test_a_finished_run_is_loaded_and_not_trained(trainer, capsys):
+    """So that a script that was interrupted after its training goes on to its end."""
+    module, again = classifier(), classifier()
+    trainer.fit(module, Blobs())
+    history = trainer.fit(again, Blobs(), ckpt_path="last")
+    assert history.history == {}
+    assert "Nothing is left to train: max_epochs=4. Raise" in capsys.readouterr().out
+    for ours, theirs in zip(
+        again.model.get_weights(), module.model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_best_of_the_latest_run_in_a_new_trainer(tmp_path):
+    """The file that the first trainer calls its best, though the last is another."""
+    first = kd.Trainer(3, default_root_dir=tmp_path)
+    module = classifier()
+    first.fit(module, Blobs())
+    best = first.validate(module, Blobs(), ckpt_path="best")
+    second = kd.Trainer(3, default_root_dir=tmp_path)
+    assert second.validate(classifier(), Blobs(), ckpt_path="best") == best
+    assert best["accuracy"] == pytest.approx(first.checkpoint_callback.best_model_score)
+
+
+def test_checkpoints_in_a_folder_of_ones_own_are_found(tmp_path):
+    trainer = kd.Trainer(
+        1,
+        default_root_dir=tmp_path,
+        callbacks=ModelCheckpoint(tmp_path / "mine", monitor="val_loss"),
+    )
     trainer.fit(classifier(), Blobs())
-    with pytest.raises(MisconfigurationError, match="seen 4 epochs"):
-        trainer.fit(classifier(), Blobs(), ckpt_path="last")
+    again = kd.Trainer(
+        2, default_root_dir=tmp_path, callbacks=ModelCheckpoint(tmp_path / "mine")
+    )
+    again.fit(classifier(), Blobs(), ckpt_path="last")
+    assert again.global_step == 8
+
+
+def test_two_fits_keep_their_checkpoints_apart(tmp_path):
+    trainer = kd.Trainer(1, default_root_dir=tmp_path, callbacks=[ModelCheckpoint()])
+    folders = []
+    for _ in range(2):
+        trainer.fit(classifier(), Blobs())
+        folders.append(trainer.checkpoint_callback.dirpath)
+        config = yaml.safe_load((trainer.log_dir / "config.yaml").read_text())
+        (described,) = config["trainer"]["callbacks"]
+        assert described["init_args"]["dirpath"] is None
+    assert [folder.parent.name for folder in folders] == ["version_0", "version_1"]
+
+
+def test_averaged_weights_are_what_a_checkpoint_is_tested_on(tmp_path):
+    """`best_model_score` is of the averages, which are what is validated."""
+    trainer = kd.Trainer(
+        3, default_root_dir=tmp_path, callbacks=[keras.callbacks.SwapEMAWeights()]
+    )
+    with trainer.scope():
+        model = kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
+        model.compile(
+            keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5),
+            "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+        )
+    history = trainer.fit(model, Blobs()).history
+    found = trainer.validate(model, Blobs(), ckpt_path="last")
+    assert found["loss"] == pytest.approx(history["val_loss"][-1], rel=1e-5)
+
+
+def test_a_run_that_a_callback_ended_is_not_trained_on(tmp_path, capsys):
+    def stopping():
+        return keras.callbacks.EarlyStopping("loss", patience=0, min_delta=1000)
+
+    first = kd.Trainer(9, default_root_dir=tmp_path, callbacks=stopping())
+    first.fit(classifier(), Blobs())
+    assert first.global_step == 8  # the second epoch is not better by 1000
+    second = kd.Trainer(9, default_root_dir=tmp_path, callbacks=stopping())
+    second.fit(classifier(), Blobs(), ckpt_path="last")
+    assert "a callback ended it" in capsys.readouterr().out
+    # But what max_steps has ended goes on with more of them.
+    kd.Trainer(9, max_steps=5, default_root_dir=tmp_path / "m").fit(
+        classifier(), Blobs()
+    )
+    more = kd.Trainer(9, max_steps=7, default_root_dir=tmp_path / "m")
+    more.fit(classifier(), Blobs(), ckpt_path="last")
+    assert more.global_step == 7
+
+
+def test_a_share_of_what_has_no_known_size_is_refused(tmp_path):
+    class Unknown(Blobs):
+        def val_dataset(self):
+            return super().val_dataset().filter(lambda images, labels: True)
+
+    trainer = kd.Trainer(1, default_root_dir=tmp_path, limit_val_batches=0.5)
+    with pytest.raises(MisconfigurationError, match="unknown size"):
+        trainer.fit(classifier(), Unknown())
+
+
+def test_a_full_disk_at_the_last_save_says_so(tmp_path, monkeypatch):
+    trainer = kd.Trainer(1, default_root_dir=tmp_path)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(
+        "keras_densenet.training.callbacks.model_checkpoint.write_checkpoint", full
+    )
+    with (
+        pytest.warns(UserWarning, match="No space left"),
+        pytest.raises(OSError, match="Is there space left"),
+    ):
+        trainer.fit(classifier(), Blobs())
+    assert (trainer.log_dir / "metrics.csv").exists()
+
+
+def test_a_failed_resumption_leaves_the_model_whole(tmp_path):
+    class Fails(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            raise RuntimeError("mine")
+
+    def model(trainer):
+        with trainer.scope():
+            network = kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
+            network.compile("sgd", "sparse_categorical_crossentropy")
+        return network
+
+    first = kd.Trainer(2, max_steps=2, default_root_dir=tmp_path)
+    first.fit(model(first), Blobs(), None)
+    second = kd.Trainer(2, default_root_dir=tmp_path, callbacks=[Fails()])
+    network = model(second)
+    with pytest.raises(RuntimeError, match="mine"):
+        second.fit(network, Blobs(), ckpt_path="last")
+    network.fit(Blobs().train_dataset(), verbose=0)
+    assert int(network.optimizer.iterations) == 2 + 4
+
+
+def test_what_lightning_users_type(tmp_path):
+    trainer = kd.Trainer(
+        max_steps=6,
+        callbacks=None,
+        logger=None,
+        precision="bf16",
+        devices=1,
+        gradient_clip_val=0,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(classifier(), Blobs())  # 4 steps an epoch: two epochs
+    assert (trainer.max_epochs, trainer.global_step) == (2, 6)
+    assert trainer.model.compute_dtype == "bfloat16"
+    assert not trainer.interrupted
+    assert kd.Trainer(1, devices=-1, strategy="mirrored").num_devices == 2
 
 
 def test_best_without_validation_says_last(trainer):
@@ -635,14 +779,18 @@ class Saves:
 
 @pytest.mark.parametrize(
     ("mode", "scores", "best"),
-    [("max", [0.5, 0.7, 0.7, 0.6], 2), ("min", [0.5, 0.7, 0.3, 0.6], 3)],
+    [
+        ("max", [0.5, 0.7, 0.7, 0.6], 2),
+        ("min", [0.5, 0.7, 0.3, 0.6], 3),
+        ("auto", [0.5, 0.7, 0.3, 0.6], 3),  # of a loss
+    ],
 )
 def test_best_checkpoint_of_literal_scores(tmp_path, mode, scores, best):
-    callback = ModelCheckpoint(tmp_path, "score", mode)
+    callback = ModelCheckpoint(tmp_path, "a_loss", mode)
     for epoch, score in enumerate([*scores, float("nan")]):
         callback.set_model(Saves(epoch))
-        callback.on_epoch_end(epoch, {"score": score})
-    name = f"epoch={best:03d}-score={scores[best - 1]:.4f}.keras"
+        callback.on_epoch_end(epoch, {"a_loss": score})
+    name = f"epoch={best:03d}-a_loss={scores[best - 1]:.4f}.keras"
     files = sorted(path.name for path in tmp_path.iterdir())
     assert files == ["before-last.keras", name, "last.keras"]
     assert callback.best_model_path == str(tmp_path / name)

@@ -5,6 +5,19 @@ from dataclasses import dataclass
 
 import keras
 
+_MATRICES = (
+    keras.layers.Dense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
 MEMORY_MODES: tuple[bool | str, ...] = (False, True, "full")
 
 
@@ -72,8 +85,8 @@ def profile(model: keras.Model) -> Profile:
     A layer that is made of others says itself what it costs, by methods
     `multiply_adds(input_shape)`, `stored_values(input_shape, memory_efficient)` and
     `passing_values(input_shape)`, as those of this package do. Keras's convolutions and
-    dense layers are known; other Keras layers have no multiply-adds, and keep their
-    output.
+    dense layers are known; a layer without matrices has no multiply-adds; others are
+    unknown. They keep their output. A layer that is used twice is counted once.
 
     Args:
         model: Built, with sizes that are known.
@@ -106,18 +119,22 @@ def profile(model: keras.Model) -> Profile:
 
 
 def _cost(layer: keras.layers.Layer) -> LayerCost:
-    output = keras.tree.flatten(layer.output)[0].shape
-    values = sum(_values(tensor.shape) for tensor in keras.tree.flatten(layer.output))
+    outputs = keras.tree.flatten(layer.output)
+    values = sum(_values(tensor.shape) for tensor in outputs)
     stored: dict[bool | str, int] = dict.fromkeys(MEMORY_MODES, values)
     passing = 2 * values  # what it gives, and its gradient
     if hasattr(layer, "stored_values"):
         shape = layer.input.shape
         stored = {mode: layer.stored_values(shape, mode) for mode in MEMORY_MODES}
         passing = layer.passing_values(shape)
+    elif _is_made_of_layers(layer):
+        costs = [_cost(inner) for inner in layer.layers]
+        stored = {mode: sum(c.stored[mode] for c in costs) for mode in MEMORY_MODES}
+        passing = max(cost.passing for cost in costs)
     return LayerCost(
         layer.name,
         type(layer).__name__,
-        output,
+        outputs[0].shape,
         layer.count_params(),
         _multiply_adds(layer),
         stored,
@@ -125,23 +142,28 @@ def _cost(layer: keras.layers.Layer) -> LayerCost:
     )
 
 
+def _is_made_of_layers(layer: keras.layers.Layer) -> bool:
+    """Whether it is a functional or sequential model, not a subclass of one's own."""
+    return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
+
+
 def _multiply_adds(layer: keras.layers.Layer) -> int | None:
     """Give a layer's multiply-adds for one picture; None if nobody knows."""
     if hasattr(layer, "multiply_adds"):
         return layer.multiply_adds(layer.input.shape)
-    if isinstance(layer, keras.Model):
+    if _is_made_of_layers(layer):
         counts = [_multiply_adds(inner) for inner in layer.layers]
         return None if None in counts else sum(c for c in counts if c is not None)
-    kernels = [w for w in layer.weights if w.name.endswith("kernel")]
-    if not kernels:
-        is_known = type(layer).__module__.startswith("keras.")
-        has_matrices = any(len(w.shape) > 1 for w in layer.weights)
-        return None if has_matrices and not is_known else 0
+    if not any(len(weight.shape) > 1 for weight in layer.weights):
+        return 0  # a batch norm, say
+    if not isinstance(layer, _MATRICES):
+        return None
     # Each weight is used once at each place: of a transposed convolution's input.
     is_transposed = "Transpose" in type(layer).__name__
     shape = layer.input.shape if is_transposed else layer.output.shape
     is_first = getattr(layer, "data_format", None) == "channels_first"
     places = shape[2:] if is_first else shape[1:-1]
+    kernels = [weight for weight in layer.weights if weight.name.endswith("kernel")]
     return math.prod(places) * sum(math.prod(kernel.shape) for kernel in kernels)
 
 

@@ -37,6 +37,7 @@ class RunState:
         steps_per_epoch: Batches of an epoch.
         data: The data module's `state_dict`.
         callbacks: What training has changed in each callback, by its class's name.
+        stopped: Whether a callback has ended the training for good.
         arrays: Random seeds, the epoch's metrics so far and what callbacks have of
             arrays, by name.
     """
@@ -45,6 +46,7 @@ class RunState:
     steps_per_epoch: int
     data: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, dict] = field(default_factory=dict)
+    stopped: bool = False
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -108,6 +110,12 @@ def _beside(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process has left of a checkpoint that it was writing."""
+    for path in folder.glob(".*-*.keras"):
+        path.unlink(missing_ok=True)
+
+
 def _add_state(path: Path, state: RunState) -> None:
     facts = {key: value for key, value in vars(state).items() if key != "arrays"}
     arrays = io.BytesIO()
@@ -166,10 +174,11 @@ def load_checkpoint(model: keras.Model, path: Path) -> RunState | None:
             f"{path} does not fit the network {model.name} and its optimizer: make "
             "them with the arguments that they were trained with."
         ) from error
-    return _read_state(path)
+    return read_state(path)
 
 
-def _read_state(path: Path) -> RunState | None:
+def read_state(path: Path) -> RunState | None:
+    """Give what a checkpoint has of its run; None for a plain `.keras` file."""
     with zipfile.ZipFile(path) as archive:
         if _FACTS not in archive.namelist():
             return None

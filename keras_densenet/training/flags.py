@@ -13,14 +13,15 @@ class Flags:
 
     Args:
         max_epochs: Epochs to train, over all runs that resume each other;
-            `model.fit(epochs=max_epochs)`. Needed by `fit` alone.
-        max_steps: Steps to train, over all runs that resume each other, -1 for as many
-            as the epochs have: `callbacks=[MaxSteps(max_steps)]`.
+            `model.fit(epochs=max_epochs)`. `fit` needs it, or `max_steps`.
+        max_steps: Batches to train on, over all runs that resume each other, -1 for as
+            many as the epochs have: `callbacks=[MaxSteps(max_steps)]`. The execution
+            that the last one is in is finished.
         max_time: Time to train, as "DD:HH:MM:SS", a `datetime.timedelta` or a
             dictionary of its arguments: `callbacks=[Timer(max_time)]`.
         accelerator: "auto", "gpu" or "cpu": the devices to choose from,
             `tf.config.list_logical_devices("GPU")`.
-        devices: "auto", a number of devices, or a list of their numbers.
+        devices: "auto", a number of devices, -1 for all, or a list of their numbers.
         strategy: "auto", "none", "mirrored", "multi_worker_mirrored" or a
             `tf.distribute.Strategy`; see `make_strategy`. `with strategy.scope():` the
             model is made and compiled.
@@ -32,13 +33,13 @@ class Flags:
             Keras policy; `keras.config.set_dtype_policy(...)`.
         logger: True for `callbacks=[CSVLogger(...), TensorBoard(...)]` in the run's
             folder, False for none, or such callbacks of your own.
-        callbacks: Keras callbacks, `model.fit(callbacks=[*callbacks, ...])`. They come
+        callbacks: Keras callbacks or one, `model.fit(callbacks=[*callbacks, ...])`. They come
             after `LearningRateMonitor` and before the logs; a `ModelCheckpoint` is
             called last, whatever its place.
         default_root_dir: Folder that holds `runs`; by default the current one. Several
             machines must all see it.
         fast_dev_run: Number of batches to run of everything, True for one, to see that
-            it works; nothing is kept: `dataset.take(n)`.
+            it works, without the trainer's logs and checkpoints: `dataset.take(n)`.
         limit_train_batches: Batches of an epoch, a number or a share of them; the next
             epoch goes on with the following ones: `model.fit(steps_per_epoch=n)`.
         limit_val_batches: `val_dataset.take(n)`; 0 for no validation.
@@ -58,8 +59,9 @@ class Flags:
             `callbacks=[ProgressBar(...)]`.
         enable_model_summary: Whether to print what the network is made of, by its
             outermost parts, before it trains: `model.summary()`, in short.
-        accumulate_grad_batches: Batches whose gradients are averaged for one step:
-            `optimizer.gradient_accumulation_steps = n`.
+        accumulate_grad_batches: Batches whose gradients are averaged for one step of
+            the optimizer: `optimizer.gradient_accumulation_steps = n`. `max_steps` and
+            `global_step` count batches all the same, as Keras's schedules do.
         gradient_clip_val: Largest norm of the gradients of a step, all together, or
             largest value of any; None for no clipping.
         gradient_clip_algorithm: "norm", `optimizer.global_clipnorm`; or "value",
@@ -70,7 +72,7 @@ class Flags:
             `tf.debugging.enable_check_numerics()`, while it trains. A loss that is NaN
             ends the training in any case.
         profiler: "tensorboard" to record the device's time for a few steps, after the
-            first ones: `TensorBoard(profile_batch=(10, 14))`.
+            ten ones: `TensorBoard(profile_batch=(10, 14))`.
         jit_compile: "auto", True or False, whether XLA compiles a step:
             `model.compile(jit_compile=...)`.
         steps_per_execution: Steps without a look at callbacks:
@@ -86,12 +88,12 @@ class Flags:
     max_steps: int = -1
     max_time: str | datetime.timedelta | dict | None = None
     accelerator: str = "auto"
-    devices: str | int | Sequence[int] = "auto"
+    devices: int | str | Sequence[int] = "auto"  # as text 2 is a number
     strategy: Any = "auto"
     num_nodes: int = 1
     precision: str = "32-true"
     logger: Any = True
-    callbacks: Sequence[Any] = ()
+    callbacks: Sequence[Any] | None = None
     default_root_dir: str | os.PathLike = "."
     fast_dev_run: bool | int = False
     limit_train_batches: int | float = 1.0

@@ -35,4 +35,11 @@ def take(dataset: Any, limit: float) -> Any | None:
         return dataset
     if isinstance(limit, int):
         return dataset.take(limit)
-    return dataset.take(limited(int(dataset.cardinality()), limit))
+    batches = int(dataset.cardinality())
+    if batches < 0:
+        raise MisconfigurationError(
+            f"A share of {limit} of a dataset of unknown size: give a number of "
+            "batches, an int, or end the dataset with "
+            ".apply(tf.data.experimental.assert_cardinality(n))."
+        )
+    return dataset.take(limited(batches, limit))

@@ -16,6 +16,8 @@ POLICIES = {
     "bf16-true": "bfloat16",
 }
 
+_SHORT = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+
 
 def policy_name(precision: str) -> str:
     """Give Keras's name of a precision, given by Lightning's name or its own.
@@ -28,8 +30,9 @@ def policy_name(precision: str) -> str:
     """
     if precision in POLICIES.values():
         return precision
-    if str(precision) in POLICIES:
-        return POLICIES[str(precision)]
+    name = _SHORT.get(str(precision), str(precision))
+    if name in POLICIES:
+        return POLICIES[name]
     raise MisconfigurationError(
         f"precision must be one of {', '.join(POLICIES)}, or a Keras policy such as "
         f"'mixed_bfloat16'. Received: precision={precision!r}"

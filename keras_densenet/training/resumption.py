@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_densenet.training.callbacks import ModelCheckpoint
-from keras_densenet.training.checkpoints import RunState, latest_whole
+from keras_densenet.training.checkpoints import RunState, latest_whole, read_state
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.run_folder import written
 
@@ -20,53 +20,55 @@ def checkpoint_path(
 
     Args:
         ckpt_path: What the user gave.
-        latest: The checkpoints of the trainer's latest fit, which "best" is among.
+        latest: The checkpoints of the trainer: its latest fit's, or its callbacks'.
         runs: The folder of the runs, which "last" is looked for in.
         say: Called with a line to print, where a damaged file is passed over.
     """
+    own = latest.dirpath if latest else None
     if ckpt_path == "best":
-        return _best(latest)
+        best = latest.best_model_path if latest else ""
+        return Path(best) if best else _best_of_last(_last(own, runs, say))
     if ckpt_path == "last":
-        return _last(runs, say)
+        return _last(own, runs, say)
     return Path(ckpt_path)
 
 
-def _best(latest: ModelCheckpoint | None) -> Path:
-    if latest is None:
-        raise MisconfigurationError(
-            "ckpt_path='best' needs a fit by this trainer first."
-        )
-    if not latest.best_model_path:
-        raise MisconfigurationError(
-            f"ckpt_path='best' needs validation data and {latest.monitor!r} in the "
-            "logs to tell which epoch was best. Use ckpt_path='last'."
-        )
-    return Path(latest.best_model_path)
+def _best_of_last(last: Path) -> Path:
+    """Give the best checkpoint of the run that has this last one."""
+    state = read_state(last)
+    for callback in state.callbacks.values() if state else ():
+        for name in callback.get("best_k_models") or ():  # the best first
+            if (last.parent / name).exists():
+                return last.parent / name
+    raise MisconfigurationError(
+        f"ckpt_path='best': the run of {last} has no best checkpoint. That needs "
+        "validation data and the metric that ModelCheckpoint(monitor=) names. Use "
+        "ckpt_path='last'."
+    )
 
 
-def _last(runs: Path, say: Callable[[str], None]) -> Path:
+def _last(own: Path | None, runs: Path, say: Callable[[str], None]) -> Path:
     """Find the last whole checkpoint of the latest run that has one."""
-    folders = runs.glob("version_*/checkpoints")
-    for folder in sorted(folders, key=written, reverse=True):
+    folders = sorted(runs.glob("version_*/checkpoints"), key=written, reverse=True)
+    if own and own.is_dir():
+        folders.insert(0, own)
+    for folder in folders:
         path, damaged = latest_whole(folder)
         for file in damaged:
             say(f"{file} is damaged: taking the checkpoint before it.")
         if path:
             return path
-    raise MisconfigurationError(f"ckpt_path='last' found no checkpoint in {runs}.")
+    places = f"{own} or {runs}" if own else f"{runs}"
+    raise MisconfigurationError(f"There is no last checkpoint in {places}.")
 
 
-def refuse_to_resume(
-    path: Path, state: RunState, steps: int, max_epochs: int, max_steps: int
-) -> None:
+def refuse_to_resume(path: Path, state: RunState, steps: int) -> None:
     """Raise `MisconfigurationError` where a run cannot go on from a checkpoint.
 
     Args:
         path: Of the checkpoint.
         state: What it has of its run.
         steps: Batches of an epoch now.
-        max_epochs: Where the run would end.
-        max_steps: Where the run would end, or -1.
     """
     within_epoch = state.step % steps
     if state.steps_per_epoch != steps or (within_epoch and not state.arrays):
@@ -75,11 +77,19 @@ def refuse_to_resume(
             f"epochs of {steps} steps: resume with the data and the batch_size "
             "that it was trained with."
         )
-    epochs = state.step // steps
-    ends = {"epochs": (epochs, max_epochs), "steps": (state.step, max_steps)}
-    for what, (seen, most) in ends.items():
-        if most != -1 and seen >= most:
-            raise MisconfigurationError(
-                f"{path} has seen {seen} {what}, and max_{what}={most}: nothing is "
-                f"left to train. Raise max_{what} to go on."
-            )
+
+
+def nothing_left(state: RunState, steps: int, epochs: int, max_steps: int) -> str:
+    """Say why a run has nothing left to train; "" where it has.
+
+    Args:
+        state: Of its last checkpoint.
+        steps: Batches of an epoch.
+        epochs: `max_epochs`.
+        max_steps: -1 for no limit.
+    """
+    if state.step >= epochs * steps:
+        return f"max_epochs={epochs}. Raise max_epochs to go on"
+    if max_steps != -1 and state.step >= max_steps:
+        return f"max_steps={max_steps}. Raise max_steps to go on"
+    return "a callback ended it, such as EarlyStopping" if state.stopped else ""

@@ -1,7 +1,9 @@
 """A run: its callbacks, called in order, and where it is, so that it can go on."""
 
+import copy
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -12,6 +14,7 @@ from keras_densenet.training.checkpoints import RunState
 from keras_densenet.training.interruption import Interruption
 
 _PLAIN = (bool, int, float, str, type(None), np.generic)
+_NOT_STATE = {"params": None, "validation_data": None}  # what Keras tells all
 
 
 class Run(keras.callbacks.CallbackList):
@@ -34,6 +37,7 @@ class Run(keras.callbacks.CallbackList):
         step: Batches trained on, over all epochs.
         epoch: Number of the epoch, from 0.
         logs: Loss and metrics of the last whole epoch.
+        has_ended: Whether the callbacks were told of its end.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Run(keras.callbacks.CallbackList):
         self.interruption = interruption
         self._state = state
         self.epoch = self.first_epoch
+        self.has_ended = False
         self.logs: dict[str, float] = {}
         self._begun: dict[str, dict] = {}
         super().__init__(
@@ -73,7 +78,13 @@ class Run(keras.callbacks.CallbackList):
         self._begun = {name: _plain(c) for name, c in self._named_callbacks()}
         if self._state:
             _restore_seeds(self.model, self._state.arrays)
+            _restore_replicas(self.model, self._state.arrays)
             self._restore_callbacks(self._state)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Tell of the end."""
+        self.has_ended = True
+        super().on_train_end(logs)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Note the epoch."""
@@ -116,12 +127,19 @@ class Run(keras.callbacks.CallbackList):
         arrays = {f"seed/{i}": s.numpy() for i, s in enumerate(_seeds(self.model))}
         for i, variable in enumerate(self.model.metrics_variables):
             arrays[f"metric/{i}"] = keras.ops.convert_to_numpy(variable)
+        arrays |= _replicas(self.model)
         callbacks = {}
         for name, callback in self._named_callbacks():
             callbacks[name], own = _callback_state(callback, self._begun.get(name, {}))
             arrays |= {f"callback/{name}/{key}": array for key, array in own.items()}
+        limits = [c.is_over for c in self.callbacks if hasattr(c, "is_over")]
         return RunState(
-            self.step, self.steps_per_epoch, self.data.state_dict(), callbacks, arrays
+            self.step,
+            self.steps_per_epoch,
+            self.data.state_dict(),
+            callbacks,
+            stopped=bool(self.model.stop_training) and not any(limits),
+            arrays=arrays,
         )
 
     def _restore_callbacks(self, state: RunState) -> None:
@@ -146,6 +164,8 @@ class Run(keras.callbacks.CallbackList):
         names: dict[str, int] = {}
         named = []
         for callback in self.callbacks:
+            if isinstance(callback, keras.callbacks.History):
+                continue  # fit returns what it has seen itself
             name = type(callback).__name__
             names[name] = names.get(name, 0) + 1
             named.append((f"{name}{names[name]}", callback))
@@ -155,12 +175,14 @@ class Run(keras.callbacks.CallbackList):
         return self.epoch == self.first_epoch and batch < self.skipped
 
 
-def skip_first(model: keras.Model, batches: int) -> None:
-    """Let the model's training function do nothing for the first `batches`.
+@contextmanager
+def skip_first(model: keras.Model, batches: int) -> Iterator[None]:
+    """Let the model's training function do nothing for the first `batches` inside.
 
     They are trained on already: see `Run`.
     """
     if not batches:
+        yield
         return
     model.make_train_function()
     train_function, steps = model.train_function, model.steps_per_execution
@@ -175,6 +197,10 @@ def skip_first(model: keras.Model, batches: int) -> None:
         return train_function(iterator)
 
     model.train_function = rest
+    try:
+        yield
+    finally:
+        model.train_function = train_function
 
 
 def _seeds(model: keras.Model) -> list:
@@ -187,6 +213,31 @@ def _seeds(model: keras.Model) -> list:
 def _restore_seeds(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
     for i, seed in enumerate(_seeds(model)):
         seed.assign(arrays[f"seed/{i}"])
+
+
+# Within an epoch each replica has moving statistics of its own, and the model's file
+# has the first one's. Those of other machines are not at hand.
+
+
+def _on_replicas(model: keras.Model) -> list[tuple[str, Any]]:
+    """Give the weights that are not trained, on each replica but the first."""
+    local = model.distribute_strategy.experimental_local_results
+    return [
+        (f"replica/{i}/{number}", value)
+        for i, weight in enumerate(model.non_trainable_weights)
+        for number, value in enumerate(local(weight.value))
+        if number > 0
+    ]
+
+
+def _replicas(model: keras.Model) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in _on_replicas(model)}
+
+
+def _restore_replicas(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
+    for name, value in _on_replicas(model):
+        if name in arrays:
+            value.assign(arrays[name])
 
 
 # Keras's callbacks keep their state in attributes, and forget it when training begins.
@@ -227,15 +278,25 @@ def _restore_callback(
     vars(callback).update(lists)
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, a text or None, or made of those."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    return isinstance(value, _PLAIN)
+
+
 def _plain(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    """Give the public attributes that are numbers, texts or None.
+    """Give the public attributes that are numbers, texts or None, or made of those.
 
     Not those that are named as arguments: they are what this run's user says, and
     Keras turns the sign of one (`min_delta`) when training begins.
     """
-    arguments = inspect.signature(type(callback)).parameters
+    arguments = dict(inspect.signature(type(callback)).parameters)
     return {
-        key: value.item() if isinstance(value, np.generic) else value
+        key: value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
         for key, value in vars(callback).items()
-        if not (key.startswith("_") or key in arguments) and isinstance(value, _PLAIN)
+        if not (key.startswith("_") or key in arguments | _NOT_STATE)
+        and _is_plain(value)
     }

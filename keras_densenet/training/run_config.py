@@ -1,16 +1,20 @@
 """What a run was made with, as `python -m keras_densenet fit --config` reads it."""
 
 import datetime
+import functools
 import inspect
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import types
+from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 import yaml
 
 from keras_densenet.data import DataModule
@@ -21,12 +25,19 @@ from keras_densenet.training.seed import last_seed
 if TYPE_CHECKING:
     from keras_densenet.training.trainer import Trainer
 
+_OF_THE_DATA = ("classes", "input_shape")  # arguments that the data tell a network
+
 
 def given_flags(trainer: "Trainer") -> dict[str, Any]:
     """Give a trainer's arguments that are not the defaults, before it changes any."""
     given = {field.name: getattr(trainer, field.name) for field in fields(Flags)}
     defaults = {field.name: field.default for field in fields(Flags)}
-    return {name: value for name, value in given.items() if value != defaults[name]}
+    return {  # 1 is not 1.0, one batch and all of them
+        name: value
+        for name, value in given.items()
+        if type(value) is not type(defaults[name]) or value != defaults[name]
+        if value or name != "callbacks"
+    }
 
 
 def write_config(
@@ -62,41 +73,88 @@ def _model(module: ImageClassifier | keras.Model) -> dict[str, Any]:
     """Give a module's arguments and its network's, side by side."""
     if isinstance(module, keras.Model):
         return {"network": f"{module.name}, a {_path(type(module))} of your own"}
-    arguments = {"network": module.network, **_arguments(module), **module.options}
+    options = {k: v for k, v in module.options.items() if k not in _OF_THE_DATA}
+    arguments = {"network": module.network, **_arguments(module), **options}
     if type(module) is not ImageClassifier:
         arguments = {"class_path": type(module), **arguments}
     return _plain(arguments)
 
 
-def _described(thing: Any) -> dict[str, Any]:
+def _described(thing: Any) -> dict[str, Any] | str:
     """Give class and arguments, as LightningCLI writes them."""
+    if not hasattr(thing, "__dict__"):
+        return repr(thing)
     return {"class_path": _path(type(thing)), "init_args": _plain(_arguments(thing))}
 
 
 def _arguments(thing: Any) -> dict[str, Any]:
     """Give a thing's arguments, which by custom are attributes of the same names."""
-    parameters = inspect.signature(type(thing)).parameters.values()
+    try:
+        parameters = inspect.signature(type(thing)).parameters.values()
+    except ValueError:  # of a class that is not Python's own
+        return {}
     names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
-    return {name: vars(thing)[name] for name in names if name in vars(thing)}
+    there = vars(thing)
+    # A private one is what was given where the public one is what came of it.
+    kept = {name: there.get(f"_{name}", there.get(name, there)) for name in names}
+    return {name: value for name, value in kept.items() if value is not there}
 
 
+@functools.singledispatch
 def _plain(value: Any) -> Any:
     """Turn a value into what YAML has."""
-    if isinstance(value, bool | float | str | type(None)):
-        return value
-    if isinstance(value, int):
-        return int(value)  # an enumeration's, too
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence):
-        return [_plain(item) for item in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, datetime.timedelta):
-        return {"seconds": value.total_seconds()}
-    if inspect.isclass(value) or inspect.isfunction(value):
-        return _path(value)
     return _described(value)
+
+
+@_plain.register(bool)
+@_plain.register(float)
+@_plain.register(str)
+@_plain.register(type(None))
+def _(value: Any) -> Any:
+    return value
+
+
+@_plain.register
+def _(value: int) -> int:
+    return int(value)  # an enumeration's, too
+
+
+@_plain.register
+def _(value: Mapping) -> dict:
+    return {str(key): _plain(item) for key, item in value.items()}
+
+
+@_plain.register(list)
+@_plain.register(tuple)
+def _(value: Any) -> list:
+    return [_plain(item) for item in value]
+
+
+@_plain.register(np.ndarray)
+@_plain.register(np.generic)
+def _(value: Any) -> Any:
+    return value.tolist()
+
+
+@_plain.register
+def _(value: os.PathLike) -> str:
+    return os.fspath(value)
+
+
+@_plain.register
+def _(value: datetime.timedelta) -> dict:
+    return {"seconds": value.total_seconds()}
+
+
+@_plain.register
+def _(value: tf.distribute.Strategy) -> str:
+    return type(value).__name__
+
+
+@_plain.register(type)
+@_plain.register(types.FunctionType)
+def _(value: Any) -> str:
+    return _path(value)
 
 
 def _path(thing: Any) -> str:

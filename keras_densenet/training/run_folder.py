@@ -56,9 +56,15 @@ def _next_version(runs: Path) -> Path:
         for name in os.listdir(runs)
         if name.startswith(_PREFIX) and name[len(_PREFIX) :].isdigit()
     ]
-    version = folder_of(runs, max(numbers, default=-1) + 1)
-    version.mkdir()
-    return version
+    number = max(numbers, default=-1) + 1
+    while True:
+        version = folder_of(runs, number)
+        try:
+            version.mkdir()
+        except FileExistsError:  # another run began at the same moment
+            number += 1
+        else:
+            return version
 
 
 def _keep_epochs(metrics: Path, epochs: int) -> None:

@@ -36,7 +36,7 @@ def make_strategy(
             above 1, mirrored where there are several GPUs, else none; or a
             `tf.distribute.Strategy`, taken as it is.
         devices: "auto" for all GPUs, or all logical CPUs where there is no GPU; a
-            number of devices; or a list of their numbers.
+            number of devices, -1 for all; or a list of their numbers.
         accelerator: "gpu" or "cpu": of which kind; "auto" for GPUs where there are.
         num_nodes: Number of machines, which `TF_CONFIG` must name as many of; 1 for
             this one, or as many as `TF_CONFIG` names.
@@ -152,7 +152,7 @@ def _choose(devices: str | int | Sequence[int], name: str, kind: str) -> list[st
     if devices == "auto":
         numbers = list(range(found if everything else 1))
     elif isinstance(devices, int):
-        numbers = list(range(devices))
+        numbers = list(range(found if devices == -1 else devices))
     elif isinstance(devices, Sequence) and not isinstance(devices, str):
         numbers = list(devices)
     else:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -51,7 +52,11 @@ from keras_densenet.training.multi_worker import (
     refuse_to_disagree,
 )
 from keras_densenet.training.precision import dtype_policy, policy_name
-from keras_densenet.training.resumption import checkpoint_path, refuse_to_resume
+from keras_densenet.training.resumption import (
+    checkpoint_path,
+    nothing_left,
+    refuse_to_resume,
+)
 from keras_densenet.training.run import Run, skip_first
 from keras_densenet.training.run_config import given_flags, write_config
 from keras_densenet.training.run_folder import (
@@ -111,8 +116,10 @@ class Trainer(Flags):
         """Check the flags, and make the strategy."""
         _refuse_other_backends()
         self._given = given_flags(self)
-        self.default_root_dir = Path(self.default_root_dir)
-        self.callbacks = list(self.callbacks)
+        self.default_root_dir = Path(self.default_root_dir or ".")
+        self.callbacks = _listed(self.callbacks)
+        self.logger = self.logger is None or self.logger
+        self.gradient_clip_val = self.gradient_clip_val or None
         self.fast_dev_run = int(self.fast_dev_run)
         if self.fast_dev_run:
             self.max_epochs, self.enable_checkpointing = 1, False
@@ -165,16 +172,22 @@ class Trainer(Flags):
         Returns:
             Keras's history of losses and metrics, one entry an epoch.
         """
-        if self.max_epochs is None:
-            raise MisconfigurationError("fit needs Trainer(max_epochs=...).")
+        if self.max_epochs is None and self.max_steps == -1:
+            raise MisconfigurationError(
+                "fit needs Trainer(max_epochs=...), or max_steps=."
+            )
         begun = time.perf_counter()
         self._read(datamodule, "fit")
         one_epoch = datamodule.train_dataset()
         steps = steps_per_epoch(self, one_epoch)
+        self.max_epochs = self.max_epochs or -(-self.max_steps // steps)
         batch_size = global_batch_size(one_epoch, self.num_devices)
         model = compiled(self, module, datamodule, self._total_steps(steps))
         steps = whole_executions(steps, model.steps_per_execution)
         state = self._resume(model, datamodule, ckpt_path, steps)
+        if state and self._is_over(state, steps):
+            datamodule.teardown("fit")
+            return _no_history(model)
         if self._cluster:
             refuse_to_disagree(self.strategy, state, datamodule.state_dict())
         done = state.step if state else 0
@@ -285,6 +298,16 @@ class Trainer(Flags):
         return path
 
     # --- what Lightning's users look at --------------------------------------------
+
+    @property
+    def model(self) -> keras.Model | None:
+        """The model of the latest fit."""
+        return self._run.model if self._run else None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C or SIGTERM has ended the latest fit."""
+        return bool(self._run and self._run.interruption.received)
 
     @property
     def console(self) -> Console:
@@ -420,9 +443,12 @@ class Trainer(Flags):
         self, run: Run, train: tf.data.Dataset, val: tf.data.Dataset | None
     ) -> keras.callbacks.History:
         """Call the one plain `model.fit` that all this is for."""
-        skip_first(run.model, run.skipped)
         try:
-            with run.interruption.heeded(), _checked_numerics(self.detect_anomaly):
+            with (
+                run.interruption.heeded(),
+                skip_first(run.model, run.skipped),
+                _checked_numerics(self.detect_anomaly),
+            ):
                 return run.model.fit(
                     train,
                     validation_data=val,
@@ -435,7 +461,8 @@ class Trainer(Flags):
                     verbose=0,
                 )
         except BaseException as error:
-            _close(run.callbacks)
+            if not run.has_ended:
+                _close(run.callbacks)
             if isinstance(error, tf.errors.OpError) and self._cluster:
                 run.interruption.end_if_asked()  # the others got the signal, too
             if isinstance(error, NotANumberError):
@@ -461,6 +488,7 @@ class Trainer(Flags):
             mend_keras(model)
         if ckpt_path is not None:
             load_checkpoint(model, self._checkpoint(model, data, ckpt_path))
+            _take_averages(model)
         return model
 
     @names_lost_workers
@@ -504,7 +532,7 @@ class Trainer(Flags):
         state = load_checkpoint(model, path)
         if state is None:  # a plain .keras file, saved after a whole epoch
             state = RunState(int(model.optimizer.iterations), steps, data.state_dict())
-        refuse_to_resume(path, state, steps, self.max_epochs or 1, self.max_steps)
+        refuse_to_resume(path, state, steps)
         data.load_state_dict(state.data)
         epochs, batches = divmod(state.step, steps)
         more = f" and {batches} batches" if batches else ""
@@ -512,14 +540,20 @@ class Trainer(Flags):
         self._resumed_from = path
         return state
 
+    def _is_over(self, state: RunState, steps: int) -> bool:
+        """Say whether a run that is resumed has nothing left to train."""
+        why = nothing_left(state, steps, self.max_epochs or 1, self.max_steps)
+        if why:
+            self._screen.say(f"Nothing is left to train: {why}.")
+        return bool(why)
+
     def _checkpoint(
         self, model: keras.Model, data: DataModule, ckpt_path: str | os.PathLike
     ) -> Path:
         """Turn "best", "last" or a path into a path."""
+        latest = self.checkpoint_callback or the_checkpoint(self.callbacks, True)
         runs = self._runs(model, data)
-        return checkpoint_path(
-            ckpt_path, self.checkpoint_callback, runs, self._screen.say
-        )
+        return checkpoint_path(ckpt_path, latest, runs, self._screen.say)
 
     def _runs(self, model: keras.Model, data: DataModule) -> Path:
         name = f"{type(data).__name__.lower()}-{model.name}"
@@ -617,6 +651,32 @@ def _checked_numerics(checked: bool) -> Iterator[None]:
         yield
     finally:
         tf.debugging.disable_check_numerics()
+
+
+def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Give a list, of None and of one callback, too."""
+    if isinstance(callbacks, keras.callbacks.Callback):
+        return [callbacks]
+    return list(callbacks or ())
+
+
+def _no_history(model: keras.Model) -> keras.callbacks.History:
+    """Give the history of a run that trained nothing."""
+    history = keras.callbacks.History()
+    history.set_model(model)
+    history.on_train_begin()
+    return history
+
+
+def _take_averages(model: keras.Model) -> None:
+    """Let a checkpoint's averages of the weights (EMA) be its weights, if it has them.
+
+    They are what `fit` leaves in the model at its end, and what is validated.
+    """
+    optimizer: Any = getattr(model, "optimizer", None)
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if getattr(optimizer, "use_ema", False):
+        optimizer.finalize_variable_values(model.trainable_variables)
 
 
 def _close(callbacks: list[keras.callbacks.Callback]) -> None:

@@ -25,10 +25,15 @@ class MaxSteps(keras.callbacks.Callback):
         self.max_steps = max_steps
         self._done = done
 
+    @property
+    def is_over(self) -> bool:
+        """Whether that many steps are taken."""
+        return self._done >= self.max_steps
+
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Count; one execution may be several steps."""
         self._done += self.model.steps_per_execution
-        if self._done >= self.max_steps:
+        if self.is_over:
             self.model.stop_training = True
 
 

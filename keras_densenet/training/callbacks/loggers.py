@@ -1,11 +1,16 @@
 """Keras's loggers, for runs that go on: they append to what is there."""
 
 import csv
+import time
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorboard.compat.proto import event_pb2
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+_NOT_VALIDATED = ("learning_rate", "images_per_second", "peak_memory_mb")
 
 
 class CSVLogger(keras.callbacks.CSVLogger):
@@ -28,6 +33,19 @@ class CSVLogger(keras.callbacks.CSVLogger):
             header = next(csv.reader(file), [])
         self.keys = header[1:] or None  # without "epoch", which Keras adds
 
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Name the columns by the first epoch, and add its row.
+
+        Where that has no validation, Keras would add a column for each, the learning
+        rate's too.
+        """
+        if self.keys is None:
+            self.keys = sorted(logs or {})
+            if not any(name.startswith("val_") for name in self.keys):
+                metrics = [n for n in self.keys if n not in _NOT_VALIDATED]
+                self.keys += [f"val_{name}" for name in metrics]
+        super().on_epoch_end(epoch, logs)
+
 
 class TensorBoard(keras.callbacks.TensorBoard):
     """Keras's, whose steps go on where the run was, and without the graph's drawing.
@@ -46,6 +64,14 @@ class TensorBoard(keras.callbacks.TensorBoard):
         """Count from where the run was; Keras counts from 0 in every process."""
         super().on_train_begin(logs)
         self._global_train_batch = self._first_step // self.model.steps_per_execution
+        if self._first_step:  # points of steps that are taken once more are dropped
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            writer = EventFileWriter(self._train_dir)
+            step = self._global_train_batch + 1
+            writer.add_event(
+                event_pb2.Event(wall_time=time.time(), step=step, session_log=start)
+            )
+            writer.close()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Record the epoch: Keras does so only if its last step is recorded, too."""

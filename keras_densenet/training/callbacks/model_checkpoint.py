@@ -10,6 +10,7 @@ import keras
 from keras_densenet.training.checkpoints import (
     LAST,
     latest_whole,
+    remove_unfinished,
     write_checkpoint,
     write_file,
 )
@@ -31,9 +32,11 @@ class ModelCheckpoint(keras.callbacks.Callback):
     on; the next one is tried again. Of several workers the first one writes.
 
     Args:
-        dirpath: Folder of the checkpoints; None for the run's `checkpoints/`.
+        dirpath: Folder of the checkpoints; None for the run's `checkpoints/`, which it
+            then is once the run has begun.
         monitor: Metric in Keras's logs that says which epoch is best.
-        mode: "max" or "min": which of its values is best.
+        mode: "max" or "min": which of its values is best; "auto" for "min" where the
+            metric's name ends with loss or error, else "max".
         save_top_k: How many best ones to keep; 0 for none, -1 for all.
         save_last: Whether to keep the last one, which a run that ended early goes on
             from; without it only Ctrl-C and SIGTERM save one.
@@ -52,7 +55,7 @@ class ModelCheckpoint(keras.callbacks.Callback):
         self,
         dirpath: str | os.PathLike | None = None,
         monitor: str = "val_accuracy",
-        mode: str = "max",
+        mode: str = "auto",
         *,
         save_top_k: int = 1,
         save_last: bool = True,
@@ -62,7 +65,8 @@ class ModelCheckpoint(keras.callbacks.Callback):
         super().__init__()
         _check_checkpointing(mode, save_top_k, every_n_epochs, every_n_train_steps)
         _check_last(save_last, save_top_k, every_n_train_steps)
-        self.dirpath = Path(dirpath) if dirpath else None
+        self._dirpath = Path(dirpath) if dirpath else None
+        self._folder: Path | None = None  # the run's
         self.monitor = monitor
         self.mode = mode
         self.save_top_k = save_top_k
@@ -72,7 +76,6 @@ class ModelCheckpoint(keras.callbacks.Callback):
         self.last_model_path = ""
         self.best_k_models: dict[str, float] = {}
         self._run: Run | None = None
-        self._takes_run_folder = dirpath is None
         self._failure: OSError | None = None
         self._saved_step = 0
         self._writes = True
@@ -86,8 +89,12 @@ class ModelCheckpoint(keras.callbacks.Callback):
         """
         self._run = run
         self._writes = writes
-        if self._takes_run_folder:
-            self.dirpath = folder
+        self._folder = folder
+
+    @property
+    def dirpath(self) -> Path | None:
+        """Folder of the checkpoints."""
+        return self._dirpath or self._folder
 
     @property
     def best_model_path(self) -> str:
@@ -104,6 +111,8 @@ class ModelCheckpoint(keras.callbacks.Callback):
         self.last_model_path, self.best_k_models = "", {}
         self._failure = None
         self._saved_step = self._run.step if self._run else 0
+        if self._writes and self.dirpath:
+            remove_unfinished(self.dirpath)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Save within the epoch, if that is asked for."""
@@ -119,7 +128,8 @@ class ModelCheckpoint(keras.callbacks.Callback):
         name = None
         before = self.best_k_models
         if score is not None and math.isfinite(score):
-            name = f"epoch={epoch + 1:03d}-{self.monitor}={score:.4f}.keras"
+            metric = self.monitor.replace("/", "-")
+            name = f"epoch={epoch + 1:03d}-{metric}={score:.4f}.keras"
             self.best_k_models = self._best({**before, self._path(name): float(score)})
             if self._path(name) not in self.best_k_models:
                 name = None
@@ -183,7 +193,9 @@ class ModelCheckpoint(keras.callbacks.Callback):
 
     def _best(self, scores: dict[str, float]) -> dict[str, float]:
         """Give the k best, best first; of equal ones the earlier is better."""
-        sign = -1 if self.mode == "max" else 1
+        is_least = self.monitor.endswith(("loss", "error"))
+        mode = {"auto": "min" if is_least else "max"}.get(self.mode, self.mode)
+        sign = -1 if mode == "max" else 1
         ranked = sorted(scores.items(), key=lambda item: sign * item[1])
         return dict(ranked if self.save_top_k < 0 else ranked[: self.save_top_k])
 
@@ -201,8 +213,10 @@ class ModelCheckpoint(keras.callbacks.Callback):
 def _check_checkpointing(
     mode: str, save_top_k: int, every_n_epochs: int, every_n_train_steps: int | None
 ) -> None:
-    if mode not in ("max", "min"):
-        raise MisconfigurationError(f"mode must be 'max' or 'min'. Received: {mode!r}")
+    if mode not in ("auto", "max", "min"):
+        raise MisconfigurationError(
+            f"mode must be 'auto', 'max' or 'min'. Received: {mode!r}"
+        )
     if save_top_k < -1:
         raise MisconfigurationError(
             "save_top_k must be -1 (all), 0 (none) or the number of best checkpoints "

@@ -112,10 +112,16 @@ def _place(callback: Callback) -> int:
 
 def _loggers(trainer: "Trainer", step: int) -> list[Callback]:
     """Give the loggers: the user's, or Keras's in the run's folder."""
-    if isinstance(trainer.logger, keras.callbacks.Callback):
-        return [trainer.logger]
     if not isinstance(trainer.logger, bool):
-        return list(trainer.logger)
+        logger = trainer.logger
+        given = list(logger) if isinstance(logger, list | tuple) else [logger]
+        for each in given:
+            if isinstance(each, keras.callbacks.CSVLogger) and step and not each.append:
+                raise MisconfigurationError(
+                    "This run goes on, and CSVLogger(append=False) would write over "
+                    f"the rows that {each.filename} has: say append=True."
+                )
+        return given
     if not trainer.logger or trainer.log_dir is None:
         return []
     return [CSVLogger(trainer.log_dir / "metrics.csv"), _tensorboard(trainer, step)]
