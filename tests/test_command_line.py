@@ -110,7 +110,7 @@ def test_the_networks_options_are_shown(capsys):
         (["fit", "--config", "none.yaml"], "no such file"),
         (["fit", *SMALL, "--model.depht", "4"], "--model.depht"),
         (["fit", *SMALL, "--trainer.max_epoch", "1"], "--trainer.max_epoch"),
-        (["fit", *SMALL, "--trainer.callbacks", "[NoSuch]"], "no keras.callbacks"),
+        (["fit", *SMALL, "--trainer.callbacks", "[NoSuch]"], "there is no NoSuch"),
         (["fit", *SMALL, "--trainer.max_epochs", "many"], "max_epochs"),
         (["fit", *SMALL, "--model.depth", "11", "--trainer.max_epochs", "1"], "10 or"),
         (["export", *SMALL], "export_dir"),

@@ -33,7 +33,7 @@ class Flags:
             Keras policy; `keras.config.set_dtype_policy(...)`.
         logger: True for `callbacks=[CSVLogger(...), TensorBoard(...)]` in the run's
             folder, False for none, or such callbacks of your own.
-        callbacks: Keras callbacks or one, `model.fit(callbacks=[*callbacks, ...])`. They come
+        callbacks: Keras callbacks, `model.fit(callbacks=[*callbacks, ...])`. They come
             after `LearningRateMonitor` and before the logs; a `ModelCheckpoint` is
             called last, whatever its place.
         default_root_dir: Folder that holds `runs`; by default the current one. Several
