@@ -79,19 +79,6 @@ def test_tensorboards_steps_go_on(resumed):
     )
 
 
-def test_points_of_steps_that_are_taken_again_are_dropped(tmp_path):
-    class Crash(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if self.model.optimizer.iterations == 8:
-                raise RuntimeError("crash")
-
-    with pytest.raises(RuntimeError, match="crash"):
-        fit(tmp_path, 2, log_every_n_steps=1, callbacks=[Crash()])
-    trainer = fit(tmp_path, 2, "last", log_every_n_steps=1)
-    steps = [step for step, _ in scalars(trainer.log_dir / "train", "batch_loss")]
-    assert steps == list(range(1, 11))
-
-
 def test_the_config_has_what_was_given(resumed):
     config = yaml.safe_load((resumed.log_dir / "config.yaml").read_text())
     assert config["seed_everything"] == 5

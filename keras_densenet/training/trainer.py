@@ -112,6 +112,8 @@ class Trainer(Flags):
         WorkerLostError: Another machine is gone; from all methods.
     """
 
+    callbacks: list[keras.callbacks.Callback]
+
     def __post_init__(self) -> None:
         """Check the flags, and make the strategy."""
         _refuse_other_backends()
@@ -551,7 +553,9 @@ class Trainer(Flags):
         self, model: keras.Model, data: DataModule, ckpt_path: str | os.PathLike
     ) -> Path:
         """Turn "best", "last" or a path into a path."""
-        latest = self.checkpoint_callback or the_checkpoint(self.callbacks, True)
+        latest = self.checkpoint_callback or the_checkpoint(
+            self.callbacks, enabled=True
+        )
         runs = self._runs(model, data)
         return checkpoint_path(ckpt_path, latest, runs, self._screen.say)
 

@@ -1,14 +1,11 @@
 """Keras's loggers, for runs that go on: they append to what is there."""
 
 import csv
-import time
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorboard.compat.proto import event_pb2
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 _NOT_VALIDATED = ("learning_rate", "images_per_second", "peak_memory_mb")
 
@@ -64,14 +61,6 @@ class TensorBoard(keras.callbacks.TensorBoard):
         """Count from where the run was; Keras counts from 0 in every process."""
         super().on_train_begin(logs)
         self._global_train_batch = self._first_step // self.model.steps_per_execution
-        if self._first_step:  # points of steps that are taken once more are dropped
-            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            writer = EventFileWriter(self._train_dir)
-            step = self._global_train_batch + 1
-            writer.add_event(
-                event_pb2.Event(wall_time=time.time(), step=step, session_log=start)
-            )
-            writer.close()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Record the epoch: Keras does so only if its last step is recorded, too."""
