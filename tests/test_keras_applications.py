@@ -12,7 +12,11 @@ import tensorflow as tf
 
 import keras_densenet as kd
 
-NETWORKS = ["DenseNet121", "DenseNet169", "DenseNet201"]
+NETWORKS = [  # the deeper ones differ by a number alone, and take minutes
+    "DenseNet121",
+    pytest.param("DenseNet169", marks=pytest.mark.slow),
+    pytest.param("DenseNet201", marks=pytest.mark.slow),
+]
 SHAPE = (64, 64, 3)
 CLASSES = 10
 

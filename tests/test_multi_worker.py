@@ -179,6 +179,7 @@ def test_what_is_saved_is_a_plain_keras_model(whole):
         np.testing.assert_array_equal(value, expected)
 
 
+@pytest.mark.slow
 def test_a_lost_worker_ends_the_others_and_all_go_on(whole, tmp_path):
     """The second worker is killed within an epoch, two steps after a checkpoint."""
     begun = time.monotonic()
@@ -200,6 +201,7 @@ def test_a_lost_worker_ends_the_others_and_all_go_on(whole, tmp_path):
             np.testing.assert_allclose(one, value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_worker_without_saving(tmp_path):
     """A worker cannot save alone; the other one then loses it."""
     with Workers(tmp_path, last=("--end-at", 7, "--number", 15)) as workers:

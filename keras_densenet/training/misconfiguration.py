@@ -63,7 +63,7 @@ def _numbers(trainer: "Trainer") -> None:
     clip = trainer.gradient_clip_val
     if clip is not None and clip <= 0:
         raise MisconfigurationError(
-            "gradient_clip_val must be above 0, or None or 0 for no clipping. Received: "
+            "gradient_clip_val must be above 0, or None for no clipping. Received: "
             f"gradient_clip_val={clip}"
         )
 
