@@ -212,7 +212,7 @@ def test_cifar10_holds_out_validation(monkeypatch):
     images = np.broadcast_to(images, (100, 32, 32, 3))
     labels = np.arange(100) % 10
     monkeypatch.setattr(
-        "keras_densenet.data.cifar._read", lambda builder, split: (images, labels)
+        "keras_densenet.data.cifar.read", lambda builder, split: (images, labels)
     )
     data = kd.data.CIFAR10(batch_size=10, validation_size=30)
     data.setup("fit")

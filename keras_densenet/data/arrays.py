@@ -2,6 +2,7 @@
 
 import abc
 import random
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,8 @@ class ArrayDataModule(DataModule):
         augment: Whether training pictures are shifted, and mirrored where `mirrors`.
         seed: Seed of shuffling and augmentation, in 0..2^31 - 1; None draws it from
             Python's `random`, which `keras_densenet.seed_everything` sets.
+        mean: Of each channel, in 0..255; None for that of the class.
+        std: Of each channel, in 0..255; None for that of the class.
 
     Attributes:
         mirrors: Whether a mirrored picture is still of its class.
@@ -43,13 +46,21 @@ class ArrayDataModule(DataModule):
     mirrors: bool = True
 
     def __init__(
-        self, batch_size: int = 64, *, augment: bool = True, seed: int | None = None
+        self,
+        batch_size: int = 64,
+        *,
+        augment: bool = True,
+        seed: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more. Received: {batch_size}")
         self.batch_size = batch_size
         self.augment = augment
         self.seed = random.randrange(2**31) if seed is None else seed
+        self.mean = type(self).mean if mean is None else tuple(mean)
+        self.std = type(self).std if std is None else tuple(std)
         self._splits: dict[str, Split] = {}
 
     @abc.abstractmethod

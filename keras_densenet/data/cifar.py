@@ -1,44 +1,102 @@
 """CIFAR through TensorFlow Datasets (TFDS)."""
 
 import os
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-import requests
-import tensorflow_datasets as tfds
+from keras_densenet.data.arrays import Split
+from keras_densenet.data.tfds_arrays import TFDSArrays, read
 
-from keras_densenet.data.arrays import ArrayDataModule, Split
+_CIFAR100_NAMES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach
+couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster
+house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear
+pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road
+rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel
+streetcar sunflower sweet_pepper table tank telephone television tiger tractor train
+trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
 
-PROBE_SECONDS = 10
 
-
-class DataUnavailableError(RuntimeError):
-    """A data set is neither prepared on this machine nor to be downloaded."""
-
-
-class CIFAR10(ArrayDataModule):
-    """CIFAR-10 (Krizhevsky 2009): 60,000 pictures of 32x32 pixels in 10 classes.
+class CIFAR(TFDSArrays):
+    """What CIFAR-10 and CIFAR-100 have in common: 60,000 pictures of 32x32 pixels.
 
     45,000 are for training, 5,000 of the official training pictures are held out for
     validation, 10,000 are the test (paper, section 4.1). With augmentation it is the
-    paper's C10+: standardise, mirror, pad 4 in mean colour, cut out 32x32.
+    paper's "+": standardise, mirror, pad 4 in mean colour, cut out 32x32.
 
     Args:
         batch_size: Pictures in a global batch, over all replicas.
         data_dir: Where TFDS keeps its data; by default `TFDS_DATA_DIR`, else TFDS's own
             default, `~/tensorflow_datasets`.
-        download: Whether to download what is not prepared in `data_dir`.
+        manual_dir: A folder with the archive, for a machine without a network.
+        download: Whether to download what is neither prepared nor in `manual_dir`.
         validation_size: Training pictures held out, 0..49,999. The paper's final runs
             train on all: 0.
         augment: Whether to mirror and shift training pictures.
         seed: Seed of shuffling and augmentation; see `ArrayDataModule`.
+        mean: Of each channel, in 0..255; None for the authors'.
+        std: Of each channel, in 0..255; None for the authors'.
 
     Raises:
         DataUnavailableError: In `prepare_data`, with the ways out.
     """
 
-    num_classes = 10
     input_shape = (32, 32, 3)
+
+    def __init__(
+        self,
+        batch_size: int = 64,
+        data_dir: str | os.PathLike | None = None,
+        *,
+        manual_dir: str | os.PathLike | None = None,
+        download: bool = True,
+        validation_size: int = 5_000,
+        augment: bool = True,
+        seed: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(
+            batch_size,
+            data_dir,
+            manual_dir=manual_dir,
+            download=download,
+            validation_size=validation_size,
+            augment=augment,
+            seed=seed,
+            mean=mean,
+            std=std,
+        )
+        if not 0 <= validation_size < 50_000:
+            raise ValueError(
+                "validation_size, the training pictures held out, must be in "
+                f"0..49,999; the paper holds out 5,000. Received: {validation_size}"
+            )
+
+    def load_splits(self, stage: str) -> dict[str, Split]:
+        """Read the training pictures, in two parts, or the test pictures."""
+        builder = self._builder()
+        if stage in ("fit", "validate"):
+            images, labels = read(builder, "train")
+            first = len(labels) - self.validation_size
+            return {
+                "train": Split(images[:first], labels[:first]),
+                "val": Split(images[first:], labels[first:]),
+            }
+        return {"test": Split(*read(builder, "test"))}
+
+
+class CIFAR10(CIFAR):
+    """CIFAR-10 (Krizhevsky 2009): 60,000 pictures of 32x32 pixels in 10 classes.
+
+    Splits, augmentation and arguments are those of `keras_densenet.data.cifar.CIFAR`:
+    45,000 pictures to train on, 5,000 to validate, 10,000 to test.
+    """
+
+    name, title = "cifar10", "CIFAR-10"
+    num_classes = 10
     class_names = (
         "airplane",
         "automobile",
@@ -54,73 +112,16 @@ class CIFAR10(ArrayDataModule):
     mean = (125.3, 123.0, 113.9)  # the authors' constants
     std = (63.0, 62.1, 66.7)
 
-    def __init__(
-        self,
-        batch_size: int = 64,
-        data_dir: str | os.PathLike | None = None,
-        *,
-        download: bool = True,
-        validation_size: int = 5_000,
-        augment: bool = True,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(batch_size, augment=augment, seed=seed)
-        if not 0 <= validation_size < 50_000:
-            raise ValueError(
-                "validation_size, the training pictures held out, must be in "
-                f"0..49,999; the paper holds out 5,000. Received: {validation_size}"
-            )
-        self.data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
-        self.download = download
-        self.validation_size = validation_size
 
-    def prepare_data(self) -> None:
-        """Download CIFAR-10 unless it is prepared in `data_dir`."""
-        builder = self._builder()
-        if builder.is_prepared():
-            return
-        if not self.download:
-            raise DataUnavailableError(self._ways_out("download=False"))
-        try:
-            _probe(builder)
-            builder.download_and_prepare()
-        except (OSError, tfds.download.DownloadError) as error:
-            reason = f"{type(error).__name__} while downloading"
-            raise DataUnavailableError(self._ways_out(reason)) from error
+class CIFAR100(CIFAR):
+    """CIFAR-100 (Krizhevsky 2009): 60,000 pictures of 32x32 pixels in 100 classes.
 
-    def load_splits(self, stage: str) -> dict[str, Split]:
-        """Read the training pictures, in two parts, or the test pictures."""
-        builder = self._builder()
-        if stage in ("fit", "validate"):
-            images, labels = _read(builder, "train")
-            first = len(labels) - self.validation_size
-            return {
-                "train": Split(images[:first], labels[:first]),
-                "val": Split(images[first:], labels[first:]),
-            }
-        return {"test": Split(*_read(builder, "test"))}
+    Splits, augmentation and arguments are those of `keras_densenet.data.cifar.CIFAR`.
+    Labels are the 100 fine ones.
+    """
 
-    def _builder(self) -> Any:
-        return tfds.builder("cifar10", data_dir=self.data_dir)
-
-    def _ways_out(self, reason: str) -> str:
-        where = self.data_dir or "~/tensorflow_datasets"
-        return (
-            f"CIFAR-10 is not prepared in {where}, and cannot be downloaded "
-            f"({reason}). Three ways out: (1) name a folder that has it, with "
-            "--data-dir, data_dir= or TFDS_DATA_DIR; (2) on a machine with a network "
-            "run `tfds build cifar10 --data_dir FOLDER`, and copy the folder here; (3) "
-            "use the hand-written digits that are built in: --data digits, or "
-            "keras_densenet.data.Digits()."
-        )
-
-
-def _probe(builder: Any) -> None:
-    """Ask the data set's server for a sign of life; TFDS would retry for minutes."""
-    for url in builder.url_infos:
-        requests.head(url, timeout=PROBE_SECONDS, allow_redirects=True)
-
-
-def _read(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
-    examples = builder.as_dataset(split=split, batch_size=-1)
-    return examples["image"].numpy(), examples["label"].numpy()
+    name, title = "cifar100", "CIFAR-100"
+    num_classes = 100
+    class_names = tuple(_CIFAR100_NAMES.split())
+    mean = (129.3, 124.1, 112.4)  # the authors' constants
+    std = (68.2, 65.4, 70.4)

@@ -4,8 +4,8 @@ from rich.console import Console
 from rich.panel import Panel
 
 from keras_densenet.data.arrays import ArrayDataModule
-from keras_densenet.data.cifar import DataUnavailableError
 from keras_densenet.data.digits import Digits
+from keras_densenet.data.preparation import DataUnavailableError
 
 
 def prepared_or_digits(data: ArrayDataModule) -> ArrayDataModule:

@@ -1,0 +1,114 @@
+"""Getting a data set ready through TensorFlow Datasets (TFDS), also offline.
+
+A data set is taken, in this order, from the folder where TFDS has prepared it, from its
+archives in `manual_dir`, from its server.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import requests
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download.download_manager import (
+    NonMatchingChecksumError,
+)
+
+PROBE_SECONDS = 10
+DEFAULT_FOLDER = "~/tensorflow_datasets"
+
+
+class DataUnavailableError(RuntimeError):
+    """A data set is neither prepared on this machine nor to be downloaded."""
+
+
+def prepare(
+    builder: Any,
+    *,
+    title: str,
+    data_dir: str | os.PathLike | None = None,
+    manual_dir: str | os.PathLike | None = None,
+    download: bool = True,
+) -> None:
+    """Prepare a data set, unless it is prepared.
+
+    Args:
+        builder: TFDS's, made with `data_dir`.
+        title: What people call the data set.
+        data_dir: Where TFDS keeps its data; None for its default.
+        manual_dir: A folder with the archives, under the names that they are published
+            under; TFDS compares their checksums.
+        download: Whether to download what `manual_dir` does not have.
+
+    Raises:
+        DataUnavailableError: With the ways out.
+    """
+    if builder.is_prepared():
+        return
+    try:
+        _refuse_what_cannot_be(builder, manual_dir, download)
+        config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+        builder.download_and_prepare(download_config=config)
+    except _FAILURES as error:
+        reason = str(error) if isinstance(error, _NotAskedError) else _brief(error)
+        message = _ways_out(builder, title, data_dir, manual_dir, reason)
+        raise DataUnavailableError(message) from error
+
+
+class _NotAskedError(Exception):
+    """What is missing was not to be downloaded."""
+
+
+_FAILURES = (
+    _NotAskedError,
+    OSError,
+    AssertionError,  # TFDS's, where archives are missing that one must register for
+    tfds.download.DownloadError,
+    NonMatchingChecksumError,
+)
+
+
+def _refuse_what_cannot_be(
+    builder: Any, manual_dir: str | os.PathLike | None, download: bool
+) -> None:
+    """Fail at once where TFDS would retry for minutes, or download unasked."""
+    folder = Path(manual_dir or os.devnull).expanduser()
+    archives = _archives(builder)
+    missing = [url for url, name in archives.items() if not (folder / name).exists()]
+    if missing and not download:
+        raise _NotAskedError("download=False")
+    for url in missing:
+        requests.head(url, timeout=PROBE_SECONDS, allow_redirects=True)
+
+
+def _archives(builder: Any) -> dict[str, str]:
+    """Give the names under which the archives are published, by address."""
+    return {url: info.filename for url, info in builder.url_infos.items()}
+
+
+def _brief(error: Exception) -> str:
+    name = type(error).__name__
+    if isinstance(error, AssertionError | NonMatchingChecksumError):
+        return f"{name}: {error}"
+    return f"{name} while downloading"
+
+
+def _ways_out(
+    builder: Any,
+    title: str,
+    data_dir: str | os.PathLike | None,
+    manual_dir: str | os.PathLike | None,
+    reason: str,
+) -> str:
+    where = data_dir or DEFAULT_FOLDER
+    archives = ", ".join(_archives(builder).values())
+    archives = archives or "the archives that its licence lets you download"
+    return (
+        f"{title} is not prepared in {where}, and cannot be downloaded ({reason}). "
+        "Ways out: (1) name a folder that has it prepared, with --data-dir, data_dir= "
+        f"or TFDS_DATA_DIR; (2) put {archives} into a folder and name that, with "
+        f"--data.manual_dir or manual_dir= (now: {manual_dir}); (3) on a machine with "
+        f"a network run `tfds build {builder.name} --data_dir FOLDER`, and copy the "
+        "folder here; (4) use the hand-written digits that are built in: --data "
+        "digits, or keras_densenet.data.Digits()."
+    )
