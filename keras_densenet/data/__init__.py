@@ -1,11 +1,22 @@
 """Data modules: what pictures a network is trained, validated and tested on."""
 
 from keras_densenet.data.arrays import ArrayDataModule, Split
-from keras_densenet.data.augment import mirror_and_shift, standardise
+from keras_densenet.data.augment import mirror, mirror_and_shift, standardise
 from keras_densenet.data.cifar import CIFAR10, CIFAR100
+from keras_densenet.data.colour import colour_jitter, pca_lighting
+from keras_densenet.data.crops import (
+    centre_crop,
+    random_resized_crop,
+    resize_and_centre_crop,
+    resize_short_side,
+    ten_crop,
+)
 from keras_densenet.data.datamodule import DataModule
 from keras_densenet.data.digits import Digits
+from keras_densenet.data.image_folder import ImageFolder
 from keras_densenet.data.offline import prepared_or_digits
+from keras_densenet.data.picture_files import BrokenPictureError
+from keras_densenet.data.pictures import PictureDataModule
 from keras_densenet.data.preparation import DataUnavailableError
 from keras_densenet.data.svhn import SVHN
 
@@ -14,11 +25,22 @@ __all__ = [
     "CIFAR100",
     "SVHN",
     "ArrayDataModule",
+    "BrokenPictureError",
     "DataModule",
     "DataUnavailableError",
     "Digits",
+    "ImageFolder",
+    "PictureDataModule",
     "Split",
+    "centre_crop",
+    "colour_jitter",
+    "mirror",
     "mirror_and_shift",
+    "pca_lighting",
     "prepared_or_digits",
+    "random_resized_crop",
+    "resize_and_centre_crop",
+    "resize_short_side",
     "standardise",
+    "ten_crop",
 ]

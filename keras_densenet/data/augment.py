@@ -31,6 +31,17 @@ def standardise(images: Any, mean: Sequence[float], std: Sequence[float]) -> Any
     return tf.reshape((rows - mean_row) * scale_row, [-1, height, width, channels])
 
 
+def mirror(images: Any, seed: Any) -> Any:
+    """Mirror about half of the pictures left to right.
+
+    Args:
+        images: Pictures `(N, H, W, channels)`.
+        seed: Two integers, shape `(2,)`.
+    """
+    coins = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed)
+    return tf.where(coins < 0.5, tf.reverse(images, axis=[2]), images)
+
+
 def mirror_and_shift(
     images: Any, seed: Any, padding: int = 4, flip: bool = True
 ) -> Any:

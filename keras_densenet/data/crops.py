@@ -1,0 +1,164 @@
+"""Pictures of any size made one size: for training at random, else from the centre.
+
+Each function takes pixels in 0..255 and gives float32 in about 0..255; bicubic
+interpolation can leave the range a little.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+ATTEMPTS = 10
+
+
+def random_resized_crop(
+    image: Any,
+    seed: Any,
+    size: int = 224,
+    *,
+    area: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    method: str = "bicubic",
+) -> Any:
+    """Cut a random window out of a picture and resize it, as fb.resnet.torch does.
+
+    Args:
+        image: One picture `(H, W, channels)`.
+        seed: Two integers, shape `(2,)`.
+        size: Height and width of the result, in pixels.
+        area: Least and largest share of the picture's area.
+        ratio: Least and largest ratio of the window's sides.
+        method: Of `tf.image.resize`; it smooths first where it makes pictures smaller.
+
+    Returns:
+        `(size, size, channels)`.
+    """
+    height, width = tf.unstack(tf.shape(image)[:2])
+    window = random_window(height, width, seed, area=area, ratio=ratio)
+    top, left, rows, columns = tf.unstack(window)
+    cut = image[top : top + rows, left : left + columns]
+    return _resize(cut, [size, size], method)
+
+
+def random_window(
+    height: Any,
+    width: Any,
+    seed: Any,
+    *,
+    area: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Any:
+    """Draw a window: the first of ten that fits into the picture.
+
+    As in fb.resnet.torch, share of the area and ratio are uniform, and the sides are
+    swapped in half of the cases. If none fits, it is the square at the centre.
+
+    Args:
+        height: Of the picture, in pixels, an int32.
+        width: Of the picture, in pixels, an int32.
+        seed: Two integers, shape `(2,)`.
+        area: Least and largest share of the picture's area.
+        ratio: Least and largest ratio of the window's sides.
+
+    Returns:
+        Top, left, height and width, int32 `(4,)`.
+    """
+    drawn = tf.random.stateless_uniform([ATTEMPTS, 5], seed)
+    areas, ratios, coins, ys, xs = tf.unstack(drawn, axis=1)
+    pixels = tf.cast(height * width, tf.float32)
+    areas = (area[0] + areas * (area[1] - area[0])) * pixels
+    ratios = ratio[0] + ratios * (ratio[1] - ratio[0])
+    ratios = tf.where(coins < 0.5, 1 / ratios, ratios)
+    rows = tf.cast(tf.round(tf.sqrt(areas / ratios)), tf.int32)
+    columns = tf.cast(tf.round(tf.sqrt(areas * ratios)), tf.int32)
+    # The last row is the square at the centre, which always fits.
+    square = tf.minimum(height, width)[tf.newaxis]
+    rows, columns = (tf.concat([sides, square], 0) for sides in (rows, columns))
+    middle = tf.constant([0.5])
+    tops = _offset(tf.concat([ys, middle], 0), height - rows)
+    lefts = _offset(tf.concat([xs, middle], 0), width - columns)
+    fits = (rows <= height) & (columns <= width) & (rows > 0) & (columns > 0)
+    first = tf.argmax(fits)  # the first of the largest
+    return tf.stack([tops, lefts, rows, columns], axis=1)[first]
+
+
+def _offset(share: Any, room: Any) -> Any:
+    """Give one of the places 0..room, each with the same probability."""
+    place = tf.cast(share * tf.cast(room + 1, tf.float32), tf.int32)
+    return tf.minimum(place, room)  # in case that the product was rounded up
+
+
+def resize_short_side(image: Any, short_side: int, method: str = "bicubic") -> Any:
+    """Resize a picture so that its short side has `short_side` pixels.
+
+    Args:
+        image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
+        short_side: In pixels.
+        method: Of `tf.image.resize`.
+    """
+    sides = tf.shape(image)[-3:-1]
+    shortest = tf.reduce_min(sides)
+    rounded = (sides * short_side + shortest // 2) // shortest
+    return _resize(image, rounded, method)
+
+
+def centre_crop(image: Any, size: int = 224) -> Any:
+    """Cut the square at the centre out of pictures that are at least as large.
+
+    Args:
+        image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
+        size: Height and width of the result, in pixels.
+    """
+    sides = tf.shape(image)[-3:-1]
+    top, left = tf.unstack((sides - size) // 2)
+    return _cut(image, top, left, size)
+
+
+def resize_and_centre_crop(
+    image: Any, size: int = 224, short_side: int = 256, method: str = "bicubic"
+) -> Any:
+    """Prepare pictures for evaluation: resize to the short side, cut the centre out.
+
+    Args:
+        image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
+        size: Height and width of the result, in pixels.
+        short_side: Pixels of the short side before the centre is cut out.
+        method: Of `tf.image.resize`.
+    """
+    return centre_crop(resize_short_side(image, short_side, method), size)
+
+
+def ten_crop(image: Any, size: int = 224) -> Any:
+    """Give ten views of each picture: centre, corners, and those of its mirror image.
+
+    The order is fb.resnet.torch's: centre, top left, top right, bottom left, bottom
+    right of the picture, then the same five places of the mirrored picture. The answer
+    for a picture is that of the mean of its ten logits or log-probabilities.
+
+    Args:
+        image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`, at
+            least `size` high and wide; evaluation resizes the short side to 256 first.
+        size: Height and width of each view, in pixels.
+
+    Returns:
+        `(10, size, size, channels)`, or `(N, 10, size, size, channels)`.
+    """
+    height, width = tf.unstack(tf.shape(image)[-3:-1])
+    bottom, right = height - size, width - size
+    places = [(bottom // 2, right // 2), (0, 0), (0, right), (bottom, 0)]
+    places += [(bottom, right)]
+    views = [
+        _cut(picture, top, left, size)
+        for picture in (image, tf.reverse(image, axis=[-2]))
+        for top, left in places
+    ]
+    return tf.stack(views, axis=-4)
+
+
+def _cut(image: Any, top: Any, left: Any, size: int) -> Any:
+    cut = image[..., top : top + size, left : left + size, :]
+    return tf.ensure_shape(cut, [*image.shape[:-3], size, size, image.shape[-1]])
+
+
+def _resize(image: Any, size: Any, method: str) -> Any:
+    return tf.image.resize(image, size, method=method, antialias=True)

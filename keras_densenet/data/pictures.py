@@ -1,0 +1,208 @@
+"""Pictures of unequal sizes, too many for memory: read, cropped, batched on the way."""
+
+import abc
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_densenet.data.augment import mirror, standardise
+from keras_densenet.data.colour import colour_jitter, pca_lighting
+from keras_densenet.data.crops import (
+    random_resized_crop,
+    resize_and_centre_crop,
+    resize_short_side,
+    ten_crop,
+)
+from keras_densenet.data.datamodule import DataModule
+
+CROP, MIRROR, JITTER, LIGHTING = range(4)  # each draws from a seed of its own
+
+
+class PictureDataModule(DataModule):
+    """A data module over pictures of any size; a subclass says where they come from.
+
+    Training pictures are cropped at random and mirrored; others are resized and cut out
+    of the centre. Both are resized by the same function.
+
+    Args:
+        batch_size: Pictures in a global batch, over all replicas.
+        image_size: Height and width of what the network sees, in pixels.
+        augment: Whether training pictures are augmented; if not, they are prepared as
+            the others are.
+        jitter: How much brightness, contrast and saturation change; the paper's 0.4.
+        lighting: Standard deviation of PCA lighting; the paper's is 0.1.
+        method: Of `tf.image.resize`, "bicubic" or "bilinear".
+        seed: Seed of shuffling and augmentation, in 0..2^31 - 1; None draws it from
+            Python's `random`, which `keras_densenet.seed_everything` sets.
+        mean: Of each channel, in 0..255; None for ImageNet's.
+        std: Of each channel, in 0..255; None for ImageNet's.
+
+    Attributes:
+        short_side: Pixels of a picture's short side when its centre is cut out:
+            256 where `image_size` is 224.
+    """
+
+    mean: Sequence[float] = (123.675, 116.28, 103.53)  # 255 * 0.485, 0.456, 0.406
+    std: Sequence[float] = (58.395, 57.12, 57.375)  # 255 * 0.229, 0.224, 0.225
+
+    def __init__(
+        self,
+        batch_size: int,
+        image_size: int = 224,
+        *,
+        augment: bool = True,
+        jitter: float = 0.0,
+        lighting: float = 0.0,
+        method: str = "bicubic",
+        seed: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        if batch_size < 1 or image_size < 1:
+            raise ValueError(
+                "batch_size and image_size must be 1 or more. Received: "
+                f"batch_size={batch_size}, image_size={image_size}"
+            )
+        self.batch_size = batch_size
+        self.image_size = image_size
+        self.input_shape = (image_size, image_size, 3)
+        self.augment = augment
+        self.jitter = jitter
+        self.lighting = lighting
+        self.method = method
+        self.seed = random.randrange(2**31) if seed is None else seed
+        self.mean = type(self).mean if mean is None else tuple(mean)
+        self.std = type(self).std if std is None else tuple(std)
+
+    @property
+    def short_side(self) -> int:
+        """Give the pixels of a picture's short side when its centre is cut out."""
+        return round(self.image_size * 256 / 224)
+
+    @abc.abstractmethod
+    def _pictures(self, split: str) -> int:
+        """Give the number of pictures of a split: "train", "val" or "test"."""
+
+    @abc.abstractmethod
+    def _training_examples(self, first: int) -> tf.data.Dataset:
+        """Give the (encoded picture, label) of the whole training, without end.
+
+        Args:
+            first: Number of the first to give, of all that are ever shown.
+        """
+
+    @abc.abstractmethod
+    def _examples(self, split: str) -> tf.data.Dataset:
+        """Give the (encoded picture, label) of a split, in order."""
+
+    @abc.abstractmethod
+    def _decoded(self, encoded: Any) -> Any:
+        """Decode one picture in a graph: uint8 `(H, W, 3)`."""
+
+    def train_dataset(self) -> tf.data.Dataset:
+        """Give the batches of the first epoch, whole ones only."""
+        return self.train_batches(0).take(self._steps())
+
+    def train_batches(self, step: int) -> tf.data.Dataset:
+        """Give the batches of the whole training from batch `step` on.
+
+        What is drawn for a picture is a function of the seed and of its number among
+        all that are ever shown: it does not depend on threads or on where one begins.
+        """
+        first = step * self.batch_size
+        examples = tf.data.Dataset.zip(
+            self._training_examples(first), tf.data.Dataset.counter(first)
+        ).map(self._to_train, num_parallel_calls=tf.data.AUTOTUNE)
+        batches = examples.batch(self.batch_size, drop_remainder=True)
+        numbered = tf.data.Dataset.zip(batches, tf.data.Dataset.counter(step))
+        return numbered.map(
+            lambda batch, number: (self._augmented(batch[0], number), batch[1]),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        ).prefetch(tf.data.AUTOTUNE)
+
+    def _to_train(self, example: Any, number: Any) -> tuple[Any, Any]:
+        encoded, label = example
+        image = self._decoded(encoded)
+        if not self.augment:
+            return self._prepared(image), label
+        seed = self._seed(CROP, number)
+        crop = random_resized_crop(image, seed, self.image_size, method=self.method)
+        return crop, label
+
+    def _augmented(self, images: Any, step: Any) -> Any:
+        if self.augment and self.jitter:
+            strengths = [self.jitter] * 3
+            images = colour_jitter(images, self._seed(JITTER, step), *strengths)
+        if self.augment and self.lighting:
+            images = pca_lighting(images, self._seed(LIGHTING, step), self.lighting)
+        if self.augment:
+            images = mirror(images, self._seed(MIRROR, step))
+        return standardise(images, self.mean, self.std)
+
+    def _seed(self, purpose: int, number: Any) -> Any:
+        seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(number, tf.int64)])
+        return tf.random.fold_in(seed, purpose)
+
+    def _steps(self) -> int:
+        """Give the number of whole batches in an epoch."""
+        pictures = self._pictures("train")
+        if pictures < self.batch_size:
+            raise ValueError(
+                f"{pictures} training pictures do not fill one batch. Use a smaller "
+                f"batch_size. Received: batch_size={self.batch_size}"
+            )
+        return pictures // self.batch_size
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the seed, which is all that the order of the batches depends on."""
+        return {"seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the order that the resumed run had."""
+        self.seed = state["seed"]
+
+    def val_dataset(self) -> tf.data.Dataset | None:
+        """Give the validation batches, or None if nothing is held out."""
+        return self._in_order("val") if self._pictures("val") else None
+
+    def test_dataset(self) -> tf.data.Dataset:
+        """Give the test batches."""
+        return self._in_order("test")
+
+    def predict_dataset(self) -> tf.data.Dataset:
+        """Give batches of the test pictures, without labels."""
+        return self.test_dataset().map(lambda images, labels: images)
+
+    def ten_crop_dataset(self) -> tf.data.Dataset:
+        """Give the test pictures in ten views each, `(N, 10, H, W, 3)`, and labels.
+
+        See `keras_densenet.data.ten_crop` for their order.
+        """
+
+        def views(encoded: Any, label: Any) -> tuple[Any, Any]:
+            image = self._decoded(encoded)
+            resized = resize_short_side(image, self.short_side, self.method)
+            crops = ten_crop(resized, self.image_size)
+            return standardise(crops, self.mean, self.std), label
+
+        examples = self._examples("test")
+        examples = examples.map(views, num_parallel_calls=tf.data.AUTOTUNE)
+        return examples.batch(self.batch_size).prefetch(tf.data.AUTOTUNE)
+
+    def _in_order(self, split: str) -> tf.data.Dataset:
+        examples = self._examples(split).map(
+            lambda encoded, label: (self._prepared(self._decoded(encoded)), label),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        batches = examples.batch(self.batch_size).map(
+            lambda images, labels: (standardise(images, self.mean, self.std), labels),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def _prepared(self, image: Any) -> Any:
+        return resize_and_centre_crop(
+            image, self.image_size, self.short_side, self.method
+        )

@@ -1,0 +1,69 @@
+"""Which picture comes when: functions of a seed and a number.
+
+Nothing before a place in the training must be drawn to know what comes there, so that a
+training is resumed at any step.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def each_once(pictures: int, an_epoch: int, seed: int) -> Callable[[Any], Any]:
+    """Show each picture once an epoch, each epoch in an order of its own.
+
+    Args:
+        pictures: How many there are.
+        an_epoch: How many an epoch shows: whole batches.
+        seed: Of the order.
+
+    Returns:
+        A function from a place in the training, an int64, to a picture's number.
+    """
+
+    def picture(place: Any) -> Any:
+        epoch, first = place // an_epoch, place % an_epoch
+        return _shuffled(first, [seed, epoch], pictures)
+
+    return picture
+
+
+def balanced(labels: np.ndarray, classes: int, seed: int) -> Callable[[Any], Any]:
+    """Show each class as often as the others, and the pictures of a class in turn.
+
+    Of as many pictures in a row as there are classes, each is of another class. A class
+    shows each of its pictures once, in an order of its own, before it begins anew.
+
+    Args:
+        labels: int64 `(N,)`; each class has at least one picture.
+        classes: How many there are.
+        seed: Of the order.
+
+    Returns:
+        A function from a place in the training, an int64, to a picture's number.
+    """
+    by_class = tf.constant(np.argsort(labels, kind="stable"))
+    sizes = np.bincount(labels, minlength=classes)
+    begins = tf.constant(np.cumsum(sizes) - sizes)
+    many = tf.constant(sizes)
+
+    def picture(place: Any) -> Any:
+        turn, first = place // classes, place % classes
+        # Another seed than that of the pictures below.
+        label = _shuffled(first, [seed + 1, turn], classes)
+        size = many[label]
+        again = turn // size
+        number = _shuffled(turn % size, [seed, again * classes + label], size)
+        return by_class[begins[label] + number]
+
+    return picture
+
+
+def _shuffled(index: Any, seed: list, many: Any) -> Any:
+    return tf.random.experimental.index_shuffle(
+        index,
+        seed=tf.stack([tf.cast(part, tf.int64) for part in seed]),
+        max_index=many - 1,
+    )

@@ -1,0 +1,193 @@
+"""Crops and colours beside references written out in numpy, picture by picture."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_densenet.data import (
+    centre_crop,
+    colour_jitter,
+    mirror,
+    pca_lighting,
+    random_resized_crop,
+    resize_and_centre_crop,
+    resize_short_side,
+    ten_crop,
+)
+from keras_densenet.data.crops import random_window
+
+SEED = tf.constant([3, 5], tf.int64)
+
+
+def pictures(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape).astype("float32")
+
+
+def window_by_hand(height, width, seed):
+    """fb.resnet.torch's RandomSizedCrop, attempt by attempt, on the same numbers."""
+    drawn = tf.random.stateless_uniform([10, 5], seed).numpy()
+    one = np.float32(1)
+    for area, ratio, coin, y, x in drawn:
+        target = (np.float32(0.08) + area * np.float32(0.92)) * np.float32(
+            height * width
+        )
+        aspect = np.float32(3 / 4) + ratio * np.float32(4 / 3 - 3 / 4)
+        if coin < 0.5:
+            aspect = one / aspect
+        w = round(float(np.sqrt(target * aspect)))
+        h = round(float(np.sqrt(target / aspect)))
+        if 0 < w <= width and 0 < h <= height:
+            return int(y * (height - h + 1)), int(x * (width - w + 1)), h, w
+    side = min(height, width)
+    return (height - side + 1) // 2, (width - side + 1) // 2, side, side
+
+
+@pytest.mark.parametrize("size", [(375, 500), (90, 40), (7, 300)])
+def test_windows_are_those_drawn_by_hand(size):
+    find = tf.function(random_window)
+    for number in range(60):
+        seed = tf.constant([1, number], tf.int64)
+        found = tuple(find(*map(tf.constant, size), seed).numpy().tolist())
+        assert found == window_by_hand(*size, seed)
+
+
+def test_a_window_of_a_strip_that_none_fits_is_the_square_at_the_centre():
+    window = random_window(tf.constant(10), tf.constant(1001), SEED).numpy().tolist()
+    assert window == [0, 496, 10, 10]  # (1001 - 10 + 1) / 2
+
+
+def test_windows_have_the_shares_and_ratios_that_they_should():
+    find = tf.function(random_window)
+    seeds = tf.stack([tf.zeros(800, tf.int64), tf.range(800, dtype=tf.int64)], 1)
+    size = tf.constant(400), tf.constant(500)
+    windows = tf.map_fn(lambda s: find(*size, s), seeds, fn_output_signature=tf.int32)
+    top, left, h, w = windows.numpy().T
+    assert (top >= 0).all() & (left >= 0).all()
+    assert (top + h <= 400).all() & (left + w <= 500).all()
+    share, ratio = h * w / 200_000, w / h
+    assert share.min() == pytest.approx(0.08, abs=0.01)
+    assert share.max() > 0.9
+    assert 0.73 < ratio.min() < ratio.max() < 1.36
+    small = ratio[share < 0.5]  # which fit upright, too: at most 365 of 400 rows
+    assert np.mean(small < 1) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_random_crop_is_its_window_resized():
+    image = pictures(60, 80, 3)
+    seed = tf.constant([1, 4], tf.int64)
+    top, left, h, w = window_by_hand(60, 80, seed)
+    cut = image[top : top + h, left : left + w]
+    expected = tf.image.resize(cut, [32, 32], "bicubic", antialias=True)
+    crop = random_resized_crop(image, seed, 32)
+    assert crop.shape == (32, 32, 3)
+    np.testing.assert_allclose(crop, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "resized"),
+    [((500, 375), (341, 256)), ((256, 256), (256, 256)), ((100, 333), (256, 852))],
+)
+def test_the_short_side_is_resized(size, resized):
+    # 500 * 256 / 375 = 341.3, 333 * 256 / 100 = 852.5, which is 852.48
+    image = tf.zeros([*size, 3])
+    assert tuple(resize_short_side(image, 256).shape[:2]) == resized
+    assert resize_and_centre_crop(image).shape == (224, 224, 3)
+
+
+def test_halving_a_picture_is_the_mean_of_its_neighbours():
+    """Antialiased bilinear at half the size weighs 1, 3, 3, 1 eighths."""
+    row = np.array([0, 8, 16, 80, 160, 8, 0, 0], "float32")
+    image = np.tile(row[:, None, None], [1, 8, 1])
+    resized = resize_short_side(image, 4, "bilinear").numpy()[:, 0, 0]
+    assert resized[1] == pytest.approx((8 + 3 * 16 + 3 * 80 + 160) / 8)
+    assert resized[2] == pytest.approx((80 + 3 * 160 + 3 * 8 + 0) / 8)
+
+
+def test_the_centre_of_one_picture_and_of_many():
+    images = pictures(2, 7, 10, 3)
+    np.testing.assert_array_equal(centre_crop(images, 4), images[:, 1:5, 3:7])
+    np.testing.assert_array_equal(centre_crop(images[0], 4), images[0, 1:5, 3:7])
+
+
+def test_ten_views_in_the_order_of_fb_resnet_torch():
+    images = pictures(2, 8, 11, 3)
+    views = ten_crop(images, 6)
+    assert views.shape == (2, 10, 6, 6, 3)
+    for picture, found in zip(images, views.numpy(), strict=True):
+        mirrored = picture[:, ::-1]
+        expected = [
+            view
+            for p in (picture, mirrored)
+            for view in (p[1:7, 2:8], p[:6, :6], p[:6, 5:], p[2:, :6], p[2:, 5:])
+        ]
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(ten_crop(images[1], 6), views[1])
+
+
+def test_about_half_of_the_pictures_are_mirrored():
+    images = pictures(400, 2, 3, 1)
+    coins = tf.random.stateless_uniform([400, 1, 1, 1], SEED).numpy()
+    expected = np.where(coins < 0.5, images[:, :, ::-1], images)
+    np.testing.assert_array_equal(mirror(images, SEED), expected)
+    assert 150 < (coins < 0.5).sum() < 250
+
+
+def jitter_by_hand(image, factors, order):
+    """fb.resnet.torch's ColorJitter: blends, one after another."""
+    weights = np.array([0.299, 0.587, 0.114])
+    for kind in order:
+        a, grey = factors[kind], (image @ weights)[..., None]
+        other = (0.0, grey.mean(), grey)[kind]
+        image = a * image + (1 - a) * other
+    return image
+
+
+def test_colours_are_those_changed_by_hand():
+    images = pictures(24, 5, 7, 3)
+    found = tf.function(colour_jitter)(images, SEED, 0.4, 0.3, 0.2).numpy()
+    drawn = tf.random.stateless_uniform([2, 24, 3], SEED).numpy()
+    orders = set()
+    for number, image in enumerate(images):
+        factors = 1 + np.array([0.4, 0.3, 0.2]) * (2 * drawn[0, number] - 1)
+        order = np.argsort(drawn[1, number])
+        orders.add(tuple(order))
+        expected = jitter_by_hand(image.astype("float64"), factors, order)
+        np.testing.assert_allclose(found[number], expected, atol=1e-3)
+    assert len(orders) == 6  # every order occurs
+
+
+def test_brightness_is_within_its_range():
+    grey = np.full((500, 1, 1, 3), 100.0, "float32")
+    found = colour_jitter(grey, SEED, 0.4, 0.0, 0.0).numpy()[:, 0, 0, 0]
+    assert 60 <= found.min() < 62
+    assert 138 < found.max() <= 140
+
+
+def test_contrast_and_saturation_leave_grey_pictures_grey():
+    grey = np.repeat(pictures(8, 4, 4, 1), 3, axis=-1)
+    found = colour_jitter(grey, SEED, 0.0, 0.0, 0.4).numpy()
+    np.testing.assert_allclose(found, grey, atol=1e-3)
+    found = colour_jitter(grey, SEED, 0.0, 0.4, 0.0).numpy()
+    np.testing.assert_allclose(
+        found.mean(axis=(1, 2, 3)), grey.mean(axis=(1, 2, 3)), atol=1e-3
+    )
+
+
+def test_lighting_by_hand():
+    images = pictures(6, 2, 2, 3)
+    alphas = tf.random.stateless_normal([6, 3], SEED, stddev=0.1).numpy()
+    values = (0.2175, 0.0188, 0.0045)
+    vectors = np.array(
+        [
+            [-0.5675, 0.7192, 0.4009],
+            [-0.5808, -0.0045, -0.8140],
+            [-0.5836, -0.6948, 0.4203],
+        ]
+    )
+    found = pca_lighting(images, SEED, 0.1).numpy()
+    for image, alpha, result in zip(images, alphas, found, strict=True):
+        added = [
+            255 * sum(vectors[c, k] * alpha[k] * values[k] for k in range(3))
+            for c in range(3)
+        ]
+        np.testing.assert_allclose(result, image + added, atol=1e-3)
