@@ -39,7 +39,7 @@ STAGES = {
     "predict": "Write the class of each picture to predict.",
     "export": "Write a SavedModel for TensorFlow Serving.",
 }
-DATA = ("CIFAR10", "CIFAR100", "SVHN", "ImageFolder", "Digits")
+DATA = ("CIFAR10", "CIFAR100", "SVHN", "ImageNet", "ImageFolder", "Digits")
 NETWORKS = "DenseNet, DenseNetBC, DenseNet121, ..., or the import path of your own"
 NOT_FINISHED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
 

@@ -14,6 +14,7 @@ from keras_densenet.data.crops import (
 from keras_densenet.data.datamodule import DataModule
 from keras_densenet.data.digits import Digits
 from keras_densenet.data.image_folder import ImageFolder
+from keras_densenet.data.imagenet import ImageNet
 from keras_densenet.data.offline import prepared_or_digits
 from keras_densenet.data.picture_files import BrokenPictureError
 from keras_densenet.data.pictures import PictureDataModule
@@ -30,6 +31,7 @@ __all__ = [
     "DataUnavailableError",
     "Digits",
     "ImageFolder",
+    "ImageNet",
     "PictureDataModule",
     "Split",
     "centre_crop",

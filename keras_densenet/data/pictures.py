@@ -103,7 +103,10 @@ class PictureDataModule(DataModule):
 
     def train_dataset(self) -> tf.data.Dataset:
         """Give the batches of the first epoch, whole ones only."""
-        return self.train_batches(0).take(self._steps())
+        steps = self._steps()
+        batches = self.train_batches(0).take(steps)
+        # Where files are read one after another, TensorFlow cannot count ahead.
+        return batches.apply(tf.data.experimental.assert_cardinality(steps))
 
     def train_batches(self, step: int) -> tf.data.Dataset:
         """Give the batches of the whole training from batch `step` on.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import (
     NonMatchingChecksumError,
@@ -59,10 +60,12 @@ class _NotAskedError(Exception):
     """What is missing was not to be downloaded."""
 
 
+# TFDS's, where archives are missing that one must register for.
+_NO_ARCHIVES = (AssertionError, tf.errors.NotFoundError)
 _FAILURES = (
     _NotAskedError,
     OSError,
-    AssertionError,  # TFDS's, where archives are missing that one must register for
+    *_NO_ARCHIVES,
     tfds.download.DownloadError,
     NonMatchingChecksumError,
 )
@@ -83,12 +86,16 @@ def _refuse_what_cannot_be(
 
 def _archives(builder: Any) -> dict[str, str]:
     """Give the names under which the archives are published, by address."""
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:  # nobody may download them for you
+        return {}
     return {url: info.filename for url, info in builder.url_infos.items()}
 
 
 def _brief(error: Exception) -> str:
     name = type(error).__name__
-    if isinstance(error, AssertionError | NonMatchingChecksumError):
+    if isinstance(error, _NO_ARCHIVES):
+        return "its archives are not in manual_dir"
+    if isinstance(error, NonMatchingChecksumError):
         return f"{name}: {error}"
     return f"{name} while downloading"
 
@@ -101,8 +108,8 @@ def _ways_out(
     reason: str,
 ) -> str:
     where = data_dir or DEFAULT_FOLDER
-    archives = ", ".join(_archives(builder).values())
-    archives = archives or "the archives that its licence lets you download"
+    archives = ", ".join(_archives(builder).values()) or "its archives"
+    instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
     return (
         f"{title} is not prepared in {where}, and cannot be downloaded ({reason}). "
         "Ways out: (1) name a folder that has it prepared, with --data-dir, data_dir= "
@@ -110,5 +117,5 @@ def _ways_out(
         f"--data.manual_dir or manual_dir= (now: {manual_dir}); (3) on a machine with "
         f"a network run `tfds build {builder.name} --data_dir FOLDER`, and copy the "
         "folder here; (4) use the hand-written digits that are built in: --data "
-        "digits, or keras_densenet.data.Digits()."
+        f"digits, or keras_densenet.data.Digits(). {instructions}".rstrip()
     )
