@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from augmentation_by_hand import jitter_by_hand, window_by_hand
 
 from keras_densenet.data import (
     centre_crop,
@@ -21,25 +22,6 @@ SEED = tf.constant([3, 5], tf.int64)
 
 def pictures(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape).astype("float32")
-
-
-def window_by_hand(height, width, seed):
-    """fb.resnet.torch's RandomSizedCrop, attempt by attempt, on the same numbers."""
-    drawn = tf.random.stateless_uniform([10, 5], seed).numpy()
-    one = np.float32(1)
-    for area, ratio, coin, y, x in drawn:
-        target = (np.float32(0.08) + area * np.float32(0.92)) * np.float32(
-            height * width
-        )
-        aspect = np.float32(3 / 4) + ratio * np.float32(4 / 3 - 3 / 4)
-        if coin < 0.5:
-            aspect = one / aspect
-        w = round(float(np.sqrt(target * aspect)))
-        h = round(float(np.sqrt(target / aspect)))
-        if 0 < w <= width and 0 < h <= height:
-            return int(y * (height - h + 1)), int(x * (width - w + 1)), h, w
-    side = min(height, width)
-    return (height - side + 1) // 2, (width - side + 1) // 2, side, side
 
 
 @pytest.mark.parametrize("size", [(375, 500), (90, 40), (7, 300)])
@@ -126,20 +108,13 @@ def test_ten_views_in_the_order_of_fb_resnet_torch():
 
 def test_about_half_of_the_pictures_are_mirrored():
     images = pictures(400, 2, 3, 1)
-    coins = tf.random.stateless_uniform([400, 1, 1, 1], SEED).numpy()
-    expected = np.where(coins < 0.5, images[:, :, ::-1], images)
+    coins = tf.random.stateless_uniform([400, 1], SEED).numpy()
+    expected = [
+        image[:, ::-1] if coin < 0.5 else image
+        for image, (coin,) in zip(images, coins, strict=True)
+    ]
     np.testing.assert_array_equal(mirror(images, SEED), expected)
     assert 150 < (coins < 0.5).sum() < 250
-
-
-def jitter_by_hand(image, factors, order):
-    """fb.resnet.torch's ColorJitter: blends, one after another."""
-    weights = np.array([0.299, 0.587, 0.114])
-    for kind in order:
-        a, grey = factors[kind], (image @ weights)[..., None]
-        other = (0.0, grey.mean(), grey)[kind]
-        image = a * image + (1 - a) * other
-    return image
 
 
 def test_colours_are_those_changed_by_hand():

@@ -143,6 +143,34 @@ def window(image, top, left, flip):
     return padded[top : top + 6, left : left + 5]
 
 
+def test_a_training_batch_is_that_made_by_hand():
+    """The paper's C10+, picture by picture, from the numbers that are drawn."""
+    data = kd.data.Digits(batch_size=6, seed=11)
+    data.mirrors = True
+    data.setup("fit")
+    step, steps = 210, 1257 // 6  # the second batch of the second epoch
+    images, labels = next(iter(data.train_batches(step)))
+    split, seed = data._splits["train"], tf.constant([11, step], tf.int64)
+    corners = tf.random.stateless_uniform([6, 2], seed, maxval=9, dtype=tf.int32)
+    coins = tf.random.stateless_uniform([6, 1], seed + 1)
+    for n in range(6):
+        number = int(
+            tf.random.experimental.index_shuffle(
+                tf.constant((step - steps) * 6 + n, tf.int64),
+                seed=tf.constant([11, 1], tf.int64),
+                max_index=1256,
+            )
+        )
+        assert labels[n] == split.labels[number]
+        picture = (split.images[number] - np.array(data.mean)) / data.std
+        padded = np.pad(picture, [(4, 4), (4, 4), (0, 0)])  # 0 is the mean colour
+        top, left = corners[n].numpy()
+        expected = padded[top : top + 32, left : left + 32]
+        if coins[n, 0] < 0.5:
+            expected = expected[:, ::-1]
+        np.testing.assert_allclose(images[n], expected, atol=1e-5)
+
+
 def test_without_flip_nothing_is_mirrored():
     image = np.arange(12.0, dtype="float32").reshape(1, 3, 4, 1)
     images = tf.repeat(image, 50, axis=0)

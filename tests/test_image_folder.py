@@ -5,10 +5,11 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+from augmentation_by_hand import jitter_by_hand, window_by_hand
 from PIL import Image
 
 import keras_densenet as kd
-from keras_densenet.data import picture_files
+from keras_densenet.data import pca_lighting, picture_files
 from keras_densenet.data.picture_files import decode
 
 RED, BLUE = (200, 30, 40), (10, 60, 220)
@@ -356,6 +357,39 @@ def test_evaluation_is_resize_centre_crop_and_normalisation(tmp_path):
     mirrored = resized[:, ::-1] / 255
     mirrored = (mirrored - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(views[0, 9], mirrored[8:, 34:], atol=1e-4)
+
+
+def test_a_training_batch_is_that_made_by_hand(tmp_path):
+    """Crop, jitter, lighting, mirror, normalisation, from the numbers drawn."""
+    for number in range(4):
+        save(tmp_path / "a" / f"{number}.png", smooth(90, 120, seed=number))
+    data = kd.data.ImageFolder(
+        tmp_path, 4, 32, validation_fraction=0, jitter=0.4, lighting=0.1, seed=6
+    )
+    data.setup("fit")
+    images, _ = next(iter(data.train_batches(3)))
+
+    def seed(purpose, number):
+        return tf.random.fold_in(tf.constant([6, number], tf.int64), purpose)
+
+    crops = []
+    for place in range(12, 16):  # the fourth batch, an epoch of one batch each
+        number = tf.random.experimental.index_shuffle(
+            tf.constant(place % 4, tf.int64), tf.constant([6, 3], tf.int64), 3
+        )
+        pixels = decode(tmp_path / "a" / f"{int(number)}.png")
+        top, left, h, w = window_by_hand(90, 120, seed(0, place))
+        cut = pixels[top : top + h, left : left + w]
+        crops.append(tf.image.resize(cut, [32, 32], "bicubic", antialias=True).numpy())
+    drawn = tf.random.stateless_uniform([2, 4, 3], seed(2, 3)).numpy()
+    lights = pca_lighting(np.zeros((4, 1, 1, 3), "float32"), seed(3, 3), 0.1).numpy()
+    coins = tf.random.stateless_uniform([4, 1], seed(1, 3)).numpy()
+    for n, crop in enumerate(crops):
+        factors = 1 + 0.4 * (2 * drawn[0, n] - 1)
+        picture = jitter_by_hand(crop, factors, np.argsort(drawn[1, n])) + lights[n]
+        picture = picture[:, ::-1] if coins[n, 0] < 0.5 else picture
+        expected = (picture / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+        np.testing.assert_allclose(images[n], expected, atol=1e-4)
 
 
 def test_without_augmentation_training_pictures_are_prepared_like_the_others(tmp_path):

@@ -19,6 +19,7 @@ from keras_densenet.data.offline import prepared_or_digits
 from keras_densenet.data.picture_files import BrokenPictureError
 from keras_densenet.data.pictures import PictureDataModule
 from keras_densenet.data.preparation import DataUnavailableError
+from keras_densenet.data.strong_augmentation import StrongAugmentation
 from keras_densenet.data.svhn import SVHN
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ImageNet",
     "PictureDataModule",
     "Split",
+    "StrongAugmentation",
     "centre_crop",
     "colour_jitter",
     "mirror",

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_densenet.data.augment import mirror_and_shift, standardise
 from keras_densenet.data.datamodule import DataModule
+from keras_densenet.data.strong_augmentation import StrongAugmentation
 
 
 class Split(NamedTuple):
@@ -38,6 +39,7 @@ class ArrayDataModule(DataModule):
             Python's `random`, which `keras_densenet.seed_everything` sets.
         mean: Of each channel, in 0..255; None for that of the class.
         std: Of each channel, in 0..255; None for that of the class.
+        strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
 
     Attributes:
         mirrors: Whether a mirrored picture is still of its class.
@@ -53,6 +55,7 @@ class ArrayDataModule(DataModule):
         seed: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        strong: dict[str, float] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more. Received: {batch_size}")
@@ -61,6 +64,7 @@ class ArrayDataModule(DataModule):
         self.seed = random.randrange(2**31) if seed is None else seed
         self.mean = type(self).mean if mean is None else tuple(mean)
         self.std = type(self).std if std is None else tuple(std)
+        self.strong = strong
         self._splits: dict[str, Split] = {}
 
     @abc.abstractmethod
@@ -85,6 +89,7 @@ class ArrayDataModule(DataModule):
         """
         split, steps = self._splits["train"], self._steps()
         pictures, labels = (tf.constant(array) for array in split)
+        strong = StrongAugmentation(self.num_classes, self.strong)
 
         def batch(step: Any) -> tuple[Any, Any]:
             epoch, first = step // steps, step % steps * self.batch_size
@@ -93,11 +98,12 @@ class ArrayDataModule(DataModule):
                 seed=tf.stack([self.seed, epoch]),
                 max_index=len(split) - 1,
             )
-            images = self._standardise(tf.gather(pictures, number))
+            seeds = tf.stack([self.seed, step])
+            images = strong.pictures(tf.gather(pictures, number), seeds)
+            images = self._standardise(images)
             if self.augment:
-                seeds = tf.stack([self.seed, step])
                 images = mirror_and_shift(images, seeds, flip=self.mirrors)
-            return images, tf.gather(labels, number)
+            return strong.batch(images, tf.gather(labels, number), seeds)
 
         steps_from_here = tf.data.Dataset.counter(step)
         batches = steps_from_here.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
@@ -139,9 +145,10 @@ class ArrayDataModule(DataModule):
 
     def _in_order(self, name: str) -> tf.data.Dataset:
         split = self._splits[name]
+        strong = StrongAugmentation(self.num_classes, self.strong)
         batches = tf.data.Dataset.from_tensor_slices(tuple(split))
         batches = batches.batch(self.batch_size).map(
-            lambda images, labels: (self._standardise(images), labels),
+            lambda images, labels: (self._standardise(images), strong.labels(labels)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         return batches.prefetch(tf.data.AUTOTUNE)

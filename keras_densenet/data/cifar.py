@@ -38,6 +38,7 @@ class CIFAR(TFDSArrays):
         seed: Seed of shuffling and augmentation; see `ArrayDataModule`.
         mean: Of each channel, in 0..255; None for the authors'.
         std: Of each channel, in 0..255; None for the authors'.
+        strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
 
     Raises:
         DataUnavailableError: In `prepare_data`, with the ways out.
@@ -57,6 +58,7 @@ class CIFAR(TFDSArrays):
         seed: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        strong: dict[str, float] | None = None,
     ) -> None:
         super().__init__(
             batch_size,
@@ -68,6 +70,7 @@ class CIFAR(TFDSArrays):
             seed=seed,
             mean=mean,
             std=std,
+            strong=strong,
         )
         if not 0 <= validation_size < 50_000:
             raise ValueError(

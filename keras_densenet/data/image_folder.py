@@ -60,6 +60,7 @@ class ImageFolder(PictureDataModule):
         seed: Seed of shuffling and augmentation; see `PictureDataModule`.
         mean: Of each channel, in 0..255; None for ImageNet's.
         std: Of each channel, in 0..255; None for ImageNet's.
+        strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
 
     Raises:
         DataUnavailableError: There is no such folder, or no class in it.
@@ -84,6 +85,7 @@ class ImageFolder(PictureDataModule):
         seed: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        strong: dict[str, float] | None = None,
     ) -> None:
         super().__init__(
             batch_size,
@@ -95,6 +97,7 @@ class ImageFolder(PictureDataModule):
             seed=seed,
             mean=mean,
             std=std,
+            strong=strong,
         )
         _refuse_fractions(validation_fraction, test_fraction)
         _refuse_on_error(on_error, check_files)

@@ -53,6 +53,7 @@ class ImageNet(PictureDataModule):
         seed: Seed of shuffling and augmentation; see `PictureDataModule`.
         mean: Of each channel, in 0..255; None for ImageNet's.
         std: Of each channel, in 0..255; None for ImageNet's.
+        strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
 
     Raises:
         DataUnavailableError: There is no such folder; or in `prepare_data`, with the
@@ -79,6 +80,7 @@ class ImageNet(PictureDataModule):
         seed: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        strong: dict[str, float] | None = None,
     ) -> None:
         super().__init__(
             batch_size,
@@ -90,6 +92,7 @@ class ImageNet(PictureDataModule):
             seed=seed,
             mean=mean,
             std=std,
+            strong=strong,
         )
         _refuse_two_places(data_dir, folder, manual_dir)
         self.data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")

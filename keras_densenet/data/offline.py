@@ -29,5 +29,7 @@ def prepared_or_digits(data: ArrayDataModule) -> ArrayDataModule:
                 style="bold yellow",
             )
         )
-        return Digits(data.batch_size, augment=data.augment, seed=data.seed)
+        return Digits(
+            data.batch_size, augment=data.augment, seed=data.seed, strong=data.strong
+        )
     return data

@@ -16,8 +16,9 @@ from keras_densenet.data.crops import (
     ten_crop,
 )
 from keras_densenet.data.datamodule import DataModule
+from keras_densenet.data.strong_augmentation import StrongAugmentation
 
-CROP, MIRROR, JITTER, LIGHTING = range(4)  # each draws from a seed of its own
+CROP, MIRROR, JITTER, LIGHTING, STRONG = range(5)  # each draws from a seed of its own
 
 
 class PictureDataModule(DataModule):
@@ -38,6 +39,7 @@ class PictureDataModule(DataModule):
             Python's `random`, which `keras_densenet.seed_everything` sets.
         mean: Of each channel, in 0..255; None for ImageNet's.
         std: Of each channel, in 0..255; None for ImageNet's.
+        strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
 
     Attributes:
         short_side: Pixels of a picture's short side when its centre is cut out:
@@ -59,6 +61,7 @@ class PictureDataModule(DataModule):
         seed: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        strong: dict[str, float] | None = None,
     ) -> None:
         if batch_size < 1 or image_size < 1:
             raise ValueError(
@@ -75,6 +78,7 @@ class PictureDataModule(DataModule):
         self.seed = random.randrange(2**31) if seed is None else seed
         self.mean = type(self).mean if mean is None else tuple(mean)
         self.std = type(self).std if std is None else tuple(std)
+        self.strong = strong
 
     @property
     def short_side(self) -> int:
@@ -115,24 +119,34 @@ class PictureDataModule(DataModule):
         all that are ever shown: it does not depend on threads or on where one begins.
         """
         first = step * self.batch_size
+        strong = StrongAugmentation(self.num_classes, self.strong)
         examples = tf.data.Dataset.zip(
             self._training_examples(first), tf.data.Dataset.counter(first)
-        ).map(self._to_train, num_parallel_calls=tf.data.AUTOTUNE)
+        ).map(
+            lambda example, number: self._to_train(example, number, strong),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
         batches = examples.batch(self.batch_size, drop_remainder=True)
         numbered = tf.data.Dataset.zip(batches, tf.data.Dataset.counter(step))
-        return numbered.map(
-            lambda batch, number: (self._augmented(batch[0], number), batch[1]),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        ).prefetch(tf.data.AUTOTUNE)
 
-    def _to_train(self, example: Any, number: Any) -> tuple[Any, Any]:
+        def augmented(batch: Any, number: Any) -> tuple[Any, Any]:
+            images = self._augmented(batch[0], number)
+            return strong.batch(images, batch[1], self._seed(STRONG, number))
+
+        batches = numbered.map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def _to_train(
+        self, example: Any, number: Any, strong: StrongAugmentation
+    ) -> tuple[Any, Any]:
         encoded, label = example
         image = self._decoded(encoded)
-        if not self.augment:
-            return self._prepared(image), label
-        seed = self._seed(CROP, number)
-        crop = random_resized_crop(image, seed, self.image_size, method=self.method)
-        return crop, label
+        if self.augment:
+            seed = self._seed(CROP, number)
+            crop = random_resized_crop(image, seed, self.image_size, method=self.method)
+        else:
+            crop = self._prepared(image)
+        return strong.picture(crop, self._seed(STRONG, number)), label
 
     def _augmented(self, images: Any, step: Any) -> Any:
         if self.augment and self.jitter:
@@ -183,25 +197,30 @@ class PictureDataModule(DataModule):
 
         See `keras_densenet.data.ten_crop` for their order.
         """
+        strong = StrongAugmentation(self.num_classes, self.strong)
 
         def views(encoded: Any, label: Any) -> tuple[Any, Any]:
             image = self._decoded(encoded)
             resized = resize_short_side(image, self.short_side, self.method)
             crops = ten_crop(resized, self.image_size)
-            return standardise(crops, self.mean, self.std), label
+            return standardise(crops, self.mean, self.std), strong.labels(label)
 
         examples = self._examples("test")
         examples = examples.map(views, num_parallel_calls=tf.data.AUTOTUNE)
         return examples.batch(self.batch_size).prefetch(tf.data.AUTOTUNE)
 
     def _in_order(self, split: str) -> tf.data.Dataset:
+        strong = StrongAugmentation(self.num_classes, self.strong)
+
+        def ready(images: Any, labels: Any) -> tuple[Any, Any]:
+            return standardise(images, self.mean, self.std), strong.labels(labels)
+
         examples = self._examples(split).map(
             lambda encoded, label: (self._prepared(self._decoded(encoded)), label),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         batches = examples.batch(self.batch_size).map(
-            lambda images, labels: (standardise(images, self.mean, self.std), labels),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            ready, num_parallel_calls=tf.data.AUTOTUNE
         )
         return batches.prefetch(tf.data.AUTOTUNE)
 

@@ -112,10 +112,10 @@ def _ways_out(
     instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
     return (
         f"{title} is not prepared in {where}, and cannot be downloaded ({reason}). "
-        "Ways out: (1) name a folder that has it prepared, with --data-dir, data_dir= "
-        f"or TFDS_DATA_DIR; (2) put {archives} into a folder and name that, with "
-        f"--data.manual_dir or manual_dir= (now: {manual_dir}); (3) on a machine with "
-        f"a network run `tfds build {builder.name} --data_dir FOLDER`, and copy the "
-        "folder here; (4) use the hand-written digits that are built in: --data "
-        f"digits, or keras_densenet.data.Digits(). {instructions}".rstrip()
+        "Three ways out: (1) name a folder that has it, with --data-dir, data_dir= or "
+        f"TFDS_DATA_DIR; `tfds build {builder.name} --data_dir FOLDER` makes one on a "
+        f"machine with a network; (2) put {archives} into a folder and name that, with "
+        f"--data.manual_dir or manual_dir= (now: {manual_dir}); (3) use the "
+        "hand-written digits that are built in: --data digits, or "
+        f"keras_densenet.data.Digits(). {instructions}".rstrip()
     )

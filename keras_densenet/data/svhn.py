@@ -35,6 +35,7 @@ class SVHN(TFDSArrays):
         seed: Seed of shuffling and augmentation; see `ArrayDataModule`.
         mean: Of each channel, in 0..255; None for 0.
         std: Of each channel, in 0..255; None for 255.
+        strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
 
     Raises:
         DataUnavailableError: In `prepare_data`, with the ways out.
@@ -60,6 +61,7 @@ class SVHN(TFDSArrays):
         seed: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        strong: dict[str, float] | None = None,
     ) -> None:
         super().__init__(
             batch_size,
@@ -71,6 +73,7 @@ class SVHN(TFDSArrays):
             seed=seed,
             mean=mean,
             std=std,
+            strong=strong,
         )
         if validation_size < 0 or validation_size % 30:
             raise ValueError(

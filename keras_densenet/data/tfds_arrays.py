@@ -27,6 +27,7 @@ class TFDSArrays(ArrayDataModule):
         seed: Seed of shuffling and augmentation; see `ArrayDataModule`.
         mean: Of each channel, in 0..255; None for the authors'.
         std: Of each channel, in 0..255; None for the authors'.
+        strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
 
     Attributes:
         name: Of the data set in TFDS.
@@ -48,8 +49,11 @@ class TFDSArrays(ArrayDataModule):
         seed: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        strong: dict[str, float] | None = None,
     ) -> None:
-        super().__init__(batch_size, augment=augment, seed=seed, mean=mean, std=std)
+        super().__init__(
+            batch_size, augment=augment, seed=seed, mean=mean, std=std, strong=strong
+        )
         self.data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
         self.manual_dir = manual_dir
         self.download = download

@@ -1,0 +1,190 @@
+"""Stronger augmentation than the paper's: mixup, cutmix, cutout, RandAugment.
+
+Off by default. The layers are Keras's. Left alone each draws from a generator of its
+own, and what it does depends on what it did before; here each is given the generator
+`Drawn` instead, whose numbers depend on the seed of the picture or of the batch alone,
+so that a training can be resumed.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+OPTIONS = ("mixup", "cutmix", "cutout", "rand_augment")
+OPERATIONS = 2  # of RandAugment, for each picture
+EACH, WHICH, MIX, CUTOUT = range(4)  # each draws from a seed of its own
+
+
+class Drawn(keras.random.SeedGenerator):
+    """A generator whose seeds are a function of one seed and of how many were drawn.
+
+    Args:
+        seed: Two integers, shape `(2,)`.
+    """
+
+    def __init__(self, seed: Any) -> None:
+        # Keras's own would make a variable, which has a state.
+        self.seed = seed
+        self.drawn = 0
+
+    def next(self, ordered: bool = True) -> Any:
+        """Give the next seed."""
+        self.drawn += 1
+        return tf.random.fold_in(self.seed, self.drawn)
+
+
+class StrongAugmentation:
+    """Mixup, cutmix, cutout and RandAugment, as far as they are asked for.
+
+    Args:
+        classes: Number of classes.
+        options: The strength of each, 0..1; what is missing is not done:
+
+            mixup: Alpha of mixup (Zhang et al. 2018); 0.2 is common.
+            cutmix: Alpha of cutmix (Yun et al. 2019); 1.0 is common. With mixup, too,
+                each batch has one of the two.
+            cutout: Side of the square that is painted in mean colour, as a share of
+                the picture's (DeVries and Taylor 2017); 0.5 on CIFAR-10.
+            rand_augment: Strength of two operations a picture (Cubuk et al. 2019).
+
+    Attributes:
+        mixes: Whether labels are mixed. Then they are probabilities `(N, classes)` in
+            all datasets, which need the loss `keras.losses.CategoricalCrossentropy` and
+            the metric `keras.metrics.CategoricalAccuracy`: an `ImageClassifier` gets
+            them by its `configure_loss` and `configure_metrics`.
+
+    Raises:
+        ValueError: Another option, or one that is not in 0..1.
+    """
+
+    def __init__(self, classes: int, options: Mapping[str, float] | None) -> None:
+        options = dict(options or {})
+        _refuse_others(options)
+        mixup, cutmix, cutout, rand_augment = (options.get(name, 0) for name in OPTIONS)
+        self.classes = classes
+        self._mixing = [keras.layers.MixUp(mixup, **_PLAIN)] if mixup else []
+        if cutmix:
+            self._mixing.append(keras.layers.CutMix((cutmix, cutmix), **_PLAIN))
+        area = (cutout**2, cutout**2)
+        erasing = partial(keras.layers.RandomErasing, (1, 1), area, 0.0, **_PLAIN)
+        self._cutout = erasing() if cutout else None
+        self._each = _operations(rand_augment) if rand_augment else []
+        self.mixes = bool(self._mixing)
+
+    def picture(self, image: Any, seed: Any) -> Any:
+        """Change one picture: RandAugment.
+
+        Args:
+            image: `(H, W, 3)` in 0..255.
+            seed: Two integers, shape `(2,)`.
+
+        Returns:
+            float32 `(H, W, 3)` in 0..255, or `image` if nothing is to be done.
+        """
+        if not self._each:
+            return image
+        changed = tf.cast(image, tf.float32)[tf.newaxis]
+        for turn in range(OPERATIONS):
+            drawn = tf.random.fold_in(tf.random.fold_in(seed, EACH), turn)
+            which = tf.random.stateless_uniform(
+                [], drawn, maxval=len(self._each), dtype=tf.int32
+            )
+            kinds: list[Callable] = [
+                partial(_changed, layer, changed, tf.random.fold_in(drawn, 1))
+                for layer in self._each
+            ]
+            changed = tf.ensure_shape(tf.switch_case(which, kinds), changed.shape)
+        return tf.clip_by_value(changed[0], 0.0, 255.0)
+
+    def pictures(self, images: Any, seed: Any) -> Any:
+        """Change each picture of a batch, as `picture` does; each draws for itself."""
+        if not self._each:
+            return images
+        numbers = tf.range(tf.shape(images)[0])
+        return tf.map_fn(
+            lambda n: self.picture(images[n], tf.random.fold_in(seed, n)),
+            numbers,
+            fn_output_signature=tf.TensorSpec(images.shape[1:], tf.float32),
+        )
+
+    def batch(self, images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+        """Change a whole batch: cutout, then mixup or cutmix.
+
+        Args:
+            images: `(N, H, W, 3)`, standardised: cutout paints with 0, the mean colour.
+            labels: Class numbers `(N,)`.
+            seed: Two integers, shape `(2,)`.
+
+        Returns:
+            Pictures, and labels as `labels` gives them.
+        """
+        labels = self.labels(labels)
+        if self._cutout is not None:
+            drawn = tf.random.fold_in(seed, CUTOUT)
+            images = _changed(self._cutout, images, drawn)
+        if not self._mixing:
+            return images, labels
+        drawn = tf.random.fold_in(seed, MIX)
+        kinds = [
+            partial(_mixed, layer, images, labels, drawn) for layer in self._mixing
+        ]
+        which = tf.random.stateless_uniform(
+            [], tf.random.fold_in(seed, WHICH), maxval=len(kinds), dtype=tf.int32
+        )
+        mixed, shares = tf.switch_case(which, kinds)
+        return tf.ensure_shape(mixed, images.shape), shares
+
+    def labels(self, labels: Any) -> Any:
+        """Give class numbers `(N,)` as they are, or as probabilities if labels mix."""
+        return tf.one_hot(labels, self.classes) if self.mixes else labels
+
+
+# Whatever Keras's global policy and data format are.
+_PLAIN = {"dtype": "float32", "data_format": "channels_last"}
+
+
+def _operations(magnitude: float) -> list:
+    """Make the layers of `keras.layers.RandAugment`, which draws for a whole batch."""
+    layers, m = keras.layers, magnitude
+    return [
+        layers.RandomShear(m, m, **_PLAIN),
+        layers.RandomTranslation(m, m, **_PLAIN),
+        layers.RandomRotation(m, **_PLAIN),
+        layers.RandomBrightness(m, **_PLAIN),
+        layers.RandomColorDegeneration(m, **_PLAIN),
+        layers.RandomContrast(m, **_PLAIN),
+        layers.RandomSharpness(m, **_PLAIN),
+        layers.RandomPosterization(max(1, round(8 * m)), **_PLAIN),
+        layers.Solarization(m, m, **_PLAIN),
+        layers.AutoContrast(**_PLAIN),
+        layers.Equalization(**_PLAIN),
+    ]
+
+
+def _changed(layer: Any, images: Any, seed: Any) -> Any:
+    change = layer.get_random_transformation(images, training=True, seed=Drawn(seed))
+    return layer.transform_images(images, change, training=True)
+
+
+def _mixed(layer: Any, images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+    both = {"images": images, "labels": labels}
+    change = layer.get_random_transformation(both, training=True, seed=Drawn(seed))
+    return (
+        layer.transform_images(images, change, training=True),
+        layer.transform_labels(labels, change, training=True),
+    )
+
+
+def _refuse_others(options: Mapping[str, float]) -> None:
+    wrong = {
+        name: value
+        for name, value in options.items()
+        if name not in OPTIONS or not 0 <= value <= 1
+    }
+    if wrong:
+        raise ValueError(
+            f"strong= takes {', '.join(OPTIONS)}, each in 0..1. Received: {wrong}"
+        )
