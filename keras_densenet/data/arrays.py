@@ -46,6 +46,7 @@ class ArrayDataModule(DataModule):
     """
 
     mirrors: bool = True
+    strong: dict[str, float] | None = None
 
     def __init__(
         self,
@@ -62,9 +63,13 @@ class ArrayDataModule(DataModule):
         self.batch_size = batch_size
         self.augment = augment
         self.seed = random.randrange(2**31) if seed is None else seed
-        self.mean = type(self).mean if mean is None else tuple(mean)
-        self.std = type(self).std if std is None else tuple(std)
-        self.strong = strong
+        # What is not given stays the class's own, and out of a run's config.
+        if mean is not None:
+            self.mean = tuple(mean)
+        if std is not None:
+            self.std = tuple(std)
+        if strong is not None:
+            self.strong = strong
         self._splits: dict[str, Split] = {}
 
     @abc.abstractmethod

@@ -48,6 +48,7 @@ class PictureDataModule(DataModule):
 
     mean: Sequence[float] = (123.675, 116.28, 103.53)  # 255 * 0.485, 0.456, 0.406
     std: Sequence[float] = (58.395, 57.12, 57.375)  # 255 * 0.229, 0.224, 0.225
+    strong: dict[str, float] | None = None
 
     def __init__(
         self,
@@ -76,9 +77,13 @@ class PictureDataModule(DataModule):
         self.lighting = lighting
         self.method = method
         self.seed = random.randrange(2**31) if seed is None else seed
-        self.mean = type(self).mean if mean is None else tuple(mean)
-        self.std = type(self).std if std is None else tuple(std)
-        self.strong = strong
+        # What is not given stays the class's own, and out of a run's config.
+        if mean is not None:
+            self.mean = tuple(mean)
+        if std is not None:
+            self.std = tuple(std)
+        if strong is not None:
+            self.strong = strong
 
     @property
     def short_side(self) -> int:
