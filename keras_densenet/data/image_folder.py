@@ -210,7 +210,8 @@ class ImageFolder(PictureDataModule):
             n = number(place)
             return (paths[n], plain[n]), labels[n]
 
-        return tf.data.Dataset.counter(first).map(example)
+        places = tf.data.Dataset.counter(first)
+        return places.map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _examples(self, split: str) -> tf.data.Dataset:
         if not self._pictures(split):
