@@ -107,6 +107,7 @@ def whole(tmp_path_factory):
         return folder, assert_well(workers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "alone", "rtol"),
     [
@@ -153,6 +154,7 @@ def assert_one_set_of_files(folder, network, facts):
     assert len(list((run / "train").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_the_first_worker_alone_writes_and_prints(whole):
     folder, (first, second) = whole
     facts, _ = seen(folder)
@@ -164,6 +166,7 @@ def test_the_first_worker_alone_writes_and_prints(whole):
     assert "Epoch" not in second
 
 
+@pytest.mark.slow
 def test_what_several_workers_cannot_do_is_refused(whole):
     for fact in seen(whole[0])[0]:
         assert "in one process" in fact["predict"]
@@ -172,6 +175,7 @@ def test_what_several_workers_cannot_do_is_refused(whole):
             assert flag in why
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_a_plain_keras_model(whole):
     facts, (weights, _) = seen(whole[0], "densenet")
     model = keras.saving.load_model(facts[0]["last"])
