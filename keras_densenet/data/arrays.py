@@ -1,7 +1,6 @@
 """Data sets that fit in memory: CIFAR, SVHN, the digits."""
 
 import abc
-import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_densenet.data.augment import mirror_and_shift, standardise
-from keras_densenet.data.datamodule import DataModule
+from keras_densenet.data.sampling import shuffled
+from keras_densenet.data.seeded import SeededDataModule
 from keras_densenet.data.strong_augmentation import StrongAugmentation
 
 
@@ -29,7 +29,7 @@ class Split(NamedTuple):
         return len(self.labels)
 
 
-class ArrayDataModule(DataModule):
+class ArrayDataModule(SeededDataModule):
     """A data module over arrays; a subclass says where they come from.
 
     Args:
@@ -46,7 +46,6 @@ class ArrayDataModule(DataModule):
     """
 
     mirrors: bool = True
-    strong: dict[str, float] | None = None
 
     def __init__(
         self,
@@ -58,18 +57,9 @@ class ArrayDataModule(DataModule):
         std: Sequence[float] | None = None,
         strong: dict[str, float] | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be 1 or more. Received: {batch_size}")
-        self.batch_size = batch_size
-        self.augment = augment
-        self.seed = random.randrange(2**31) if seed is None else seed
-        # What is not given stays the class's own, and out of a run's config.
-        if mean is not None:
-            self.mean = tuple(mean)
-        if std is not None:
-            self.std = tuple(std)
-        if strong is not None:
-            self.strong = strong
+        super().__init__(
+            batch_size, augment=augment, seed=seed, mean=mean, std=std, strong=strong
+        )
         self._splits: dict[str, Split] = {}
 
     @abc.abstractmethod
@@ -98,11 +88,8 @@ class ArrayDataModule(DataModule):
 
         def batch(step: Any) -> tuple[Any, Any]:
             epoch, first = step // steps, step % steps * self.batch_size
-            number = tf.random.experimental.index_shuffle(
-                first + tf.range(self.batch_size, dtype=tf.int64),
-                seed=tf.stack([self.seed, epoch]),
-                max_index=len(split) - 1,
-            )
+            places = first + tf.range(self.batch_size, dtype=tf.int64)
+            number = shuffled(places, [self.seed, epoch], len(split))
             seeds = tf.stack([self.seed, step])
             images = strong.pictures(tf.gather(pictures, number), seeds)
             images = self._standardise(images)
@@ -114,44 +101,16 @@ class ArrayDataModule(DataModule):
         batches = steps_from_here.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
         return batches.prefetch(tf.data.AUTOTUNE)
 
-    def _steps(self) -> int:
-        """Give the number of whole batches in an epoch."""
-        pictures = len(self._splits["train"])
-        if pictures < self.batch_size:
-            raise ValueError(
-                f"{pictures} training pictures do not fill one batch. Use a smaller "
-                f"batch_size. Received: batch_size={self.batch_size}"
-            )
-        return pictures // self.batch_size
-
-    def state_dict(self) -> dict[str, Any]:
-        """Give the seed, which is all that the order of the batches depends on."""
-        return {"seed": self.seed}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the order that the resumed run had."""
-        self.seed = state["seed"]
-
-    def val_dataset(self) -> tf.data.Dataset | None:
-        """Give the validation batches, or None if nothing is held out."""
-        return self._in_order("val") if len(self._splits["val"]) else None
-
-    def test_dataset(self) -> tf.data.Dataset:
-        """Give the test batches."""
-        return self._in_order("test")
-
-    def predict_dataset(self) -> tf.data.Dataset:
-        """Give batches of the test pictures, without labels."""
-        return self.test_dataset().map(lambda images, labels: images)
-
     def teardown(self, stage: str) -> None:
         """Let go of the arrays."""
         self._splits.clear()
 
-    def _in_order(self, name: str) -> tf.data.Dataset:
-        split = self._splits[name]
+    def _pictures(self, split: str) -> int:
+        return len(self._splits[split])
+
+    def _in_order(self, split: str) -> tf.data.Dataset:
         strong = StrongAugmentation(self.num_classes, self.strong)
-        batches = tf.data.Dataset.from_tensor_slices(tuple(split))
+        batches = tf.data.Dataset.from_tensor_slices(tuple(self._splits[split]))
         batches = batches.batch(self.batch_size).map(
             lambda images, labels: (self._standardise(images), strong.labels(labels)),
             num_parallel_calls=tf.data.AUTOTUNE,

@@ -1,7 +1,6 @@
 """Pictures of unequal sizes, too many for memory: read, cropped, batched on the way."""
 
 import abc
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,13 +14,13 @@ from keras_densenet.data.crops import (
     resize_short_side,
     ten_crop,
 )
-from keras_densenet.data.datamodule import DataModule
+from keras_densenet.data.seeded import SeededDataModule
 from keras_densenet.data.strong_augmentation import StrongAugmentation
 
 CROP, MIRROR, JITTER, LIGHTING, STRONG = range(5)  # each draws from a seed of its own
 
 
-class PictureDataModule(DataModule):
+class PictureDataModule(SeededDataModule):
     """A data module over pictures of any size; a subclass says where they come from.
 
     Training pictures are cropped at random and mirrored; others are resized and cut out
@@ -48,7 +47,6 @@ class PictureDataModule(DataModule):
 
     mean: Sequence[float] = (123.675, 116.28, 103.53)  # 255 * 0.485, 0.456, 0.406
     std: Sequence[float] = (58.395, 57.12, 57.375)  # 255 * 0.229, 0.224, 0.225
-    strong: dict[str, float] | None = None
 
     def __init__(
         self,
@@ -69,30 +67,19 @@ class PictureDataModule(DataModule):
                 "batch_size and image_size must be 1 or more. Received: "
                 f"batch_size={batch_size}, image_size={image_size}"
             )
-        self.batch_size = batch_size
+        super().__init__(
+            batch_size, augment=augment, seed=seed, mean=mean, std=std, strong=strong
+        )
         self.image_size = image_size
         self.input_shape = (image_size, image_size, 3)
-        self.augment = augment
         self.jitter = jitter
         self.lighting = lighting
         self.method = method
-        self.seed = random.randrange(2**31) if seed is None else seed
-        # What is not given stays the class's own, and out of a run's config.
-        if mean is not None:
-            self.mean = tuple(mean)
-        if std is not None:
-            self.std = tuple(std)
-        if strong is not None:
-            self.strong = strong
 
     @property
     def short_side(self) -> int:
         """Give the pixels of a picture's short side when its centre is cut out."""
         return round(self.image_size * 256 / 224)
-
-    @abc.abstractmethod
-    def _pictures(self, split: str) -> int:
-        """Give the number of pictures of a split: "train", "val" or "test"."""
 
     @abc.abstractmethod
     def _training_examples(self, first: int) -> tf.data.Dataset:
@@ -166,36 +153,6 @@ class PictureDataModule(DataModule):
     def _seed(self, purpose: int, number: Any) -> Any:
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(number, tf.int64)])
         return tf.random.fold_in(seed, purpose)
-
-    def _steps(self) -> int:
-        """Give the number of whole batches in an epoch."""
-        pictures = self._pictures("train")
-        if pictures < self.batch_size:
-            raise ValueError(
-                f"{pictures} training pictures do not fill one batch. Use a smaller "
-                f"batch_size. Received: batch_size={self.batch_size}"
-            )
-        return pictures // self.batch_size
-
-    def state_dict(self) -> dict[str, Any]:
-        """Give the seed, which is all that the order of the batches depends on."""
-        return {"seed": self.seed}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the order that the resumed run had."""
-        self.seed = state["seed"]
-
-    def val_dataset(self) -> tf.data.Dataset | None:
-        """Give the validation batches, or None if nothing is held out."""
-        return self._in_order("val") if self._pictures("val") else None
-
-    def test_dataset(self) -> tf.data.Dataset:
-        """Give the test batches."""
-        return self._in_order("test")
-
-    def predict_dataset(self) -> tf.data.Dataset:
-        """Give batches of the test pictures, without labels."""
-        return self.test_dataset().map(lambda images, labels: images)
 
     def ten_crop_dataset(self) -> tf.data.Dataset:
         """Give the test pictures in ten views each, `(N, 10, H, W, 3)`, and labels.

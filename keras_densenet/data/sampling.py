@@ -25,7 +25,7 @@ def each_once(pictures: int, an_epoch: int, seed: int) -> Callable[[Any], Any]:
 
     def picture(place: Any) -> Any:
         epoch, first = place // an_epoch, place % an_epoch
-        return _shuffled(first, [seed, epoch], pictures)
+        return shuffled(first, [seed, epoch], pictures)
 
     return picture
 
@@ -52,16 +52,23 @@ def balanced(labels: np.ndarray, classes: int, seed: int) -> Callable[[Any], Any
     def picture(place: Any) -> Any:
         turn, first = place // classes, place % classes
         # Another seed than that of the pictures below.
-        label = _shuffled(first, [seed + 1, turn], classes)
+        label = shuffled(first, [seed + 1, turn], classes)
         size = many[label]
         again = turn // size
-        number = _shuffled(turn % size, [seed, again * classes + label], size)
+        number = shuffled(turn % size, [seed, again * classes + label], size)
         return by_class[begins[label] + number]
 
     return picture
 
 
-def _shuffled(index: Any, seed: list, many: Any) -> Any:
+def shuffled(index: Any, seed: list, many: Any) -> Any:
+    """Give where one or more of `many` places go in the order that a seed stands for.
+
+    Args:
+        index: The places, in 0..`many` - 1.
+        seed: Two integers.
+        many: How many there are.
+    """
     return tf.random.experimental.index_shuffle(
         index,
         seed=tf.stack([tf.cast(part, tf.int64) for part in seed]),

@@ -35,7 +35,6 @@ class ThroughputMonitor(keras.callbacks.Callback):
     Attributes:
         images_per_second: Since the training began; 0.0 before its second step.
         seconds_per_step: In the same time.
-        seconds: What all steps took, the first one in it.
     """
 
     def __init__(self, images_per_step: int) -> None:
