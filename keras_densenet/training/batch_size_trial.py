@@ -12,6 +12,7 @@ import cloudpickle
 import tensorflow as tf
 
 from keras_densenet.training.batch_size_finder import ANSWER, TASK, Answer
+from keras_densenet.training.callbacks.monitors import gpu_peak_bytes
 from keras_densenet.training.compilation import compiled
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.trainer import Trainer
@@ -31,10 +32,7 @@ def _answer(task: Path, batch_size: int) -> Answer:
         return Answer(fits=False)
     except Exception as error:
         return Answer(fits=False, error=_sendable(error, batch_size))
-    gpu_bytes = None
-    if tf.config.list_logical_devices("GPU"):
-        gpu_bytes = tf.config.experimental.get_memory_info("GPU:0")["peak"]
-    return Answer(fits=True, gpu_bytes=gpu_bytes)
+    return Answer(fits=True, gpu_bytes=gpu_peak_bytes())
 
 
 def _train(

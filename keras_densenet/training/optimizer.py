@@ -125,3 +125,8 @@ def step_schedule(
     boundaries = [round(share * total_steps) - 1 for share in milestones]
     values = [learning_rate * factor**i for i in range(len(milestones) + 1)]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+
+
+def unscaled(optimizer: Any) -> Any:
+    """Give the optimizer itself where a loss scale optimizer is around it."""
+    return getattr(optimizer, "inner_optimizer", optimizer)

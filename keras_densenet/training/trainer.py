@@ -51,6 +51,7 @@ from keras_densenet.training.multi_worker import (
     names_lost_workers,
     refuse_to_disagree,
 )
+from keras_densenet.training.optimizer import unscaled
 from keras_densenet.training.precision import dtype_policy, policy_name
 from keras_densenet.training.resumption import (
     checkpoint_path,
@@ -397,6 +398,7 @@ class Trainer(Flags):
         state: RunState | None,
     ) -> Run:
         """Make the run: its folder, its callbacks, and what ends it early."""
+        done = state.step if state else 0
         mine = list(self.callbacks)
         if isinstance(module, ImageClassifier):
             with self.scope():
@@ -405,13 +407,12 @@ class Trainer(Flags):
         self.checkpoint_callback = the_checkpoint(mine, self.enable_checkpointing)
         self.log_dir = None
         if not self.fast_dev_run:
-            epoch = state.step // steps if state else 0
-            self.log_dir = self._folder(self._runs(model, data), epoch)
+            self.log_dir = self._folder(self._runs(model, data), done // steps)
             config = self.log_dir / "config.yaml"
             if self.is_global_zero and not config.exists():
                 write_config(config, self._given, module, data)
         run = Run(
-            callbacks_in_order(self, mine, self.throughput, state.step if state else 0),
+            callbacks_in_order(self, mine, self.throughput, done),
             model=model,
             data=data,
             epochs=self.max_epochs or 1,
@@ -677,8 +678,7 @@ def _take_averages(model: keras.Model) -> None:
 
     They are what `fit` leaves in the model at its end, and what is validated.
     """
-    optimizer: Any = getattr(model, "optimizer", None)
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = unscaled(getattr(model, "optimizer", None))
     if getattr(optimizer, "use_ema", False):
         optimizer.finalize_variable_values(model.trainable_variables)
 

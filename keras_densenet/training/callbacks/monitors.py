@@ -5,6 +5,8 @@ import time
 import keras
 import tensorflow as tf
 
+from keras_densenet.training.optimizer import unscaled
+
 
 class LearningRateMonitor(keras.callbacks.Callback):
     """Add the learning rate to the logs of each epoch, as `learning_rate`.
@@ -16,9 +18,8 @@ class LearningRateMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Add it."""
         if logs is not None:
-            optimizer = getattr(self.model.optimizer, "inner_optimizer", None)
-            optimizer = optimizer or self.model.optimizer  # of a loss scale optimizer
-            rate = keras.ops.convert_to_tensor(optimizer.learning_rate)
+            rate = unscaled(self.model.optimizer).learning_rate
+            rate = keras.ops.convert_to_tensor(rate)
             logs["learning_rate"] = float(rate.numpy())
 
 
@@ -81,6 +82,13 @@ class ThroughputMonitor(keras.callbacks.Callback):
         if not steps:
             steps, seconds = self.model.steps_per_execution, self._first
         logs["images_per_second"] = steps * self.images_per_step / seconds
-        if tf.config.list_logical_devices("GPU"):
-            peak = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+        peak = gpu_peak_bytes()
+        if peak is not None:
             logs["peak_memory_mb"] = peak / 1e6
+
+
+def gpu_peak_bytes() -> int | None:
+    """Give the most that TensorFlow has held on the GPU so far; None without one."""
+    if not tf.config.list_logical_devices("GPU"):
+        return None
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"]

@@ -122,15 +122,16 @@ def _loggers(trainer: "Trainer", step: int) -> list[Callback]:
                     f"the rows that {each.filename} has: say append=True."
                 )
         return given
-    if not trainer.logger or trainer.log_dir is None:
+    folder = trainer.log_dir
+    if not trainer.logger or folder is None:
         return []
-    return [CSVLogger(trainer.log_dir / "metrics.csv"), _tensorboard(trainer, step)]
+    return [CSVLogger(folder / "metrics.csv"), _tensorboard(trainer, folder, step)]
 
 
-def _tensorboard(trainer: "Trainer", step: int) -> TensorBoard:
+def _tensorboard(trainer: "Trainer", folder: Path, step: int) -> TensorBoard:
     profiled = tuple(step + number for number in PROFILED) if trainer.profiler else 0
     return TensorBoard(
-        Path(str(trainer.log_dir)),
+        folder,
         step,
         update_freq=trainer.log_every_n_steps,
         profile_batch=profiled,
