@@ -31,6 +31,7 @@ DEFAULTS = {
 SHORTCUTS = {
     "--depth": "--model.depth",
     "--growth-rate": "--model.growth_rate",
+    "--cosine": "--model.lr_schedule=cosine",
     "--memory-efficient": "--model.memory_efficient",
     "--no-augment": "--data.augment=false",
     "--batch-size": "--data.batch_size",

@@ -25,7 +25,7 @@ class DataModule(abc.ABC):
     A `tf.data.Dataset` it returns has global batches: under a strategy with R
     replicas each replica sees `batch_size / R` pictures. Pictures are float32 of shape
     `(N, H, W, channels)`, standardised with `mean` and `std`; labels are class
-    numbers of shape `(N,)`.
+    numbers of shape `(N,)`, or probabilities `(N, classes)` with `soft_labels`.
 
     Attributes:
         num_classes: Number of classes.
@@ -33,6 +33,8 @@ class DataModule(abc.ABC):
         class_names: One name a class, in the order of the class numbers.
         mean: Mean of each channel in the training pictures, in 0..255.
         std: Standard deviation of each channel, in 0..255.
+        batch_size: Pictures in a global batch, over all replicas.
+        soft_labels: Whether labels are probabilities, in all datasets.
     """
 
     num_classes: int
@@ -40,6 +42,8 @@ class DataModule(abc.ABC):
     class_names: Sequence[str]
     mean: Sequence[float]
     std: Sequence[float]
+    batch_size: int
+    soft_labels: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse Lightning's names for the data sets, which nothing would call."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_densenet.data.datamodule import DataModule
+from keras_densenet.data.strong_augmentation import mixes_labels
 
 
 class SeededDataModule(DataModule):
@@ -45,6 +46,7 @@ class SeededDataModule(DataModule):
             self.std = tuple(std)
         if strong is not None:
             self.strong = strong
+        self.soft_labels = mixes_labels(self.strong)
 
     @abc.abstractmethod
     def _pictures(self, split: str) -> int:

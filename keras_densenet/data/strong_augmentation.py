@@ -52,9 +52,8 @@ class StrongAugmentation:
 
     Attributes:
         mixes: Whether labels are mixed. Then they are probabilities `(N, classes)` in
-            all datasets, which need the loss `keras.losses.CategoricalCrossentropy` and
-            the metric `keras.metrics.CategoricalAccuracy`: an `ImageClassifier` gets
-            them by its `configure_loss` and `configure_metrics`.
+            all datasets, and the loss is `keras.losses.CategoricalCrossentropy`, the
+            metric `keras.metrics.CategoricalAccuracy`: `ImageClassifier` sees to it.
 
     Raises:
         ValueError: Another option, or one that is not in 0..1.
@@ -72,7 +71,7 @@ class StrongAugmentation:
         erasing = partial(keras.layers.RandomErasing, (1, 1), area, 0.0, **_PLAIN)
         self._cutout = erasing() if cutout else None
         self._each = _operations(rand_augment) if rand_augment else []
-        self.mixes = bool(self._mixing)
+        self.mixes = mixes_labels(options)
 
     def picture(self, image: Any, seed: Any) -> Any:
         """Change one picture: RandAugment.
@@ -140,6 +139,16 @@ class StrongAugmentation:
     def labels(self, labels: Any) -> Any:
         """Give class numbers `(N,)` as they are, or as probabilities if labels mix."""
         return tf.one_hot(labels, self.classes) if self.mixes else labels
+
+
+def mixes_labels(options: Mapping[str, float] | None) -> bool:
+    """Say whether labels are mixed, and are probabilities.
+
+    >>> mixes_labels({"cutmix": 1.0}), mixes_labels({"cutout": 0.5, "mixup": 0.0})
+    (True, False)
+    """
+    options = options or {}
+    return bool(options.get("mixup") or options.get("cutmix"))
 
 
 # Whatever Keras's global policy and data format are.

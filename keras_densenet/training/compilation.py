@@ -39,7 +39,7 @@ def compiled(
         with trainer.scope():
             return _ready_to_train(trainer, module)
     with trainer.scope():
-        before = module.model
+        before, module.data = module.model, data
         options = {"sync_batchnorm": True} if trainer.sync_batchnorm else {}
         model = module.configure_model(data, **options)
         if before is not None:

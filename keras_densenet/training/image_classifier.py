@@ -2,13 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
 from keras_densenet.data import DataModule
 from keras_densenet.training.errors import MisconfigurationError
-from keras_densenet.training.optimizer import TorchSGD, step_schedule
+from keras_densenet.training.optimizer import TorchSGD, cosine_schedule, step_schedule
 
 
 class ImageClassifier:
@@ -30,9 +30,14 @@ class ImageClassifier:
         weight_decay: Coupled, on all trainable weights.
         milestones: Shares of the training after which the learning rate is divided by
             10.
+        lr_schedule: "step", by the milestones, or "cosine", to 0 without milestones.
+        scale_lr_from: Global batch size that `learning_rate` is for. With n times as
+            many pictures in a batch it is n times as high (Goyal et al. 2017). None
+            for the learning rate as it is.
         **options: The network's arguments.
 
     Attributes:
+        data: What it is trained on; set by the trainer before it calls the rest.
         model: The `keras.Model`, or None before the trainer has built it.
 
     Raises:
@@ -56,6 +61,8 @@ depth: it has classes, input_shape.
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
         milestones: Sequence[float] = (0.5, 0.75),
+        lr_schedule: Literal["step", "cosine"] = "step",
+        scale_lr_from: int | None = None,
         **options: Any,
     ) -> None:
         self.network = network
@@ -63,8 +70,12 @@ depth: it has classes, input_shape.
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.milestones = milestones
+        self.lr_schedule = lr_schedule
+        self.scale_lr_from = scale_lr_from
         self.options = options
+        self.data: DataModule | None = None
         self.model: keras.Model | None = None
+        _refuse_schedule(lr_schedule, scale_lr_from)
         unknown = options.keys() - self._parameters()
         if unknown:
             raise MisconfigurationError(
@@ -98,20 +109,56 @@ depth: it has classes, input_shape.
 
     def configure_optimizer(self, total_steps: int) -> keras.optimizers.Optimizer:
         """Make the paper's optimizer for a training of `total_steps` steps."""
-        schedule = step_schedule(self.learning_rate, total_steps, self.milestones)
+        learning_rate = self._scaled_learning_rate()
+        if self.lr_schedule == "cosine":
+            schedule = cosine_schedule(learning_rate, total_steps)
+        else:
+            schedule = step_schedule(learning_rate, total_steps, self.milestones)
         return TorchSGD(schedule, self.momentum, weight_decay=self.weight_decay)
 
     def configure_loss(self) -> keras.losses.Loss:
-        """Make the loss: cross-entropy of class numbers and probabilities."""
+        """Make the loss: cross-entropy of labels and probabilities."""
+        if self._has_soft_labels():
+            return keras.losses.CategoricalCrossentropy()
         return keras.losses.SparseCategoricalCrossentropy()
 
     def configure_metrics(self) -> list[keras.metrics.Metric]:
         """Make the metrics; "accuracy" says which checkpoint is best."""
+        if self._has_soft_labels():
+            return [keras.metrics.CategoricalAccuracy(name="accuracy")]
         return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
     def configure_callbacks(self) -> list[keras.callbacks.Callback]:
         """Make callbacks that this training needs, besides the trainer's."""
         return []
 
+    def _has_soft_labels(self) -> bool:
+        return self.data is not None and self.data.soft_labels
+
+    def _scaled_learning_rate(self) -> float:
+        """Scale the learning rate with the global batch, if asked to."""
+        if self.scale_lr_from is None:
+            return self.learning_rate
+        batch_size = getattr(self.data, "batch_size", None)
+        if batch_size is None:
+            raise MisconfigurationError(
+                f"scale_lr_from={self.scale_lr_from} needs data with a batch_size, and "
+                f"{type(self.data).__name__} has none."
+            )
+        return self.learning_rate * batch_size / self.scale_lr_from
+
     def _parameters(self) -> list[str]:
         return list(inspect.signature(self.network).parameters)
+
+
+def _refuse_schedule(lr_schedule: str, scale_lr_from: int | None) -> None:
+    if lr_schedule not in ("step", "cosine"):
+        raise MisconfigurationError(
+            'lr_schedule is "step", by the milestones, or "cosine"; for another '
+            f"override configure_optimizer. Received: {lr_schedule!r}"
+        )
+    if scale_lr_from is not None and scale_lr_from < 1:
+        raise MisconfigurationError(
+            "scale_lr_from is the batch size that the learning rate is for, 64 in the "
+            f"paper's CIFAR training. Received: {scale_lr_from}"
+        )

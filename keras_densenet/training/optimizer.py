@@ -127,6 +127,26 @@ def step_schedule(
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
 
 
+def cosine_schedule(
+    learning_rate: float, total_steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Let the learning rate fall to 0 along half a cosine, step by step.
+
+    At step t of T it is `learning_rate / 2 * (1 + cos(pi t / T))`: the authors' code
+    has it as `-lrShape cosine`, and so the technical report (1707.06990).
+
+    Args:
+        learning_rate: At the start.
+        total_steps: Optimizer steps in the whole training.
+
+    Example:
+        >>> schedule = cosine_schedule(0.1, total_steps=4)
+        >>> [round(float(schedule(step)), 4) for step in range(5)]
+        [0.1, 0.0854, 0.05, 0.0146, 0.0]
+    """
+    return keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
+
+
 def unscaled(optimizer: Any) -> Any:
     """Give the optimizer itself where a loss scale optimizer is around it."""
     return getattr(optimizer, "inner_optimizer", optimizer)
