@@ -23,7 +23,7 @@ from keras_densenet.training import MisconfigurationError, ModelCheckpoint
 STRATEGY = "multi_worker_mirrored"
 # In float32 a sum of two halves is not that of the whole, and twelve steps of a network
 # with batch norms make 1e-4 of it, on two replicas of one process, too.
-PRECISIONS = {"synchronised": "64-true"}
+PRECISIONS = {"synchronised": "64-true", "densenet": "64-true"}
 
 
 def linear(classes, input_shape):

@@ -34,6 +34,8 @@ class ImageClassifier:
         scale_lr_from: Global batch size that `learning_rate` is for. With n times as
             many pictures in a batch it is n times as high (Goyal et al. 2017). None
             for the learning rate as it is.
+        class_weight: Weight of each class in the loss, by its number, or "balanced" for
+            the data's `class_weight`; `model.fit(class_weight=...)`.
         **options: The network's arguments.
 
     Attributes:
@@ -63,6 +65,7 @@ depth: it has classes, input_shape.
         milestones: Sequence[float] = (0.5, 0.75),
         lr_schedule: Literal["step", "cosine"] = "step",
         scale_lr_from: int | None = None,
+        class_weight: dict[int, float] | Literal["balanced"] | None = None,
         **options: Any,
     ) -> None:
         self.network = network
@@ -72,6 +75,7 @@ depth: it has classes, input_shape.
         self.milestones = milestones
         self.lr_schedule = lr_schedule
         self.scale_lr_from = scale_lr_from
+        self.class_weight = class_weight
         self.options = options
         self.data: DataModule | None = None
         self.model: keras.Model | None = None
@@ -122,11 +126,34 @@ depth: it has classes, input_shape.
             return keras.losses.CategoricalCrossentropy()
         return keras.losses.SparseCategoricalCrossentropy()
 
+    def configure_class_weight(self) -> dict[int, float] | None:
+        """Give the weight of each class in the loss, or None for the same."""
+        if self.class_weight != "balanced":
+            return self.class_weight
+        weights = getattr(self.data, "class_weight", None)
+        if weights is None:
+            raise MisconfigurationError(
+                'class_weight="balanced" needs data with a class_weight, such as '
+                f"ImageFolder, and {type(self.data).__name__} has none: give a "
+                "dictionary of weights."
+            )
+        return weights
+
     def configure_metrics(self) -> list[keras.metrics.Metric]:
-        """Make the metrics; "accuracy" says which checkpoint is best."""
-        if self._has_soft_labels():
-            return [keras.metrics.CategoricalAccuracy(name="accuracy")]
-        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        """Make the metrics; "accuracy" says which checkpoint is best.
+
+        With more than 100 classes, as ImageNet has, also "top_5_accuracy".
+        """
+        metrics: list[keras.metrics.Metric] = [
+            keras.metrics.CategoricalAccuracy(name="accuracy")
+            if self._has_soft_labels()
+            else keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        ]
+        if self.data is not None and self.data.num_classes > 100:
+            metrics += [
+                keras.metrics.MeanMetricWrapper(top_5_accuracy, "top_5_accuracy")
+            ]
+        return metrics
 
     def configure_callbacks(self) -> list[keras.callbacks.Callback]:
         """Make callbacks that this training needs, besides the trainer's."""
@@ -149,6 +176,21 @@ depth: it has classes, input_shape.
 
     def _parameters(self) -> list[str]:
         return list(inspect.signature(self.network).parameters)
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet")
+def top_5_accuracy(labels: Any, probabilities: Any) -> Any:
+    """Say for each picture whether its class is among the five most probable.
+
+    Args:
+        labels: Class numbers `(N,)`, or probabilities `(N, classes)`: the largest one.
+        probabilities: `(N, classes)` of any precision; TensorFlow takes float32 alone.
+    """
+    if len(labels.shape) == 2 and labels.shape[-1] == probabilities.shape[-1]:
+        labels = keras.ops.argmax(labels, axis=-1)
+    return keras.metrics.sparse_top_k_categorical_accuracy(
+        labels, keras.ops.cast(probabilities, "float32"), k=5
+    )
 
 
 def _refuse_schedule(lr_schedule: str, scale_lr_from: int | None) -> None:

@@ -199,7 +199,7 @@ class Trainer(Flags):
         self._announce(model, batch_size, steps)
         if val is not None and self.num_sanity_val_steps:
             model.evaluate(val.take(self.num_sanity_val_steps), verbose=0)
-        history = self._train(run, train, val)
+        history = self._train(run, train, val, _class_weight(module))
         datamodule.teardown("fit")
         self._report(run, begun)
         return history
@@ -443,7 +443,11 @@ class Trainer(Flags):
         return Interruption(self._save_interrupted, self._screen.say)
 
     def _train(
-        self, run: Run, train: tf.data.Dataset, val: tf.data.Dataset | None
+        self,
+        run: Run,
+        train: tf.data.Dataset,
+        val: tf.data.Dataset | None,
+        class_weight: dict[int, float] | None,
     ) -> keras.callbacks.History:
         """Call the one plain `model.fit` that all this is for."""
         try:
@@ -460,6 +464,7 @@ class Trainer(Flags):
                     initial_epoch=run.first_epoch,
                     steps_per_epoch=run.steps_per_epoch,
                     callbacks=run,
+                    class_weight=class_weight,
                     shuffle=False,
                     verbose=0,
                 )
@@ -663,6 +668,11 @@ def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
     if isinstance(callbacks, keras.callbacks.Callback):
         return [callbacks]
     return list(callbacks or ())
+
+
+def _class_weight(module: Module) -> dict[int, float] | None:
+    is_ours = isinstance(module, ImageClassifier)
+    return module.configure_class_weight() if is_ours else None
 
 
 def _no_history(model: keras.Model) -> keras.callbacks.History:

@@ -1,0 +1,131 @@
+"""What `ImageClassifier` makes of its arguments and of the data."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+import keras_densenet as kd
+from keras_densenet.training import MisconfigurationError
+
+
+def classifier(**options):
+    return kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4, **options)
+
+
+class TwoPictures(kd.data.ArrayDataModule):
+    """A picture of each of two classes, in one batch."""
+
+    title = "two pictures"
+    num_classes, input_shape, class_names = 2, (1, 1, 1), ("a", "b")
+    mean, std = (0.0,), (1.0,)
+
+    def load_splits(self, stage):
+        split = kd.data.Split(np.zeros((2, 1, 1, 1), "uint8"), np.array([0, 1]))
+        return {"train": split, "val": split, "test": split}
+
+
+def undecided(classes, input_shape):
+    """Give a network that says 1/2 of everything, until its bias is trained."""
+    answer = keras.layers.Dense(
+        classes, activation="softmax", kernel_initializer="zeros"
+    )
+    return keras.Sequential(
+        [keras.Input(input_shape), keras.layers.Flatten(), answer], name="undecided"
+    )
+
+
+def test_the_cosine_schedule_is_the_authors():
+    optimizer = classifier(lr_schedule="cosine").configure_optimizer(total_steps=80)
+    for step in (0, 1, 20, 40, 79, 80):
+        by_hand = 0.5 * 0.1 * (1 + math.cos(math.pi * step / 80))
+        rate = float(optimizer._learning_rate(step))
+        assert rate == pytest.approx(by_hand, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("scale_lr_from", "rate"), [(None, 0.1), (64, 0.4), (256, 0.1), (512, 0.05)]
+)
+@pytest.mark.parametrize("lr_schedule", ["step", "cosine"])
+def test_the_learning_rate_is_scaled_with_the_batch(scale_lr_from, rate, lr_schedule):
+    module = classifier(scale_lr_from=scale_lr_from, lr_schedule=lr_schedule)
+    module.data = kd.data.Digits(batch_size=256)
+    optimizer = module.configure_optimizer(total_steps=80)
+    assert float(optimizer._learning_rate(0)) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lr_schedule": "linear"}, 'is "step"'),
+        ({"scale_lr_from": 0}, "64 in the paper"),
+    ],
+)
+def test_what_is_no_schedule_is_refused(options, words):
+    with pytest.raises(MisconfigurationError, match=words):
+        classifier(**options)
+
+
+def test_mixed_labels_have_the_loss_that_they_need():
+    module = classifier()
+    module.data = kd.data.Digits(strong={"cutmix": 1.0})
+    shares, answers = np.array([[0.25, 0.75]]), np.array([[0.5, 0.5]])
+    loss = float(module.configure_loss()(shares, answers))
+    assert loss == pytest.approx(math.log(2), abs=1e-6)
+    (accuracy,) = module.configure_metrics()
+    accuracy.update_state(shares, [[0.1, 0.9]])
+    assert accuracy.name == "accuracy"
+    assert float(accuracy.result()) == 1.0
+
+
+def test_mixed_labels_train_and_are_tested_on(tmp_path):
+    data = kd.data.Digits(batch_size=32, strong={"mixup": 0.2})
+    module = classifier()
+    trainer = kd.Trainer(fast_dev_run=2, default_root_dir=tmp_path)
+    history = trainer.fit(module, data).history
+    assert np.isfinite(history["loss"]).all()
+    assert 0 <= trainer.test(module, data)["accuracy"] <= 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_more_than_100_classes_have_a_top_5_accuracy(dtype):
+    module = classifier()
+    module.data = TwoPictures(2)
+    assert [metric.name for metric in module.configure_metrics()] == ["accuracy"]
+    module.data.num_classes = 1000
+    _, top_5 = module.configure_metrics()
+    assert top_5.name == "top_5_accuracy"
+    answers = np.linspace(1, 0, 1000, dtype=dtype)[np.newaxis]
+    for label, expected in ((4, 1.0), (5, 0.0)):  # the fifth of the order, the sixth
+        number, shares = np.array([label]), np.eye(1000)[[label]]
+        for labels in (number, shares):
+            top_5.reset_state()
+            top_5.update_state(labels, answers)
+            assert float(top_5.result()) == expected
+
+
+def test_classes_weigh_what_they_are_told_to(tmp_path):
+    # The gradient of the first bias: sum of w (p - y) over the batch, by its size:
+    # (1 * (1/2 - 1) + 3 * (1/2 - 0)) / 2 = 1/2, and it moves by -1 of that.
+    module = kd.ImageClassifier(
+        undecided,
+        learning_rate=1.0,
+        momentum=0.0,
+        weight_decay=0.0,
+        milestones=(),
+        class_weight={0: 1.0, 1: 3.0},
+    )
+    trainer = kd.Trainer(fast_dev_run=1, default_root_dir=tmp_path)
+    trainer.fit(module, TwoPictures(2, augment=False, seed=0))
+    bias = module.model.get_weights()[-1]
+    np.testing.assert_allclose(bias, [-0.5, 0.5], atol=1e-6)
+
+
+def test_balanced_weights_are_the_datas():
+    module = classifier(class_weight="balanced")
+    module.data = TwoPictures(2)
+    with pytest.raises(MisconfigurationError, match="such as ImageFolder"):
+        module.configure_class_weight()
+    module.data.class_weight = {0: 0.5, 1: 2.0}
+    assert module.configure_class_weight() == {0: 0.5, 1: 2.0}
