@@ -41,6 +41,24 @@ STAGES = {
 }
 DATA = ("CIFAR10", "CIFAR100", "SVHN", "ImageNet", "ImageFolder", "Digits")
 NETWORKS = "DenseNet, DenseNetBC, DenseNet121, ..., or the import path of your own"
+RECIPE_SHORTCUTS = {  # what the recipes for small pictures have in common
+    "--network": "--model.network",
+    "--depth": "--model.depth",
+    "--growth-rate": "--model.growth_rate",
+    "--memory-efficient": "--model.memory_efficient",
+    "--cosine": "--model.lr_schedule=cosine",
+    "--scale-lr": "--model.scale_lr_from=64",
+    "--batch-size": "--data.batch_size",
+    "--data-dir": "--data.data_dir",
+    "--manual-dir": "--data.manual_dir",
+    "--max-epochs": "--trainer.max_epochs",
+    "--strategy": "--trainer.strategy",
+    "--precision": "--trainer.precision",
+    "--fast-dev-run": "--trainer.fast_dev_run=true",
+    "--export-dir": "--export_dir",
+    "--resume": "--ckpt_path=last",
+    "--seed": "--seed_everything",
+}
 NOT_FINISHED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
 
 
@@ -52,6 +70,13 @@ def add_export_dir(parser: ArgumentParser) -> None:
     """Add where to export to."""
     parser.add_argument(
         "--export_dir", required=True, help="as saved_models/cifar10; then its version"
+    )
+
+
+def add_optional_export_dir(parser: ArgumentParser) -> None:
+    """Add where to export to, if at all."""
+    parser.add_argument(
+        "--export_dir", default=None, help="write a SavedModel for TF Serving there"
     )
 
 
@@ -163,6 +188,16 @@ class Options:
         """Make the data module."""
         return _made(self.values.data)
 
+    def data_or_digits(self) -> "DataModule":
+        """Make and prepare the data module; digits where unnamed data cannot be had."""
+        from keras_densenet.data import prepared_or_digits
+
+        data = self.data()
+        if not self.names_data:
+            return prepared_or_digits(data)  # type: ignore[arg-type]
+        data.prepare_data()
+        return data
+
     def module(self, **others: Any) -> "ImageClassifier":
         """Make the network with its training; `others` win."""
         from keras_densenet.training import ImageClassifier
@@ -249,21 +284,25 @@ def _written_out(arguments: Sequence[str], shortcuts: Mapping[str, str]) -> list
     """Write short names out, and data by the names of their classes.
 
     A shortcut with a value, `--resume` for `--ckpt_path=last`, gives it where none is
-    given. `--data auto` is the default.
+    given. It may stand for several options. `--data auto` is the default.
 
     >>> _written_out(["--resume", "--data=cifar10"], {"--resume": "--ckpt_path=last"})
     ['--ckpt_path=last', '--data=CIFAR10']
     >>> _written_out(["--resume", "a.keras"], {"--resume": "--ckpt_path=last"})
     ['--ckpt_path=a.keras']
+    >>> _written_out(["--plain"], {"--plain": "--data.augment=false --model.rate=0.2"})
+    ['--model.rate=0.2', '--data.augment=false']
     """
     written, rest = [], list(arguments)
     while rest:
         short, _, value = rest.pop(0).partition("=")
         if not value and rest and not rest[0].startswith("--"):
             value = rest.pop(0)
-        name, _, default = shortcuts.get(short, short).partition("=")
-        if value and default == "false":
-            sys.exit(f"error: {short} says no, and takes no value. Received: {value}")
+        option, *more = shortcuts.get(short, short).split(" ")
+        name, _, default = option.partition("=")
+        if value and (more or default == "false"):
+            sys.exit(f"error: {short} takes no value. Received: {value}")
+        written += more
         value = value or default
         if name == "--data":
             value = {data.lower(): data for data in DATA}.get(value.lower(), value)

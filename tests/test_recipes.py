@@ -1,14 +1,26 @@
 """Every recipe, run as a user runs it, in its smallest form."""
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
+from PIL import Image
+
+import keras_densenet as kd
+from keras_densenet import command_line
 
 ROOT = Path(__file__).parent.parent
+RECIPES = [path.name for path in sorted((ROOT / "recipes").glob("*.py"))]
+OFFLINE = {  # nothing answers there: no network
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+}
 SMALL = ["--depth", "10", "--growth-rate", "4"]
 
 
@@ -23,7 +35,29 @@ def run(recipe, *options, cwd, **environment):
     )
 
 
-@pytest.mark.parametrize("recipe", ["cifar10.py", "quickstart.py"])
+def loaded(recipe):
+    """Import a recipe, as a script of another name."""
+    path = ROOT / "recipes" / recipe
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def options(recipe, *arguments):
+    """Give what a recipe makes of a command line."""
+    module = loaded(recipe)
+    shortcuts = getattr(module, "SHORTCUTS", command_line.RECIPE_SHORTCUTS)
+    return command_line.parse(
+        [str(argument) for argument in arguments],
+        "",
+        defaults=module.DEFAULTS,
+        shortcuts=shortcuts,
+        add=command_line.add_optional_export_dir,
+    )
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_help_is_given_without_tensorflow(recipe, tmp_path):
     # Importing a package named tensorflow fails here, so help came before it.
     (tmp_path / "tensorflow.py").write_text("raise ImportError('too early')")
@@ -32,21 +66,24 @@ def test_help_is_given_without_tensorflow(recipe, tmp_path):
     assert "--max-epochs" in answer.stdout
 
 
-def test_cifar10_falls_back_to_the_digits_loudly(tmp_path):
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [("cifar10.py", "CIFAR-10"), ("cifar100.py", "CIFAR-100"), ("svhn.py", "SVHN")],
+)
+def test_without_data_it_falls_back_to_the_digits_loudly(recipe, name, tmp_path):
     answer = run(
-        "cifar10.py",
+        recipe,
         *SMALL,
         "--fast-dev-run",
         "--data-dir",
         tmp_path / "none",
         cwd=tmp_path,
-        HTTPS_PROXY="http://127.0.0.1:9",  # nothing answers there: no network
-        HTTP_PROXY="http://127.0.0.1:9",
+        **OFFLINE,
     )
     assert answer.returncode == 0, answer.stderr
-    assert "This is NOT CIFAR10" in answer.stderr
+    assert f"This is NOT {name.replace('-', '')}" in answer.stderr
     last = answer.stdout.strip().splitlines()[-1]
-    assert last.startswith("Test error on the digits, NOT CIFAR-10")
+    assert last.startswith(f"Test error on the digits, NOT {name}")
 
 
 def test_cifar10_stops_where_only_cifar10_will_do(tmp_path):
@@ -55,8 +92,7 @@ def test_cifar10_stops_where_only_cifar10_will_do(tmp_path):
         *SMALL,
         *("--data", "cifar10", "--data-dir", tmp_path / "none"),
         cwd=tmp_path,
-        HTTPS_PROXY="http://127.0.0.1:9",
-        HTTP_PROXY="http://127.0.0.1:9",
+        **OFFLINE,
     )
     assert answer.returncode == 1
     assert "Three ways out" in answer.stderr
@@ -79,11 +115,94 @@ def test_cifar10_trains_exports_and_resumes(tmp_path):
     assert "Epoch   2/2" in second.stdout
 
 
+def test_imagenet_trains_on_a_folder_and_is_tested_by_ten_crops(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (4, 40, 50, 3), "uint8")
+    for split in ("train", "val"):
+        for number, pixels in enumerate(colours):
+            folder = tmp_path / "pictures" / split / f"n0{number % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / f"{number}.JPEG")
+    answer = run(
+        "imagenet.py",
+        *("--folder", "pictures", "--network", "DenseNetBC", "--model.depth", 10),
+        *("--data.image_size", 32, "--batch-size", 2, "--max-epochs", 1),
+        *("--export-dir", "served/x"),
+        cwd=tmp_path,
+    )
+    assert answer.returncode == 0, answer.stderr
+    (one,) = re.findall(r"By one crop: top-1 error ([\d.]+) %\n", answer.stdout)
+    (ten,) = re.findall(r"By ten crops: top-1 error ([\d.]+) %\n", answer.stdout)
+    assert {float(one), float(ten)} <= {0.0, 25.0, 50.0, 75.0, 100.0}  # of 4 pictures
+    assert (tmp_path / "served" / "x" / "1" / "saved_model.pb").is_file()
+
+
+def test_imagenet_says_what_to_get(tmp_path):
+    answer = run("imagenet.py", "--data-dir", tmp_path / "none", cwd=tmp_path)
+    assert answer.returncode == 1
+    assert "ILSVRC2012_img_train.tar" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_ten_crops_give_the_answer_of_the_mean_logits():
+    data = kd.data.Digits(batch_size=2)
+    data.setup("test")
+    images = next(iter(data.test_dataset()))[0]  # (2, 32, 32, 3)
+    module = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)
+    module.data, module.model = data, module.configure_model(data)
+    views = np.stack([np.roll(images, shift, axis=2) for shift in range(10)], axis=1)
+    model = loaded("imagenet.py").mean_of_views(kd.Trainer(max_epochs=1), module)
+    classifier = module.model.get_layer("classifier")
+    classifier.activation = keras.activations.linear
+    logits = np.stack([module.model(views[:, n]) for n in range(10)]).mean(axis=0)
+    classifier.activation = keras.activations.softmax
+    by_hand = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(model.predict(views, verbose=0), by_hand, atol=1e-5)
+
+
+PAPER = {  # peers.md 1d: batch, epochs, dropout, the epochs after which the rate drops
+    "cifar10.py": (64, 300, 0.0, (150, 225)),
+    "cifar10.py --no-augment": (64, 300, 0.2, (150, 225)),
+    "cifar100.py": (64, 300, 0.0, (150, 225)),
+    "cifar100.py --no-augment": (64, 300, 0.2, (150, 225)),
+    "svhn.py": (64, 40, 0.2, (20, 30)),
+    "imagenet.py": (256, 90, 0.0, (30, 60)),
+    "imagenet.py --memory-limited": (128, 100, 0.0, (30, 60, 90)),
+}
+
+
+@pytest.mark.parametrize("command", PAPER)
+def test_the_papers_hyper_parameters(command):
+    recipe, *arguments = command.split()
+    batch_size, epochs, dropout, drops = PAPER[command]
+    given = options(recipe, *arguments)
+    data, module = given.data(), given.module()
+    assert data.batch_size == batch_size
+    assert (given.values.trainer.max_epochs or loaded(recipe).EPOCHS) == epochs
+    assert getattr(given.values.model, "dropout_rate", 0.0) == dropout
+    optimizer = module.configure_optimizer(total_steps=1000 * epochs)
+    assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
+    assert optimizer.coupled_weight_decay == 1e-4
+    rate = 0.1
+    for epoch in range(epochs):
+        if epoch in drops:
+            rate /= 10
+        for step in (1000 * epoch, 1000 * epoch + 999):  # first and last of the epoch
+            assert float(optimizer._learning_rate(step)) == pytest.approx(rate)
+
+
+def test_variations_are_one_flag_each():
+    module = options("cifar10.py", "--cosine", "--batch-size", 256, "--scale-lr")
+    assert module.module().lr_schedule == "cosine"
+    assert module.module().scale_lr_from == 64
+    assert options("imagenet.py", "--scale-lr").module().scale_lr_from == 256
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--memory-efficient", "all"], "True (recompute"),
         (["--depth", "99", "--data", "digits"], "94 or 100"),
+        (["--no-augment", "true"], "takes no value"),
         (["--precision", "fp8", "--data", "digits"], "bf16-mixed"),
     ],
 )

@@ -17,7 +17,7 @@ from keras_densenet.data.image_folder import ImageFolder
 from keras_densenet.data.imagenet import ImageNet
 from keras_densenet.data.offline import prepared_or_digits
 from keras_densenet.data.picture_files import BrokenPictureError
-from keras_densenet.data.pictures import PictureDataModule
+from keras_densenet.data.pictures import PictureDataModule, TenCrops
 from keras_densenet.data.preparation import DataUnavailableError
 from keras_densenet.data.strong_augmentation import StrongAugmentation
 from keras_densenet.data.svhn import SVHN
@@ -36,6 +36,7 @@ __all__ = [
     "PictureDataModule",
     "Split",
     "StrongAugmentation",
+    "TenCrops",
     "centre_crop",
     "colour_jitter",
     "mirror",

@@ -42,9 +42,11 @@ class ArrayDataModule(SeededDataModule):
         strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
 
     Attributes:
+        title: What people call the data set.
         mirrors: Whether a mirrored picture is still of its class.
     """
 
+    title: str
     mirrors: bool = True
 
     def __init__(

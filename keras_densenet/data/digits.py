@@ -20,6 +20,7 @@ class Digits(ArrayDataModule):
     Arguments and result are those of `ArrayDataModule`.
     """
 
+    title = "the digits"
     num_classes = 10
     input_shape = (32, 32, 3)
     class_names = tuple("0123456789")

@@ -14,10 +14,43 @@ from keras_densenet.data.crops import (
     resize_short_side,
     ten_crop,
 )
+from keras_densenet.data.datamodule import DataModule
 from keras_densenet.data.seeded import SeededDataModule
 from keras_densenet.data.strong_augmentation import StrongAugmentation
 
 CROP, MIRROR, JITTER, LIGHTING, STRONG = range(5)  # each draws from a seed of its own
+
+
+class TenCrops(DataModule):
+    """The ten views of each test picture, `(N, 10, H, W, 3)`, as data to test on.
+
+    For a model that takes ten views and gives one answer; see `recipes/imagenet.py`.
+
+    Args:
+        data: Whose test pictures they are.
+    """
+
+    def __init__(self, data: "PictureDataModule") -> None:
+        self._data = data
+        for fact in ("num_classes", "class_names", "mean", "std", "soft_labels"):
+            setattr(self, fact, getattr(data, fact))
+        self.input_shape = (10, *data.input_shape)  # type: ignore[assignment]
+
+    def setup(self, stage: str) -> None:
+        """Set up the pictures."""
+        self._data.setup(stage)
+
+    def train_dataset(self) -> tf.data.Dataset:
+        """Refuse: they are to test on."""
+        raise NotImplementedError("TenCrops are to test on, not to train on.")
+
+    def test_dataset(self) -> tf.data.Dataset:
+        """Give the ten views and the labels."""
+        return self._data.ten_crop_dataset()
+
+    def predict_dataset(self) -> tf.data.Dataset:
+        """Give the ten views alone."""
+        return self.test_dataset().map(lambda views, labels: views)
 
 
 class PictureDataModule(SeededDataModule):

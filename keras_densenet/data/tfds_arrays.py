@@ -31,11 +31,9 @@ class TFDSArrays(ArrayDataModule):
 
     Attributes:
         name: Of the data set in TFDS.
-        title: What people call it.
     """
 
     name: str
-    title: str
 
     def __init__(
         self,
