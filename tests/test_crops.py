@@ -8,6 +8,7 @@ from augmentation_by_hand import jitter_by_hand, window_by_hand
 from keras_densenet.data import (
     centre_crop,
     colour_jitter,
+    crops,
     mirror,
     pca_lighting,
     random_resized_crop,
@@ -166,3 +167,22 @@ def test_lighting_by_hand():
             for c in range(3)
         ]
         np.testing.assert_allclose(result, image + added, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["bicubic", "bilinear"])
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((37, 53, 3), (20, 20)), ((2, 12, 9, 3), (30, 24)), ((1, 40, 3), (7, 7))],
+)
+def test_a_picture_is_resized_as_tensorflow_does(method, shape, size):
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype("uint8")
+    expected = tf.image.resize(pixels, size, method, antialias=True)
+    found = crops._resize(tf.constant(pixels), size, method)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    unknown = tf.TensorSpec([None] * (len(shape) - 1) + [3], tf.uint8)
+    graph = tf.function(
+        lambda image: crops._resize(image, tf.constant(size), method),
+        input_signature=[unknown],
+    )
+    np.testing.assert_allclose(graph(pixels), expected, atol=1e-4)
