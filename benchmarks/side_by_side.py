@@ -38,6 +38,12 @@ LABELS = {
     "trainer_plain": "Trainer.fit, memory_efficient=False",
     "trainer_true": "Trainer.fit, memory_efficient=True",
     "trainer_full": 'Trainer.fit, memory_efficient="full"',
+    "cifar_ours": "CIFAR: kd.data.CIFAR10",
+    "cifar_plain": "CIFAR: tf.data, a picture at a time",
+    "cifar_torch": "CIFAR: PIL and PyTorch's DataLoader",
+    "jpeg_ours": "JPEG: kd.data.ImageFolder",
+    "jpeg_plain": "JPEG: tf.data, a picture at a time",
+    "jpeg_torch": "JPEG: PIL and PyTorch's DataLoader",
 }
 
 
@@ -49,9 +55,8 @@ class Worker:
     """
 
     def __init__(self, variant: str, **options: Any) -> None:
-        framework = variant.split("_")[0]
-        kind = framework if framework in ("torch", "trainer") else "keras"
-        python = str(TORCH_PYTHON) if kind == "torch" else sys.executable
+        kind = _kind(variant)
+        python = str(TORCH_PYTHON) if _is_torchs(variant) else sys.executable
         flags = [f"--{name.replace('_', '-')}={v}" for name, v in options.items()]
         self._process = subprocess.Popen(
             [python, str(HERE / f"{kind}_worker.py"), variant, *flags],
@@ -80,6 +85,18 @@ class Worker:
         """End the process."""
         self._process.kill()
         self._process.communicate()
+
+
+def _kind(variant: str) -> str:
+    """Give whose process a variant is."""
+    first, *others = variant.split("_")
+    if first in ("cifar", "jpeg"):
+        return "torch_input" if "torch" in others else "keras_input"
+    return first if first in ("torch", "trainer") else "keras"
+
+
+def _is_torchs(variant: str) -> bool:
+    return "torch" in variant.split("_")
 
 
 @contextmanager
@@ -113,7 +130,7 @@ def parser(
 def available(variants: Iterable[str]) -> list[str]:
     """Leave out PyTorch's variants, aloud, where its environment is not made."""
     variants = list(variants)
-    missing = [v for v in variants if v.startswith("torch")]
+    missing = [v for v in variants if _is_torchs(v)]
     if not missing or TORCH_PYTHON.exists():
         return variants
     print(f"Left out: {', '.join(missing)}. `make benchmark-setup` installs PyTorch.")
