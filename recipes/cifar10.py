@@ -32,7 +32,7 @@ Other schedules:
 
     --cosine                              to 0 along a cosine instead of in steps
     --batch-size 256 --scale-lr           four times the batch, the learning rate 0.4
-    --depth 40 --cosine --max-epochs 20   two hours on 2 CPU cores: see README
+    --depth 40 --cosine --max-epochs 20   an hour on 2 CPU cores: see README
 
 Without a network and without a prepared CIFAR-10 it trains on the hand-written digits
 inside scikit-learn instead, and says so; `--data cifar10` stops instead.

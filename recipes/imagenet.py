@@ -83,8 +83,8 @@ def mean_of_views(trainer, module):
 
     with trainer.scope():
         views = keras.Input((10, *module.model.input_shape[1:]))
-        answers = keras.layers.TimeDistributed(module.model)(views)
-        mean = keras.ops.mean(keras.ops.log(answers), axis=1)  # (N, classes)
+        logits = [keras.ops.log(module.model(views[:, view])) for view in range(10)]
+        mean = keras.ops.mean(keras.ops.stack(logits), axis=0)  # (N, classes)
         model = keras.Model(views, keras.ops.softmax(mean), name="ten_crops")
         model.compile(loss=module.configure_loss(), metrics=module.configure_metrics())
     return model

@@ -53,7 +53,10 @@ def main(options: command_line.Options) -> None:
     module = options.module()
     trainer = options.trainer(max_epochs=options.values.trainer.max_epochs or epochs)
     trainer.fit(module, datamodule=data, ckpt_path=options.values.ckpt_path)
-    best = "best" if trainer.checkpoint_callback else None  # no fast_dev_run keeps one
+    checkpoint = trainer.checkpoint_callback  # None in a fast_dev_run
+    best = "best" if checkpoint and checkpoint.best_model_path else None
+    if best is None:
+        print("No epoch was validated: the last network is tested, not the best.")
     metrics = trainer.test(module, datamodule=data, ckpt_path=best)
     if options.values.export_dir:
         trainer.export(module, options.values.export_dir)

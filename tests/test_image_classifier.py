@@ -122,6 +122,14 @@ def test_classes_weigh_what_they_are_told_to(tmp_path):
     np.testing.assert_allclose(bias, [-0.5, 0.5], atol=1e-6)
 
 
+def test_weights_of_other_classes_are_refused():
+    for weights in ({0: 1.0}, {1: 1.0, 2: 2.0}):
+        module = classifier(class_weight=weights)
+        module.data = TwoPictures(2)
+        with pytest.raises(MisconfigurationError, match="one weight a class"):
+            module.configure_class_weight()
+
+
 def test_balanced_weights_are_the_datas():
     module = classifier(class_weight="balanced")
     module.data = TwoPictures(2)

@@ -473,3 +473,15 @@ def test_a_balanced_sampler_gives_each_class_its_share(tmp_path):
         numbers = [n for c, n in shown if c == label]
         for first in range(0, 14, many):  # each once before any comes again
             assert sorted(numbers[first : first + many]) == list(range(many))
+
+
+def test_names_that_are_no_utf8_and_folders_that_are_hidden(tmp_path):
+    save(tmp_path / "a" / os.fsdecode(b"caf\xe9.jpg"), smooth())
+    save(tmp_path / "a" / ".ipynb_checkpoints" / "0.jpg", smooth())
+    save(tmp_path / "a" / "@eaDir" / "0.jpg" / "thumb.jpg", smooth())
+    save(tmp_path / "b" / "1.jpg", smooth())
+    data = kd.data.ImageFolder(tmp_path, 2, 8, validation_fraction=0)
+    data.setup("fit")
+    images, labels = next(iter(data.train_dataset()))
+    assert sorted(labels.numpy()) == [0, 1]  # none was called broken, none is hidden
+    assert images.shape == (2, 8, 8, 3)

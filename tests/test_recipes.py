@@ -150,13 +150,22 @@ def test_ten_crops_give_the_answer_of_the_mean_logits():
     module = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)
     module.data, module.model = data, module.configure_model(data)
     views = np.stack([np.roll(images, shift, axis=2) for shift in range(10)], axis=1)
-    model = loaded("imagenet.py").mean_of_views(kd.Trainer(max_epochs=1), module)
+    recipe = loaded("imagenet.py")
+    model = recipe.mean_of_views(kd.Trainer(max_epochs=1), module)
     classifier = module.model.get_layer("classifier")
     classifier.activation = keras.activations.linear
     logits = np.stack([module.model(views[:, n]) for n in range(10)]).mean(axis=0)
     classifier.activation = keras.activations.softmax
     by_hand = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     np.testing.assert_allclose(model.predict(views, verbose=0), by_hand, atol=1e-5)
+    # Also where the network within is compiled, as it is after its training.
+    module.model.compile(loss=module.configure_loss(), metrics=["accuracy"])
+    compiled = recipe.mean_of_views(kd.Trainer(max_epochs=1), module)
+    said = by_hand.argmax(axis=-1)
+    metrics = compiled.evaluate(views, said, verbose=0, return_dict=True)
+    assert metrics["accuracy"] == 1.0
+    loss = -np.log(by_hand[[0, 1], said]).mean()
+    assert metrics["loss"] == pytest.approx(loss, rel=1e-4)
 
 
 PAPER = {  # peers.md 1d: batch, epochs, dropout, the epochs after which the rate drops
@@ -218,6 +227,19 @@ def test_quickstart_runs_to_its_end(tmp_path):
     assert answer.returncode == 0, answer.stderr
     assert (tmp_path / "feature_reuse.png").is_file()
     assert re.search(r"says: a \d, with [\d.]+%\. It is a \d\.", answer.stdout)
+
+
+def test_svhn_tests_the_epoch_that_validates_best(tmp_path):
+    options = ["--data", "digits", "--batch-size", 128, "--max-epochs", 2]
+    answer = run("svhn.py", *SMALL, *options, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    (best,) = re.findall(r"Best checkpoint: (\S+)", answer.stdout)
+    module = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)
+    trainer = kd.Trainer(max_epochs=1, default_root_dir=tmp_path / "again")
+    metrics = trainer.test(module, kd.data.Digits(), tmp_path / best)
+    last = answer.stdout.strip().splitlines()[-1]
+    error = 100 * (1 - metrics["accuracy"])
+    assert last == f"Test error on the digits, NOT SVHN: {error:.2f} %"
 
 
 @pytest.mark.slow

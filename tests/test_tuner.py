@@ -212,6 +212,19 @@ def test_it_works_on_replicas():
     np.testing.assert_allclose(finder.results["loss"], expected, rtol=1e-3)
 
 
+def test_the_rate_that_is_found_is_for_the_batch_that_it_was_found_with():
+    data = kd.data.Digits(batch_size=256)
+    module = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)
+    module.scale_lr_from = 64
+    tuner = kd.Tuner(kd.Trainer(enable_progress_bar=False))
+    finder = tuner.lr_find(module, data, 1e-3, 1.0, 20)
+    assert finder.results["lr"][0] == pytest.approx(1e-3)
+    assert module.learning_rate == finder.suggestion()
+    module.data = data
+    rate = module.configure_optimizer(100)._learning_rate(0)
+    assert float(rate) == pytest.approx(finder.suggestion())
+
+
 def test_a_loss_that_is_no_number_ends_it():
     class NoNumber(Parabola):
         def configure_loss(self):

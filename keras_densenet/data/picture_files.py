@@ -82,7 +82,8 @@ def find(folder: Path, class_names: Sequence[str]) -> PictureFiles:
 
 
 def _pictures_in(folder: Path) -> Iterator[str]:
-    for where, _, names in os.walk(folder, followlinks=True):
+    for where, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith((".", "@"))]
         for name in names:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield os.path.join(where, name)
@@ -125,7 +126,7 @@ def _checked(path: str) -> bool | str:
 def _tensorflow_decodes(path: str) -> bool:
     """Try it, at an eighth of the size, which takes half the time."""
     try:
-        tf.io.decode_jpeg(tf.io.read_file(path), ratio=8)
+        tf.io.decode_jpeg(tf.io.read_file(os.fsencode(path)), ratio=8)
     except tf.errors.OpError:
         return False
     return True

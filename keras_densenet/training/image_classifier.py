@@ -129,6 +129,7 @@ depth: it has classes, input_shape.
     def configure_class_weight(self) -> dict[int, float] | None:
         """Give the weight of each class in the loss, or None for the same."""
         if self.class_weight != "balanced":
+            self._refuse_other_classes()
             return self.class_weight
         weights = getattr(self.data, "class_weight", None)
         if weights is None:
@@ -158,6 +159,17 @@ depth: it has classes, input_shape.
     def configure_callbacks(self) -> list[keras.callbacks.Callback]:
         """Make callbacks that this training needs, besides the trainer's."""
         return []
+
+    def _refuse_other_classes(self) -> None:
+        """Refuse weights that are not one a class: Keras would shift or drop some."""
+        if self.class_weight is None or self.data is None:
+            return
+        classes = list(range(self.data.num_classes))
+        if sorted(self.class_weight) != classes:
+            raise MisconfigurationError(
+                f"class_weight needs one weight a class, by its number in 0..."
+                f"{classes[-1]}. Received: class_weight={self.class_weight}"
+            )
 
     def _has_soft_labels(self) -> bool:
         return self.data is not None and self.data.soft_labels

@@ -192,8 +192,10 @@ ImageClassifier(f), where f() makes the network.
         trainer = copy.copy(self.trainer)
         trainer.steps_per_execution = 1  # the rate is set before each step
         trial = copy.copy(module)
+        trial.scale_lr_from = None  # the rates are tried as they are
+        configure_optimizer = trial.configure_optimizer  # of `trial`, which has data
         vars(trial)["configure_optimizer"] = lambda steps: constant_rate(
-            module.configure_optimizer(steps), test.rates[0]
+            configure_optimizer(steps), test.rates[0]
         )
         steps = len(test.rates) * test.batches_per_rate
         model = compiled(trainer, trial, data, steps)
@@ -210,7 +212,11 @@ ImageClassifier(f), where f() makes the network.
             self._screen.say(f"learning_rate stays {module.learning_rate}")
             return
         module.learning_rate = rate
-        self._screen.say(f"learning_rate is now {rate:.3g}")
+        scaled = ""
+        if module.scale_lr_from is not None:  # it was found for this very batch
+            module.scale_lr_from = None
+            scaled = ", for this batch size: scale_lr_from is now None"
+        self._screen.say(f"learning_rate is now {rate:.3g}{scaled}")
 
 
 def _unbuilt(module: ImageClassifier) -> ImageClassifier:
