@@ -98,7 +98,8 @@ def test_the_graph_is_stock_and_holds_each_weight_once(tmp_path):
     assert not any("_XlaMustCompile" in function.attr for function in functions)
     weights = 4 * model.count_params()
     (data,) = folder.glob("variables/variables.data-*")
-    assert weights <= data.stat().st_size < 1.3 * weights  # keras#23553 doubles them
+    # Folded batch norms have fewer vectors; keras#23553 would double all.
+    assert 0.9 * weights <= data.stat().st_size < 1.1 * weights
 
 
 def test_versions_count_up_and_stay(tmp_path):

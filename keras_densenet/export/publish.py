@@ -1,5 +1,6 @@
 """Publish a model as a version that TensorFlow Serving loads."""
 
+import functools
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -9,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_densenet.export.inference import again, inference_network
 
 VERIFICATION_TOLERANCE = 1e-4
 
@@ -30,7 +33,8 @@ def savedmodel(
     The signature `serving_default` takes `images`, float32 `(N, H, W, channels)` in
     0..255, and standardises them inside the graph. It gives `probabilities`, float32
     `(N, classes)`, and `class_ids`, int32 `(N,)`. The graph computes in float32,
-    whatever precision the model was trained in, and holds no code of this package.
+    whatever precision the model was trained in, its batch norms folded into weights
+    where that is exact, and holds no code of this package.
 
     It is written beside, loaded, compared with the model on random pictures, and then
     renamed: a server that watches `path` never sees half a version, and the versions
@@ -53,14 +57,16 @@ def savedmodel(
     _check(model, mean, std, class_names)
     base = Path(path)
     base.mkdir(parents=True, exist_ok=True)
-    serving_model = _in_float32(model)
-    serve = _serving_function(serving_model, mean, std)
+    network = inference_network(model)
+    serve = _serving_function(network.probabilities, mean, std)
+    unfolded = functools.partial(again(model), training=False)
+    expected = _serving_function(unfolded, mean, std)
     number = next_version_number(base)
     staged = base / f".tmp-{number}-{os.getpid()}"
     try:
         _write(serve, _images_spec(model), staged)
         _write_labels(staged, class_names)
-        _verify(staged, serve, _images_spec(model))
+        _verify(staged, expected, _images_spec(model))
         _flush(staged)
         os.rename(staged, base / str(number))
     finally:
@@ -88,36 +94,14 @@ def _check(model: keras.Model, mean: Any, std: Any, class_names: Sequence[str]) 
         )
 
 
-def _in_float32(model: keras.Model) -> keras.Model:
-    """Make the model again in float32, outside any strategy, with the same weights."""
-    config = _without_policies(model.get_config())
-    copy = type(model).from_config(config)
-    copy.set_weights([np.asarray(w, "float32") for w in model.get_weights()])
-    return copy
-
-
-def _without_policies(config: Any) -> Any:
-    """Replace every dtype policy in a configuration by float32."""
-    if isinstance(config, dict):
-        if config.get("class_name") in ("DTypePolicy", "FloatDTypePolicy"):
-            return "float32"
-        return {
-            key: "float32" if key == "dtype" and isinstance(value, str) else value
-            for key, value in (
-                (key, _without_policies(value)) for key, value in config.items()
-            )
-        }
-    if isinstance(config, (list, tuple)):
-        return type(config)(_without_policies(value) for value in config)
-    return config
-
-
-def _serving_function(model: keras.Model, mean: Any, std: Any) -> Callable:
+def _serving_function(
+    probabilities_of: Callable[[Any], Any], mean: Any, std: Any
+) -> Callable:
     center = tf.constant(mean, tf.float32)
     scale = 1.0 / tf.constant(std, tf.float32)
 
     def serve(images: Any) -> dict[str, Any]:
-        probabilities = model((images - center) * scale, training=False)
+        probabilities = probabilities_of((images - center) * scale)
         return {
             "probabilities": probabilities,
             "class_ids": tf.argmax(probabilities, axis=-1, output_type=tf.int32),
@@ -144,12 +128,12 @@ def _write_labels(folder: Path, class_names: Sequence[str]) -> None:
     (extra / "labels.txt").write_text(lines, encoding="utf-8")
 
 
-def _verify(folder: Path, serve: Callable, images: tf.TensorSpec) -> None:
+def _verify(folder: Path, expected: Callable, images: tf.TensorSpec) -> None:
     size = [2, *(side or 64 for side in images.shape[1:])]
     pictures = np.random.default_rng(0).uniform(0, 255, size).astype("float32")
     loaded = tf.saved_model.load(str(folder)).signatures["serving_default"]
     answer = loaded(images=tf.constant(pictures))["probabilities"]
-    difference = float(np.abs(answer - serve(pictures)["probabilities"]).max())
+    difference = float(np.abs(answer - expected(pictures)["probabilities"]).max())
     if not difference <= VERIFICATION_TOLERANCE:
         raise ExportError(
             f"The SavedModel answers differently from the model, by {difference:.2g}: "

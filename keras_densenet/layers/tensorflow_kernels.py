@@ -52,14 +52,14 @@ def normalize_with_moments(
     centre = tf.stop_gradient(mean)
     scale = gamma * tf.math.rsqrt(variance + epsilon)
     offset = beta - (mean - centre) * scale  # is beta, but has the mean's gradient
-    return _affine(x, scale, offset, centre)
+    return affine(x, scale, offset, centre)
 
 
-def _affine(x: Any, scale: Any, offset: Any, centre: Any) -> Any:
+def affine(x: Any, scale: Any, offset: Any, centre: Any, multiple: int = 8) -> Any:
     """Compute `scale (x - centre) + offset`, with no gradient by `centre`."""
     # With epsilon it is exactly 1, in float32.
     one = np.full(centre.shape, 1.0 - _EPSILON, "float32")
-    return normalize(x, scale, offset, centre, one, _EPSILON, multiple=8)
+    return normalize(x, scale, offset, centre, one, _EPSILON, multiple)
 
 
 # On CPUs the kernels are two to three times slower where the number of channels is no
@@ -152,7 +152,7 @@ def moments_gradient(
     slope, offset = (d_variance + d_variance) / n, d_mean / n
     if x.dtype == tf.float64:
         return slope * (x - mean) + offset
-    return _affine(x, slope, offset, mean)
+    return affine(x, slope, offset, mean)
 
 
 def _second_derivative(x: Any, d_mean: Any, d_variance: Any, d_d_x: Any) -> list:

@@ -1,0 +1,339 @@
+"""The network as it is served: in float32, its batch norms folded away.
+
+In inference a batch norm is an affine map, `scale x + offset`. After a convolution it
+is part of the convolution's weights and of a bias: that of the bottleneck, and the
+stem's. Before one, as DenseNet has most of them, a ReLU stands between, and it stays an
+affine map. The answers are the same but for rounding.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_densenet.layers import BatchNorm, DenseBlock, Transition
+from keras_densenet.layers.dense_layer import BOTTLENECK_WIDTH
+from keras_densenet.layers.tensorflow_kernels import affine
+
+
+class Network(NamedTuple):
+    """A network for inference.
+
+    Attributes:
+        answers: From standardised pictures `(N, H, W, channels)` to "logits"
+            `(N, classes)` and "features" `(N, D)`, what the classifier reads; there are
+            none where the last layer is no classifier that is known.
+        activation: From logits to probabilities.
+    """
+
+    answers: Callable[[Any], dict[str, Any]]
+    activation: Callable[[Any], Any]
+
+    def probabilities(self, images: Any) -> Any:
+        """Give the probability of each class, `(N, classes)`."""
+        return self.activation(self.answers(images)["logits"])
+
+
+def inference_network(model: keras.Model) -> Network:
+    """Make a model again for inference.
+
+    Args:
+        model: From pictures to class probabilities or logits, `(N, classes)`, in any
+            precision, made under any strategy.
+    """
+    copy = _folded(model) if _is_functional(model) else again(model)
+    return _with_logits(copy)
+
+
+def _is_functional(model: keras.Model) -> bool:
+    return hasattr(model, "operations") or isinstance(model, keras.Sequential)
+
+
+# --- folding ---------------------------------------------------------------------
+
+
+def _folded(model: keras.Model) -> keras.Model:
+    absorbed = _batch_norms_after_convolutions(model)
+    convolutions = {id(conv): bn for bn, conv in absorbed}
+    norms = {id(bn) for bn, _ in absorbed}
+    copies: list[tuple[keras.Layer, list]] = []
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        if id(layer) in norms:
+            return keras.layers.Identity(name=layer.name, dtype="float32")
+        if id(layer) in convolutions:
+            copy = again(layer, use_bias=True, weights=False)
+            weights = _absorbing(layer, convolutions[id(layer)])
+        elif type(layer) in _FOLDED and layer.data_format == "channels_last":
+            copy = _FOLDED[type(layer)].of(layer)
+            weights = copy.folded_weights(layer)
+        else:
+            copy, weights = again(layer, weights=False), layer.get_weights()
+        copies.append((copy, weights))
+        return copy
+
+    folded = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    for copy, weights in copies:
+        copy.set_weights([np.asarray(weight, "float32") for weight in weights])
+    return folded
+
+
+def _batch_norms_after_convolutions(model: keras.Model) -> list[tuple]:
+    """Find the batch norms that alone read a convolution: `[(bn, convolution)]`."""
+    found = []
+    for layer in model._flatten_layers(include_self=False):
+        if not isinstance(layer, BatchNorm | keras.layers.BatchNormalization):
+            continue
+        if len(layer._inbound_nodes) != 1:
+            continue  # shared, or a part of a layer that is not functional
+        before = layer.input._keras_history.operation
+        if _takes_a_bias(before) and len(before._outbound_nodes) == 1:
+            found.append((layer, before))
+    return found
+
+
+def _takes_a_bias(layer: Any) -> bool:
+    return (
+        isinstance(layer, keras.layers.Conv2D)
+        and layer.activation is keras.activations.linear
+        and layer.data_format == "channels_last"
+        and len(layer._inbound_nodes) == 1
+    )
+
+
+def _absorbing(convolution: keras.layers.Conv2D, bn: keras.Layer) -> list[np.ndarray]:
+    """Give kernel and bias of a convolution with the batch norm after it."""
+    scale, offset = scale_and_offset(bn)
+    kernel, *bias = convolution.get_weights()
+    return [kernel * scale, offset + scale * (bias[0] if bias else 0.0)]
+
+
+def scale_and_offset(bn: keras.Layer) -> tuple[np.ndarray, np.ndarray]:
+    """Give the affine map that a batch norm is in inference: `(C,)` each, float64."""
+    ones = np.ones(bn.moving_mean.shape)
+    gamma, beta, mean, variance = (
+        otherwise if weight is None else np.asarray(weight, "float64")
+        for weight, otherwise in (
+            (bn.gamma, ones),
+            (bn.beta, 0 * ones),
+            (bn.moving_mean, 0 * ones),
+            (bn.moving_variance, ones),
+        )
+    )
+    scale = gamma / np.sqrt(variance + bn.epsilon)
+    return scale, beta - mean * scale
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet.export")
+class FoldedDenseBlock(keras.layers.Layer):
+    """What `DenseBlock` computes in inference.
+
+    Args:
+        num_layers: L, the number of dense layers.
+        growth_rate: k, the number of feature maps that each layer adds.
+        bottleneck: Whether each layer begins with a 1x1 convolution to 4k maps.
+    """
+
+    def __init__(
+        self, num_layers: int, growth_rate: int, bottleneck: bool, **kwargs: Any
+    ) -> None:
+        super().__init__(dtype="float32", **kwargs)
+        self.num_layers = num_layers
+        self.growth_rate = growth_rate
+        self.bottleneck = bottleneck
+
+    @classmethod
+    def of(cls, block: DenseBlock) -> "FoldedDenseBlock":
+        """Make it for a dense block."""
+        shape = (block.num_layers, block.growth_rate, block.bottleneck)
+        return cls(*shape, name=block.name)
+
+    def build(self, input_shape: tuple) -> None:
+        """Create each layer's weights, in the order of their use."""
+        channels, k = input_shape[-1], self.growth_rate
+        wide = BOTTLENECK_WIDTH * k
+        self.layer_weights = []
+        for i in range(self.num_layers):
+            reads = channels + i * k
+            shapes: list[tuple] = [(reads,), (reads,)]
+            if self.bottleneck:
+                shapes += [(1, 1, reads, wide), (wide,)]
+            shapes += [(3, 3, wide if self.bottleneck else reads, k)]
+            self.layer_weights.append(_vectors_and_kernels(self, shapes, f"layer{i}"))
+
+    def call(self, x: Any) -> Any:
+        """Let each layer add its k maps: `(N, H, W, k0)` to `(N, H, W, k0 + L k)`."""
+        for scale, offset, *bottleneck, kernel in self.layer_weights:
+            y = _relu_of(x, scale, offset)
+            if self.bottleneck:
+                y = _convolve(y, bottleneck[0])  # (N, H, W, 4k)
+                y = tf.nn.relu(tf.nn.bias_add(y, bottleneck[1]))
+            x = tf.concat([x, _convolve(y, kernel)], axis=-1)
+        return x
+
+    def folded_weights(self, block: DenseBlock) -> list[np.ndarray]:
+        """Give the weights of a dense block, its batch norms folded."""
+        weights: list[np.ndarray] = []
+        for layer in block.dense_layers:
+            if self.bottleneck:
+                weights += scale_and_offset(layer.bottleneck_bn)
+                weights += _absorbing(layer.bottleneck_conv, layer.bn)
+            else:
+                weights += scale_and_offset(layer.bn)
+            weights += layer.conv.get_weights()
+        return weights
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet.export")
+class FoldedTransition(keras.layers.Layer):
+    """What `Transition` computes in inference.
+
+    Args:
+        kept: The number of maps that it keeps.
+    """
+
+    def __init__(self, kept: int, **kwargs: Any) -> None:
+        super().__init__(dtype="float32", **kwargs)
+        self.kept = kept
+
+    @classmethod
+    def of(cls, transition: Transition) -> "FoldedTransition":
+        """Make it for a transition."""
+        return cls(transition.conv.filters, name=transition.name)
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights."""
+        maps = input_shape[-1]
+        shapes: list[tuple] = [(maps,), (maps,), (1, 1, maps, self.kept)]
+        self.scale, self.offset, self.kernel = _vectors_and_kernels(self, shapes, "")
+
+    def call(self, x: Any) -> Any:
+        """Give half the height and width, and the maps kept."""
+        # Means of mixtures are mixtures of means, and of those there are a quarter.
+        x = tf.nn.avg_pool2d(_relu_of(x, self.scale, self.offset), 2, 2, "VALID")
+        return _convolve(x, self.kernel)
+
+    def folded_weights(self, transition: Transition) -> list[np.ndarray]:
+        """Give the weights of a transition, its batch norm folded."""
+        return [*scale_and_offset(transition.bn), *transition.conv.get_weights()]
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet.export")
+class Affine(keras.layers.Layer):
+    """What `BatchNorm` computes in inference where there is nothing to fold it into."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(dtype="float32", **kwargs)
+
+    @classmethod
+    def of(cls, bn: BatchNorm) -> "Affine":
+        """Make it for a batch norm."""
+        return cls(name=bn.name)
+
+    def build(self, input_shape: tuple) -> None:
+        """Create scale and offset."""
+        shapes: list[tuple] = [(input_shape[-1],)] * 2
+        self.scale, self.offset = _vectors_and_kernels(self, shapes, "")
+
+    def call(self, x: Any) -> Any:
+        """Give `scale x + offset`."""
+        return _affine(x, self.scale, self.offset)
+
+    def folded_weights(self, bn: BatchNorm) -> list[np.ndarray]:
+        """Give the weights of a batch norm, folded."""
+        return list(scale_and_offset(bn))
+
+
+_FOLDED: dict[type, Any] = {
+    DenseBlock: FoldedDenseBlock,
+    Transition: FoldedTransition,
+    BatchNorm: Affine,
+}
+
+
+def _vectors_and_kernels(
+    layer: keras.layers.Layer, shapes: Sequence[tuple], prefix: str
+) -> list:
+    return [
+        layer.add_weight(shape=shape, name=f"{prefix}_{i}", trainable=False)
+        for i, shape in enumerate(shapes)
+    ]
+
+
+def _relu_of(x: Any, scale: Any, offset: Any) -> Any:
+    return tf.nn.relu(_affine(x, scale, offset))
+
+
+def _affine(x: Any, scale: Any, offset: Any) -> Any:
+    scale, offset = (tf.convert_to_tensor(vector) for vector in (scale, offset))
+    return affine(x, scale, offset, np.zeros(scale.shape, "float32"), multiple=4)
+
+
+def _convolve(x: Any, kernel: Any) -> Any:
+    return tf.nn.conv2d(x, tf.convert_to_tensor(kernel), 1, "SAME")
+
+
+# --- copying ---------------------------------------------------------------------
+
+
+def again(layer: Any, weights: bool = True, **changes: Any) -> Any:
+    """Make a layer or a model again in float32, outside any strategy."""
+    config = _without_policies(layer.get_config()) | changes
+    copy = type(layer).from_config(config)
+    if weights:
+        copy.set_weights([np.asarray(w, "float32") for w in layer.get_weights()])
+    return copy
+
+
+def _without_policies(config: Any) -> Any:
+    """Replace every dtype policy in a configuration by float32."""
+    if isinstance(config, dict):
+        if config.get("class_name") in ("DTypePolicy", "FloatDTypePolicy"):
+            return "float32"
+        return {
+            key: "float32" if key == "dtype" and isinstance(value, str) else value
+            for key, value in (
+                (key, _without_policies(value)) for key, value in config.items()
+            )
+        }
+    if isinstance(config, list | tuple):
+        return type(config)(_without_policies(value) for value in config)
+    return config
+
+
+# --- logits and features ---------------------------------------------------------
+
+
+def _with_logits(model: keras.Model) -> Network:
+    """Take the last layer's activation off, and give what that layer reads."""
+    head, activation = _head(model)
+    if head is None:
+        # Softmax makes of the logarithms of probabilities the probabilities.
+        return Network(
+            lambda images: {"logits": tf.math.log(model(images, training=False))},
+            keras.activations.softmax,
+        )
+    head.activation = keras.activations.linear
+    answers = {"logits": head(head.input), "features": head.input}
+    whole = keras.Model(model.inputs[0], answers)
+    return Network(lambda images: whole(images, training=False), activation)
+
+
+def _head(model: keras.Model) -> tuple[keras.layers.Dense | None, Any]:
+    """Find the classifier, and what makes probabilities of its logits."""
+    if not _is_functional(model):
+        return None, None
+    last = model.outputs[0]._keras_history.operation
+    activation = getattr(last, "activation", None)
+    if isinstance(last, keras.layers.Activation | keras.layers.Softmax):
+        activation = activation or keras.activations.softmax
+        last = last.input._keras_history.operation
+        if getattr(last, "activation", None) is not keras.activations.linear:
+            return None, None
+    if not isinstance(last, keras.layers.Dense):
+        return None, None
+    if activation is keras.activations.linear:  # it gives logits
+        activation = keras.activations.softmax
+    return last, activation
