@@ -485,3 +485,30 @@ def test_names_that_are_no_utf8_and_folders_that_are_hidden(tmp_path):
     images, labels = next(iter(data.train_dataset()))
     assert sorted(labels.numpy()) == [0, 1]  # none was called broken, none is hidden
     assert images.shape == (2, 8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (["train/a", "val"], "val has pictures, but no folder a class"),
+        (["train/a", "test"], "test has pictures, but no folder a class"),
+        (["Train/a", "Val/a"], "Train, Val would be classes"),
+        (["training/a", "validation/a"], "no folder train/"),
+        (["train/a", "val/a", "validation/a"], "two folders"),
+        (["car", "train"], "train has pictures, but no folder a class"),
+    ],
+)
+def test_layouts_that_would_be_misread_are_refused(tmp_path, folders, words):
+    for name in folders:
+        save(tmp_path / name / "0.jpg", smooth())
+    with pytest.raises(kd.data.DataUnavailableError, match=words):
+        kd.data.ImageFolder(tmp_path)
+
+
+def test_a_folder_called_valid_is_for_validation(tmp_path):
+    for split in ("train", "valid"):
+        for number in range(2):
+            save(tmp_path / split / "a" / f"{split}{number}.jpg", smooth())
+    data = kd.data.ImageFolder(tmp_path, 2, 8)
+    data.setup("fit")
+    assert (data._pictures("train"), data._pictures("val")) == (2, 2)

@@ -15,7 +15,8 @@ from keras_densenet.data.picture_files import PictureFiles
 from keras_densenet.data.pictures import PictureDataModule
 from keras_densenet.data.preparation import DataUnavailableError
 
-SPLITS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
+SPLITS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
+OTHER_SPLITS = {"training", "testing"}  # that others call so; and capital letters
 NEEDED = {"fit": ("train", "val"), "validate": ("val",)}  # by stage; else the test
 LAYOUT = (
     "Give a folder with train/<class>/*.jpg, and val/ and test/ like it if there are "
@@ -26,11 +27,11 @@ LAYOUT = (
 class ImageFolder(PictureDataModule):
     """Pictures in a folder, with one folder a class.
 
-    Either `root/train/<class>/...` with `root/val` and `root/test` where there are
-    such, or `root/<class>/...`. Where there is no `root/val`, `validation_fraction` of
-    the pictures is held out, and `test_fraction` where there is no `root/test`: the
-    same share of each class, and the same pictures on every machine and with every
-    seed. Classes are the folders' names, sorted.
+    Either `root/train/<class>/...` with `root/val` (or `validation`, `valid`) and
+    `root/test` where there are such, or `root/<class>/...`. Where there is no
+    `root/val`, `validation_fraction` of the pictures is held out, and `test_fraction`
+    where there is no `root/test`: the same share of each class, and the same pictures
+    on every machine and with every seed. Classes are the folders' names, sorted.
 
     JPEG, PNG, BMP, GIF, WebP, TIFF and PNM of any size; grey, palette, RGBA (on white),
     CMYK and 16-bit pictures become 8-bit RGB, EXIF's orientation is obeyed, an
@@ -260,19 +261,47 @@ def _folders(root: Path) -> dict[str, Path]:
     """Give the folder of each split that has one; "train" always has."""
     if not (root / "train").is_dir():
         return {"train": root}
-    return {
-        split: root / name
+    there = {
+        split: [root / name for name in names if (root / name).is_dir()]
         for split, names in SPLITS.items()
-        for name in names
-        if (root / name).is_dir()
     }
+    for folders in there.values():
+        if len(folders) > 1:
+            raise DataUnavailableError(
+                f"{root} has two folders for the same pictures: "
+                f"{', '.join(folder.name for folder in folders)}. Keep one. {LAYOUT}"
+            )
+    return {split: folders[0] for split, folders in there.items() if folders}
+
+
+def _refuse_splits_as_classes(names: Sequence[str], root: Path) -> None:
+    """Refuse Train/ and valid/ without train/, which would be classes."""
+    splits = OTHER_SPLITS.union(*SPLITS.values())
+    wrong = [name for name in names if name.lower() in splits]
+    if wrong and not (root / "train").is_dir():
+        raise DataUnavailableError(
+            f"{root} has no folder train/, and {', '.join(wrong)} would be classes. "
+            f"Give the folders those names: train, val, test. {LAYOUT}"
+        )
+
+
+def _refuse_pictures_without_class(folders: Mapping[str, Path]) -> None:
+    for folder in folders.values():
+        if not picture_files.class_folders(folder) and picture_files.has_any(folder):
+            raise DataUnavailableError(
+                f"{folder} has pictures, but no folder a class: put each picture into "
+                f"the folder of its class. {LAYOUT}"
+            )
 
 
 def _class_names(root: Path) -> Sequence[str]:
     if not root.is_dir():
         raise DataUnavailableError(f"There is no folder {root}. {LAYOUT}")
-    folder = _folders(root)["train"]
+    folders = _folders(root)
+    folder = folders["train"]
     names = tuple(picture_files.class_folders(folder))
+    _refuse_pictures_without_class(folders)
+    _refuse_splits_as_classes(names, root)
     if not names:
         raise DataUnavailableError(f"{folder} has no folders in it. {LAYOUT}")
     return names

@@ -81,6 +81,11 @@ def find(folder: Path, class_names: Sequence[str]) -> PictureFiles:
     return PictureFiles(np.array(paths, object), np.array(labels, np.int64))
 
 
+def has_any(folder: Path) -> bool:
+    """Say whether there are pictures in a folder, or in one within."""
+    return next(_pictures_in(folder), None) is not None
+
+
 def _pictures_in(folder: Path) -> Iterator[str]:
     for where, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith((".", "@"))]
