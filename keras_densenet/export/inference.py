@@ -112,21 +112,18 @@ def _absorbing(convolution: keras.layers.Conv2D, bn: keras.Layer) -> list[np.nda
 
 def scale_and_offset(bn: keras.Layer) -> tuple[np.ndarray, np.ndarray]:
     """Give the affine map that a batch norm is in inference: `(C,)` each, float64."""
-    ones = np.ones(bn.moving_mean.shape)
-    gamma, beta, mean, variance = (
-        otherwise if weight is None else np.asarray(weight, "float64")
-        for weight, otherwise in (
-            (bn.gamma, ones),
-            (bn.beta, 0 * ones),
-            (bn.moving_mean, 0 * ones),
-            (bn.moving_variance, ones),
-        )
+    mean, variance = (
+        np.asarray(moving, "float64") for moving in (bn.moving_mean, bn.moving_variance)
     )
-    scale = gamma / np.sqrt(variance + bn.epsilon)
-    return scale, beta - mean * scale
+    scale = 1 / np.sqrt(variance + bn.epsilon)
+    if bn.gamma is not None:
+        scale *= np.asarray(bn.gamma, "float64")
+    offset = -mean * scale
+    if bn.beta is not None:
+        offset += np.asarray(bn.beta, "float64")
+    return scale, offset
 
 
-@keras.saving.register_keras_serializable(package="keras_densenet.export")
 class FoldedDenseBlock(keras.layers.Layer):
     """What `DenseBlock` computes in inference.
 
@@ -186,7 +183,6 @@ class FoldedDenseBlock(keras.layers.Layer):
         return weights
 
 
-@keras.saving.register_keras_serializable(package="keras_densenet.export")
 class FoldedTransition(keras.layers.Layer):
     """What `Transition` computes in inference.
 
@@ -220,7 +216,6 @@ class FoldedTransition(keras.layers.Layer):
         return [*scale_and_offset(transition.bn), *transition.conv.get_weights()]
 
 
-@keras.saving.register_keras_serializable(package="keras_densenet.export")
 class Affine(keras.layers.Layer):
     """What `BatchNorm` computes in inference where there is nothing to fold it into."""
 
