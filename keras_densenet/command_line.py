@@ -280,6 +280,38 @@ def parse(
     return Options(parser.parse_args(written), network, named)
 
 
+def run_recipe(
+    main: Callable[["Options"], Any],
+    description: str | None,
+    *,
+    defaults: Mapping[str, Any],
+    shortcuts: Mapping[str, str] = RECIPE_SHORTCUTS,
+    add: Callable[[ArgumentParser], Any] = add_optional_export_dir,
+) -> None:
+    """Run a recipe as its command line says.
+
+    It has all the options of `python -m keras_densenet fit`, and its short names. Help
+    is given before TensorFlow takes its seconds to load: import the package in `main`.
+
+    Args:
+        main: What the recipe does.
+        description: The recipe's docstring, above the help.
+        defaults: By name, such as `{"model.depth": 100}`.
+        shortcuts: Short names, such as `{"--depth": "--model.depth"}`.
+        add: Adds options of the recipe's own to the parser.
+    """
+    options = parse(
+        sys.argv[1:],
+        description or "",
+        defaults=defaults,
+        shortcuts=shortcuts,
+        add=add,
+    )
+    resume = ("--resume",) if "--resume" in shortcuts else ("--ckpt_path", "last")
+    with no_traceback(resume=resume):
+        main(options)
+
+
 def _written_out(arguments: Sequence[str], shortcuts: Mapping[str, str]) -> list[str]:
     """Write short names out, and data by the names of their classes.
 

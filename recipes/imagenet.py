@@ -34,8 +34,6 @@ ImageNet's licence forbids that it is downloaded unasked; without it this stops 
 what to get. The digits, for a look at it: `--data digits`.
 """
 
-import sys
-
 from keras_densenet import command_line
 
 EPOCHS = 90
@@ -101,13 +99,4 @@ def print_errors(how: str, metrics: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    # Also all that `python -m keras_densenet fit` has; help comes before TensorFlow.
-    arguments = command_line.parse(
-        sys.argv[1:],
-        __doc__,
-        defaults=DEFAULTS,
-        shortcuts=SHORTCUTS,
-        add=command_line.add_optional_export_dir,
-    )
-    with command_line.no_traceback(resume=["--resume"]):
-        main(arguments)
+    command_line.run_recipe(main, __doc__, defaults=DEFAULTS, shortcuts=SHORTCUTS)

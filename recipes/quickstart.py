@@ -7,7 +7,6 @@ digits that come with scikit-learn: 12 epochs, about 99 % of the held-out digits
 It is tested, drawn (Figure 5 of the paper), exported, loaded back, and used.
 """
 
-import sys
 from pathlib import Path
 
 from keras_densenet import command_line
@@ -74,13 +73,6 @@ def add_export_dir(parser) -> None:
 
 
 if __name__ == "__main__":
-    # Also all that `python -m keras_densenet fit` has; help comes before TensorFlow.
-    arguments = command_line.parse(
-        sys.argv[1:],
-        __doc__,
-        defaults=DEFAULTS,
-        shortcuts=SHORTCUTS,
-        add=add_export_dir,
+    command_line.run_recipe(
+        main, __doc__, defaults=DEFAULTS, shortcuts=SHORTCUTS, add=add_export_dir
     )
-    with command_line.no_traceback(resume=("--ckpt_path", "last")):
-        main(arguments)

@@ -29,8 +29,6 @@ Without a network and without a prepared SVHN it trains on the hand-written digi
 inside scikit-learn instead, and says so; `--data svhn` stops instead.
 """
 
-import sys
-
 from keras_densenet import command_line
 
 EPOCHS = 40
@@ -46,9 +44,11 @@ DEFAULTS = {
 
 def main(options: command_line.Options) -> None:
     """Train, test the network that validates best and, if asked to, export it."""
+    import keras_densenet as kd
+
     options.seed()
     data = options.data_or_digits()
-    on_digits = type(data).__name__ == "Digits"
+    on_digits = isinstance(data, kd.data.Digits)
     epochs = DIGITS_EPOCHS if on_digits else EPOCHS
     module = options.module()
     trainer = options.trainer(max_epochs=options.values.trainer.max_epochs or epochs)
@@ -65,13 +65,4 @@ def main(options: command_line.Options) -> None:
 
 
 if __name__ == "__main__":
-    # Also all that `python -m keras_densenet fit` has; help comes before TensorFlow.
-    arguments = command_line.parse(
-        sys.argv[1:],
-        __doc__,
-        defaults=DEFAULTS,
-        shortcuts=command_line.RECIPE_SHORTCUTS,
-        add=command_line.add_optional_export_dir,
-    )
-    with command_line.no_traceback(resume=["--resume"]):
-        main(arguments)
+    command_line.run_recipe(main, __doc__, defaults=DEFAULTS)
