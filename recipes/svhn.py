@@ -20,7 +20,7 @@ the last one, as on CIFAR.
 
 Errors are the paper's. Memory is what a batch of 64 takes in float32 by
 `--memory-efficient`, without weights, computed by `keras_densenet.analysis.profile`;
-the pictures themselves take 2 GB, and 4 GB while they are read.
+the pictures themselves take 2 GB, and for a moment, while they are read, 6 GB.
 
     --cosine                              to 0 along a cosine instead of in steps
     --batch-size 256 --scale-lr           four times the batch, the learning rate 0.4

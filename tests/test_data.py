@@ -34,7 +34,7 @@ def test_digits_have_their_splits(digits):
 
 def test_digits_splits_share_no_picture(digits):
     pictures = [
-        {image.tobytes() for image in digits._splits[name].images}
+        {image.tobytes() for image in digits._splits[name].images.numpy()}
         for name in ("train", "val", "test")
     ]
     # The data set itself holds no picture twice.
@@ -42,7 +42,7 @@ def test_digits_splits_share_no_picture(digits):
 
 
 def test_digits_constants_are_those_of_the_training_pictures(digits):
-    images = digits._splits["train"].images
+    images = digits._splits["train"].images.numpy()
     assert images.mean() == pytest.approx(digits.mean[0], abs=0.1)
     assert images.std() == pytest.approx(digits.std[0], abs=0.1)
 
@@ -111,7 +111,7 @@ def test_digits_are_not_mirrored_and_without_augmentation_not_moved():
     data.setup("fit")
     (images, _), *_ = data.train_dataset()
     shown = np.sort(images.numpy().reshape(1257, -1).sum(axis=1))
-    stored = standardise(data._splits["train"].images, data.mean, data.std)
+    stored = standardise(data._splits["train"].images.numpy(), data.mean, data.std)
     expected = np.sort(stored.numpy().reshape(1257, -1).sum(axis=1))
     np.testing.assert_allclose(shown, expected, rtol=1e-4, atol=1e-2)
     assert not data.mirrors
@@ -162,7 +162,7 @@ def test_a_training_batch_is_that_made_by_hand():
             )
         )
         assert labels[n] == split.labels[number]
-        picture = (split.images[number] - np.array(data.mean)) / data.std
+        picture = (split.images[number].numpy() - np.array(data.mean)) / data.std
         padded = np.pad(picture, [(4, 4), (4, 4), (0, 0)])  # 0 is the mean colour
         top, left = corners[n].numpy()
         expected = padded[top : top + 32, left : left + 32]
@@ -244,7 +244,7 @@ def test_cifar10_holds_out_validation(monkeypatch):
     )
     data = kd.data.CIFAR10(batch_size=10, validation_size=30)
     data.setup("fit")
-    held_out = data._splits["val"].images[:, 0, 0, 0]
+    held_out = data._splits["val"].images.numpy()[:, 0, 0, 0]
     assert list(held_out) == list(range(70, 100))
     assert int(data.train_dataset().cardinality()) == 7
     everything = kd.data.CIFAR10(batch_size=10, validation_size=0)
@@ -262,7 +262,10 @@ def test_real_cifar10():
     data.prepare_data()
     for stage in ("fit", "test"):
         data.setup(stage)
-    train, val, test = (data._splits[name] for name in ("train", "val", "test"))
+    train, val, test = (
+        kd.data.Split(*(tensor.numpy() for tensor in data._splits[name]))
+        for name in ("train", "val", "test")
+    )
     assert (len(train), len(val), len(test)) == (45_000, 5_000, 10_000)
     # Each class has 5,000 of the 50,000 training and 1,000 of the 10,000 test pictures.
     np.testing.assert_array_equal(

@@ -153,7 +153,7 @@ def test_the_trainer_exports_its_predictions(tmp_path, strategy):
     expected = trainer.predict(module, data)
     data.setup("test")
     answers = ask_in_a_fresh_process(
-        folder, data._splits["test"].images.astype("float32"), tmp_path
+        folder, data._splits["test"].images.numpy().astype("float32"), tmp_path
     )
     np.testing.assert_allclose(answers["probabilities"], expected, rtol=1e-3, atol=1e-5)
 

@@ -26,7 +26,7 @@ def no_network(monkeypatch):
 
 
 def pixels(data, name):
-    return data._splits[name].images
+    return data._splits[name].images.numpy()
 
 
 def test_cifar100_through_tfds(asked):
@@ -63,7 +63,8 @@ def test_svhn_through_tfds(asked):
         data.setup("test")
     sizes = [len(data._splits[name]) for name in ("train", "val", "test")]
     assert sizes == [2 * 150 - 60, 60, 150]
-    np.testing.assert_array_equal(np.bincount(data._splits["val"].labels), [6] * 10)
+    held_out_labels = data._splits["val"].labels.numpy()
+    np.testing.assert_array_equal(np.bincount(held_out_labels), [6] * 10)
     images, _ = next(iter(data.test_dataset()))
     np.testing.assert_allclose(images, pixels(data, "test")[:5] / 255.0, atol=1e-6)
     # Neither shifted nor mirrored: every training picture is one that is stored.
@@ -71,6 +72,12 @@ def test_svhn_through_tfds(asked):
     images, _ = next(iter(data.train_dataset()))
     shown = np.rint(images.numpy() * 255).astype("uint8")
     assert {picture.tobytes() for picture in shown} <= stored
+
+
+@pytest.mark.parametrize("wrong", [-30, 100, 60_030, 600_000])
+def test_svhn_has_not_as_many_to_hold_out(wrong):
+    with pytest.raises(ValueError, match="a multiple of 30 in 0..60,000"):
+        kd.data.SVHN(validation_size=wrong)
 
 
 def test_held_out_are_the_last_of_each_class():

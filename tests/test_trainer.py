@@ -15,7 +15,7 @@ import keras_densenet as kd
 from keras_densenet.training import MisconfigurationError, ModelCheckpoint, ProgressBar
 from keras_densenet.training.callbacks import NotANumberError, ThroughputMonitor
 from keras_densenet.training.callbacks.progress_bar import clock
-from keras_densenet.training.strategy import halve_last_batches, make_strategy
+from keras_densenet.training.strategy import make_strategy, share_last_batches
 
 
 class Blobs(kd.data.DataModule):
@@ -436,15 +436,77 @@ def test_frozen_statistics_two_replicas_share_a_batch_of_one_device(tmp_path):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
+def shares(pictures, replicas):
+    """Cut a batch as a strategy does."""
+    share = -(-pictures // replicas)
+    return [
+        max(0, min(share, pictures - share * replica)) for replica in range(replicas)
+    ]
+
+
 @pytest.mark.parametrize(
-    ("pictures", "sizes"), [(17, [10, 7]), (33, [16, 10, 7]), (32, [16, 16]), (9, [9])]
+    ("pictures", "batch_size", "replicas", "sizes"),
+    [
+        (17, 16, 2, [14, 3]),
+        (33, 16, 2, [16, 14, 3]),
+        (32, 16, 2, [16, 16]),
+        (34, 16, 2, [16, 14, 4]),
+        (5, 64, 2, [2, 3]),
+        (5, 2, 2, [2, 3]),
+        (65, 64, 8, [8, 57]),  # 40 + 25 would be 6 * 4 + 1 + 0
+        (137, 16, 8, [16, 16, 16, 16, 16, 57]),
+        (6, 16, 2, [6]),
+    ],
 )
-def test_last_batches_leave_no_replica_without_a_picture(pictures, sizes):
-    dataset = tf.data.Dataset.range(pictures).batch(16)
-    shared = halve_last_batches(dataset, replicas=2)
+def test_last_batches_leave_no_replica_without_a_picture(
+    pictures, batch_size, replicas, sizes
+):
+    dataset = tf.data.Dataset.range(pictures).batch(batch_size)
+    shared = share_last_batches(dataset, replicas)
     assert [len(batch) for batch in shared] == sizes
     assert int(shared.cardinality()) == len(sizes)
     np.testing.assert_array_equal(np.concatenate(list(shared)), np.arange(pictures))
+    assert all(0 not in shares(size, replicas) for size in sizes)
+    assert sizes[0] % replicas == 0
+
+
+def test_every_number_of_pictures_is_shared_or_refused():
+    for replicas, batch_size in ((2, 2), (3, 6)):
+        for pictures in range(1, 4 * batch_size + replicas**2):
+            dataset = tf.data.Dataset.range(pictures).batch(batch_size)
+            try:
+                sizes = [len(b) for b in share_last_batches(dataset, replicas)]
+            except MisconfigurationError:
+                assert pictures < replicas * (replicas + 1)
+                assert pictures % replicas
+                continue
+            assert sum(sizes) == pictures
+            assert all(0 not in shares(size, replicas) for size in sizes)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "batch_size", "words"),
+    [
+        (1, 4, "1 pictures to validate, test or predict on cannot be shared by 2 dev"),
+        (3, 4, "a multiple of 2, or 5 or more"),
+        (12, 5, "A global batch of 5 pictures cannot be shared"),
+    ],
+)
+def test_too_few_pictures_for_the_devices_are_refused(pictures, batch_size, words):
+    dataset = tf.data.Dataset.range(pictures).batch(batch_size)
+    with pytest.raises(MisconfigurationError, match=words):
+        share_last_batches(dataset, 2)
+
+
+def test_five_pictures_are_tested_by_two_replicas_as_by_one(tmp_path):
+    data = Blobs(batch_size=4, val=False)
+    data.test_dataset = lambda: data._in_order(2, 5)
+    alone = kd.Trainer(1, default_root_dir=tmp_path)
+    alone.fit(classifier(), data)
+    ckpt = alone.checkpoint_callback.last_model_path
+    two = kd.Trainer(1, strategy="mirrored", devices=2, default_root_dir=tmp_path)
+    expected = pytest.approx(alone.test(classifier(), data, ckpt_path=ckpt), rel=1e-5)
+    assert two.test(classifier(), data, ckpt_path=ckpt) == expected
 
 
 def test_strategies_and_devices():

@@ -4,7 +4,6 @@ import abc
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from keras_densenet.data.augment import mirror_and_shift, standardise
@@ -17,16 +16,21 @@ class Split(NamedTuple):
     """Pictures and their labels, in memory.
 
     Attributes:
-        images: uint8 `(N, H, W, channels)`.
+        images: uint8 `(N, H, W, channels)`, an array or a tensor.
         labels: int64 `(N,)`.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
+    images: Any
+    labels: Any
 
     def __len__(self) -> int:
         """Give the number of pictures."""
         return len(self.labels)
+
+    def on_host(self) -> "Split":
+        """Give it as tensors in the computer's memory, not a GPU's."""
+        with tf.device("CPU:0"):
+            return Split(*(tf.convert_to_tensor(array) for array in self))
 
 
 class ArrayDataModule(SeededDataModule):
@@ -72,7 +76,11 @@ class ArrayDataModule(SeededDataModule):
         """Read what `stage` needs, once."""
         needed = {"fit": "train", "validate": "val"}.get(stage, "test")
         if needed not in self._splits:
-            self._splits.update(self.load_splits(stage))
+            # Tensors, made once: every dataset that is made of an array would copy it.
+            loaded = self.load_splits(stage)
+            while loaded:
+                name, split = loaded.popitem()
+                self._splits[name] = split.on_host()
 
     def train_dataset(self) -> tf.data.Dataset:
         """Give the batches of the first epoch, whole ones only."""
@@ -85,7 +93,7 @@ class ArrayDataModule(SeededDataModule):
         made. Each epoch is a permutation of its own.
         """
         split, steps = self._splits["train"], self._steps()
-        pictures, labels = (tf.constant(array) for array in split)
+        pictures, labels = split
         strong = StrongAugmentation(self.num_classes, self.strong)
 
         def batch(step: Any) -> tuple[Any, Any]:

@@ -8,6 +8,8 @@ import numpy as np
 from keras_densenet.data.arrays import Split
 from keras_densenet.data.tfds_arrays import TFDSArrays, read
 
+MOST_HELD_OUT = 60_000  # 4,000 training pictures a class, of 4,659 of the rarest
+
 
 class SVHN(TFDSArrays):
     """SVHN, cropped (Netzer et al. 2011): digits from house numbers, 32x32 pixels.
@@ -20,7 +22,7 @@ class SVHN(TFDSArrays):
     The paper tests the network of the epoch with the lowest validation error, here
     `trainer.test(module, data, ckpt_path="best")`, and not that of the last epoch.
 
-    In memory it takes 1.9 GB, and twice that while it is read.
+    In memory it takes 1.9 GB, and three times that for a moment while it is read.
 
     Args:
         batch_size: Pictures in a global batch, over all replicas.
@@ -28,8 +30,9 @@ class SVHN(TFDSArrays):
             default, `~/tensorflow_datasets`.
         manual_dir: A folder with the three .mat files, for a machine without a network.
         download: Whether to download what is neither prepared nor in `manual_dir`.
-        validation_size: Pictures held out: 0, or a multiple of 30, two thirds of them
-            training and one third additional pictures, the same number of each class.
+        validation_size: Pictures held out: a multiple of 30 in 0..60,000, two thirds of
+            them training and one third additional pictures, the same number of each
+            class.
         augment: Whether to shift training pictures by up to 4 pixels. They are never
             mirrored.
         seed: Seed of shuffling and augmentation; see `ArrayDataModule`.
@@ -75,11 +78,12 @@ class SVHN(TFDSArrays):
             std=std,
             strong=strong,
         )
-        if validation_size < 0 or validation_size % 30:
+        if not 0 <= validation_size <= MOST_HELD_OUT or validation_size % 30:
             raise ValueError(
-                "validation_size, the pictures held out, must be 0 or a multiple of "
-                "30: 2 training pictures and 1 additional one of each of 10 classes; "
-                f"the paper holds out 6,000. Received: {validation_size}"
+                "validation_size, the pictures held out, must be a multiple of 30 in "
+                f"0..{MOST_HELD_OUT:,}: 2 training pictures and 1 additional one of "
+                "each of 10 classes; the paper holds out 6,000. "
+                f"Received: {validation_size}"
             )
 
     def load_splits(self, stage: str) -> dict[str, Split]:

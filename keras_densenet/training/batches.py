@@ -9,7 +9,7 @@ from keras_densenet.training.cluster import is_multi_worker
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.limits import limited, take
 from keras_densenet.training.multi_worker import sharded_by_data
-from keras_densenet.training.strategy import halve_last_batches
+from keras_densenet.training.strategy import refuse_unequal_shares, share_last_batches
 
 if TYPE_CHECKING:
     from keras_densenet.training.trainer import Trainer
@@ -44,11 +44,7 @@ def global_batch_size(train: tf.data.Dataset, num_devices: int) -> int:
     size = tf.nest.flatten(train.element_spec)[0].shape[0]
     if size is None:
         size = tf.nest.flatten(next(iter(train)))[0].shape[0]
-    if size % num_devices:
-        raise MisconfigurationError(
-            f"A global batch of {size} pictures cannot be shared by "
-            f"{num_devices} devices: use a multiple of {num_devices}."
-        )
+    refuse_unequal_shares(size, num_devices)
     return size
 
 
@@ -77,7 +73,7 @@ def shared_out(
     """Let no replica go without pictures in the last batch of a dataset."""
     if dataset is None or trainer.num_devices == 1:
         return dataset
-    return _sharded(trainer, halve_last_batches(dataset, trainer.num_devices))
+    return _sharded(trainer, share_last_batches(dataset, trainer.num_devices))
 
 
 def _sharded(trainer: "Trainer", dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -1,6 +1,7 @@
 """From the trainer's `strategy` and `devices` to a `tf.distribute.Strategy`."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -104,26 +105,77 @@ def _mirrored(*devices: str) -> tf.distribute.MirroredStrategy:
     return tf.distribute.MirroredStrategy(devices)
 
 
-def halve_last_batches(dataset: tf.data.Dataset, replicas: int) -> tf.data.Dataset:
-    """Share the pictures of the last two batches between them, about half each.
+def share_last_batches(dataset: tf.data.Dataset, replicas: int) -> tf.data.Dataset:
+    """Let no replica go without pictures in the last batch of a dataset.
 
-    A strategy cuts a batch into one share a replica, and a last batch of fewer pictures
-    than replicas leaves some with none. Layers differ in what they make of an empty
-    batch; oneDNN's convolution gives it a wrong shape, and the run fails.
+    A strategy cuts a batch of n pictures into shares of ceil(n / replicas), one after
+    another, so that the last replicas may get none. Layers differ in what they make of
+    an empty batch; oneDNN's convolution gives it a wrong shape, and the run fails. And
+    Keras takes the first batch for one of equal shares.
+
+    So the last few batches become two: one of equal shares, and one of which each
+    replica has at least a picture, and at most as many as there are replicas.
+
+    Args:
+        dataset: Of batches.
+        replicas: How many share a batch.
+
+    Raises:
+        MisconfigurationError: Too few pictures for that, or batches of a size that is
+            no multiple of `replicas`.
     """
     steps = int(dataset.cardinality())
-    if steps < 2:  # of unknown size, or one batch
+    if steps < 1:  # of unknown size
         return dataset
+    size = _pictures(next(iter(dataset)))
+    few = min(steps, 1 + math.ceil(replicas**2 / size))
+    if steps > 1:
+        refuse_unequal_shares(size, replicas)
+    if few == steps:
+        total = sum(_pictures(batch) for batch in dataset)
+        if total % replicas == 0:
+            return dataset
+        _refuse_too_few(total, replicas)
 
-    def halves(*both: Any) -> tf.data.Dataset:
-        size = tf.shape(tf.nest.flatten(both)[0], tf.int64)[0]
-        first = -(-size // (2 * replicas)) * replicas  # equal shares for all replicas
+    def two(*both: Any) -> tf.data.Dataset:
+        n = tf.shape(tf.nest.flatten(both)[0], tf.int64)[0]
+        over = n % replicas
+        begins = tf.stack([0, n - over - replicas * (replicas - over), n])
         elements = both if len(both) > 1 else both[0]
-        return tf.data.Dataset.from_tensor_slices(elements).batch(first)
+        return tf.data.Dataset.range(2).map(
+            lambda part: tf.nest.map_structure(
+                lambda rows: rows[begins[part] : begins[part + 1]], elements
+            )
+        )
 
-    last_two = dataset.skip(steps - 2).rebatch(_ANY_SIZE).flat_map(halves)
-    last_two = last_two.apply(tf.data.experimental.assert_cardinality(2))
-    return dataset.take(steps - 2).concatenate(last_two)
+    last = dataset.skip(steps - few).rebatch(_ANY_SIZE).flat_map(two)
+    last = last.apply(tf.data.experimental.assert_cardinality(2))
+    return dataset.take(steps - few).concatenate(last)
+
+
+def _pictures(batch: Any) -> int:
+    return int(tf.nest.flatten(batch)[0].shape[0])
+
+
+def refuse_unequal_shares(size: int, replicas: int) -> None:
+    """Refuse a global batch that replicas cannot share."""
+    if size % replicas:
+        raise MisconfigurationError(
+            f"A global batch of {size} pictures cannot be shared by {replicas} "
+            f"devices: use a multiple of {replicas}."
+        )
+
+
+def _refuse_too_few(total: int, replicas: int) -> None:
+    """Refuse what leaves a replica without a picture, however it is cut."""
+    over = total % replicas
+    enough = over + replicas * (replicas - over) + replicas
+    if total < enough:
+        raise MisconfigurationError(
+            f"{total} pictures to validate, test or predict on cannot be shared by "
+            f"{replicas} devices: give a multiple of {replicas}, or {enough} or more; "
+            "or do it with devices=1."
+        )
 
 
 def _kind(accelerator: str) -> str:
