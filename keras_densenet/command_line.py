@@ -13,6 +13,7 @@ of options is YAML: `--print_config` prints one, and each run keeps its own.
 
 import argparse
 import importlib
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,6 +60,7 @@ RECIPE_SHORTCUTS = {  # what the recipes for small pictures have in common
     "--resume": "--ckpt_path=last",
     "--seed": "--seed_everything",
 }
+BROKEN_PICTURE = re.compile("BrokenPictureError: (.+)")  # within TensorFlow's error
 NOT_FINISHED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
 
 
@@ -467,8 +469,11 @@ def no_traceback(resume: Sequence[str]) -> Iterator[None]:
         raise
     except KeyboardInterrupt:  # before or after the training
         sys.exit(NOT_FINISHED[0])
-    except _users_errors() as error:
-        sys.exit(f"error: {error}")
+    except Exception as error:
+        message = _for_the_user(error)
+        if message is None:
+            raise
+        sys.exit(f"error: {message}")
 
 
 def _resuming(arguments: Sequence[str], resume: Sequence[str]) -> list[str]:
@@ -488,8 +493,18 @@ def _resuming(arguments: Sequence[str], resume: Sequence[str]) -> list[str]:
     return ["python", *kept, *resume]
 
 
-def _users_errors() -> tuple[type[Exception], ...]:
+def _for_the_user(error: Exception) -> str | None:
+    """Give what to tell of an error of the user's; None if it is none."""
+    import tensorflow as tf
+
     from keras_densenet.data import DataUnavailableError
     from keras_densenet.training import NotANumberError, WorkerLostError
 
-    return ValueError, OSError, DataUnavailableError, NotANumberError, WorkerLostError
+    broken = BROKEN_PICTURE.search(str(error))
+    if broken and isinstance(error, tf.errors.OpError):
+        return broken[1]
+    ours = DataUnavailableError, NotANumberError, WorkerLostError
+    damaged_files = tf.errors.DataLossError, tf.errors.NotFoundError
+    if isinstance(error, (ValueError, OSError, *ours, *damaged_files)):
+        return str(error)
+    return None

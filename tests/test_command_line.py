@@ -44,6 +44,23 @@ def test_help_is_given_without_keras(arguments, tmp_path):
             assert f"--trainer.{field.name}" in answer.stdout
 
 
+def test_a_broken_picture_is_named_without_traceback(tmp_path):
+    broken = tmp_path / "cat" / "0.png"
+    broken.parent.mkdir()
+    broken.write_bytes(b"no picture")
+    data = kd.data.ImageFolder(tmp_path, 1, validation_fraction=0, check_files=False)
+    data.setup("fit")
+    with pytest.raises(SystemExit) as end, command_line.no_traceback(resume=()):
+        next(iter(data.train_dataset()))
+    assert str(end.value).startswith(f"error: {broken} cannot be read: it is no")
+    assert "\n" not in str(end.value)
+
+
+def test_what_is_no_error_of_the_users_keeps_its_traceback():
+    with pytest.raises(KeyError), command_line.no_traceback(resume=()):
+        raise KeyError("ours")
+
+
 def _path(first):
     return os.pathsep.join([str(first), os.environ.get("PYTHONPATH", "")])
 

@@ -88,8 +88,16 @@ def test_halving_a_picture_is_the_mean_of_its_neighbours():
 
 def test_the_centre_of_one_picture_and_of_many():
     images = pictures(2, 7, 10, 3)
-    np.testing.assert_array_equal(centre_crop(images, 4), images[:, 1:5, 3:7])
-    np.testing.assert_array_equal(centre_crop(images[0], 4), images[0, 1:5, 3:7])
+    np.testing.assert_array_equal(centre_crop(images, 4), images[:, 2:6, 3:7])
+    np.testing.assert_array_equal(centre_crop(images[0], 4), images[0, 2:6, 3:7])
+
+
+def test_of_a_strip_the_centre_is_resized():
+    strip = pictures(2, 8000, 3)  # whole, it would be resized to 256 x 1,024,000
+    found = resize_and_centre_crop(strip, 224, 256)
+    assert found.shape == (224, 224, 3)
+    centre = resize_and_centre_crop(strip[:, 3992:4008], 224, 256)
+    np.testing.assert_array_equal(found, centre)
 
 
 def test_ten_views_in_the_order_of_fb_resnet_torch():
@@ -101,7 +109,7 @@ def test_ten_views_in_the_order_of_fb_resnet_torch():
         expected = [
             view
             for p in (picture, mirrored)
-            for view in (p[1:7, 2:8], p[:6, :6], p[:6, 5:], p[2:, :6], p[2:, 5:])
+            for view in (p[1:7, 3:9], p[:6, :6], p[:6, 5:], p[2:, :6], p[2:, 5:])
         ]
         np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(ten_crop(images[1], 6), views[1])

@@ -183,6 +183,21 @@ def test_a_folder_goes_on_with_the_seed_and_batch_size_that_it_is_given(folder):
     np.testing.assert_array_equal(*batches)
 
 
+def test_an_archive_that_was_cut_off_is_refused(archives, tmp_path):
+    for archive in archives.iterdir():
+        content = archive.read_bytes()
+        (tmp_path / archive.name).write_bytes(content[:700])
+    data = kd.data.ImageNet(data_dir=tmp_path / "tfds", manual_dir=tmp_path)
+    with pytest.raises(kd.data.DataUnavailableError, match="an archive is not whole"):
+        data.prepare_data()
+
+
+def test_a_folder_without_validation_pictures_is_refused(folder):
+    (folder / "val").rename(folder / "later")
+    with pytest.raises(kd.data.DataUnavailableError, match="train/ and val/"):
+        kd.data.ImageNet(folder=folder)
+
+
 def test_one_place_is_enough(tmp_path):
     with pytest.raises(ValueError, match="give one"):
         kd.data.ImageNet(data_dir=tmp_path, folder=tmp_path)

@@ -6,7 +6,9 @@ import tensorflow_datasets as tfds
 
 import keras_densenet as kd
 from keras_densenet.data.arrays import Split
+from keras_densenet.data.preparation import builder_of
 from keras_densenet.data.svhn import held_out
+from keras_densenet.data.tfds_arrays import read
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def test_svhn_through_tfds(asked):
 
 @pytest.mark.parametrize("wrong", [-30, 100, 60_030, 600_000])
 def test_svhn_has_not_as_many_to_hold_out(wrong):
-    with pytest.raises(ValueError, match="a multiple of 30 in 0..60,000"):
+    with pytest.raises(ValueError, match=r"a multiple of 30 in 0\.\.60,000"):
         kd.data.SVHN(validation_size=wrong)
 
 
@@ -118,6 +120,32 @@ def test_archives_in_manual_dir_need_no_network(tmp_path, no_network):
         data_dir=tmp_path / "tfds", manual_dir=tmp_path, download=False
     )
     with pytest.raises(kd.data.DataUnavailableError, match="NonMatchingChecksum"):
+        data.prepare_data()
+
+
+def test_damaged_files_are_named_and_what_to_do(tmp_path):
+    builder = tfds.testing.DummyDataset(data_dir=tmp_path)
+    builder.download_and_prepare()
+    (file,) = builder.data_path.glob("*.tfrecord*")
+    damaged = bytearray(file.read_bytes())
+    damaged[-5] ^= 255
+    file.write_bytes(damaged)
+    with pytest.raises(
+        kd.data.DataUnavailableError, match=r"(?s)corrupted.*prepared anew"
+    ):
+        read(builder, "train")
+    file.unlink()
+    with pytest.raises(kd.data.DataUnavailableError, match="dummy_dataset"):
+        read(builder, "train")
+    (builder.data_path / "dataset_info.json").write_text('{"name')
+    with pytest.raises(kd.data.DataUnavailableError, match="damaged or missing"):
+        builder_of("dummy_dataset", "Dummy", tmp_path)
+
+
+def test_a_data_dir_that_is_a_file_is_named(tmp_path, asked):
+    (tmp_path / "file").write_text("")
+    data = kd.data.CIFAR10(data_dir=tmp_path / "file")
+    with pytest.raises(kd.data.DataUnavailableError, match="NotADirectoryError"):
         data.prepare_data()
 
 

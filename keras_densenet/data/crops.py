@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 ATTEMPTS = 10
+STRIP = 8  # times as long as wide
 
 
 def random_resized_crop(
@@ -105,12 +106,15 @@ def resize_short_side(image: Any, short_side: int, method: str = "bicubic") -> A
 def centre_crop(image: Any, size: int = 224) -> Any:
     """Cut the square at the centre out of pictures that are at least as large.
 
+    Where there is no middle, it is nearer to the bottom and to the right, as in
+    fb.resnet.torch.
+
     Args:
         image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
         size: Height and width of the result, in pixels.
     """
     sides = tf.shape(image)[-3:-1]
-    top, left = tf.unstack((sides - size) // 2)
+    top, left = tf.unstack((sides - size + 1) // 2)
     return _cut(image, top, left, size)
 
 
@@ -119,13 +123,24 @@ def resize_and_centre_crop(
 ) -> Any:
     """Prepare pictures for evaluation: resize to the short side, cut the centre out.
 
+    Of a strip the far ends are cut off first: resized it would be huge.
+
     Args:
         image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
         size: Height and width of the result, in pixels.
         short_side: Pixels of the short side before the centre is cut out.
         method: Of `tf.image.resize`.
     """
-    return centre_crop(resize_short_side(image, short_side, method), size)
+    resized = resize_short_side(_without_far_ends(image), short_side, method)
+    return centre_crop(resized, size)
+
+
+def _without_far_ends(image: Any) -> Any:
+    """Leave `STRIP` times the short side, about the centre, of the long one."""
+    sides = tf.shape(image)[-3:-1]
+    kept = tf.minimum(sides, STRIP * tf.reduce_min(sides))
+    (top, left), (rows, columns) = tf.unstack((sides - kept) // 2), tf.unstack(kept)
+    return image[..., top : top + rows, left : left + columns, :]
 
 
 def ten_crop(image: Any, size: int = 224) -> Any:
@@ -145,8 +160,8 @@ def ten_crop(image: Any, size: int = 224) -> Any:
     """
     height, width = tf.unstack(tf.shape(image)[-3:-1])
     bottom, right = height - size, width - size
-    places = [(bottom // 2, right // 2), (0, 0), (0, right), (bottom, 0)]
-    places += [(bottom, right)]
+    centre = (bottom + 1) // 2, (right + 1) // 2  # as `centre_crop`
+    places = [centre, (0, 0), (0, right), (bottom, 0), (bottom, right)]
     views = [
         _cut(picture, top, left, size)
         for picture in (image, tf.reverse(image, axis=[-2]))

@@ -1,5 +1,6 @@
 """Pictures of your own: a folder with one folder a class."""
 
+import hashlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from sklearn.model_selection import train_test_split
 
 from keras_densenet.data import picture_files, sampling
 from keras_densenet.data.picture_files import PictureFiles
@@ -30,8 +30,11 @@ class ImageFolder(PictureDataModule):
     Either `root/train/<class>/...` with `root/val` (or `validation`, `valid`) and
     `root/test` where there are such, or `root/<class>/...`. Where there is no
     `root/val`, `validation_fraction` of the pictures is held out, and `test_fraction`
-    where there is no `root/test`: the same share of each class, and the same pictures
-    on every machine and with every seed. Classes are the folders' names, sorted.
+    where there is no `root/test`: the same share of each class, at least one picture
+    where it can spare one, and the same pictures on every machine and with every seed.
+    Which ones depends on a hash of their paths: pictures that are added later do not
+    change it for the others, but for one or two. Classes are the folders' names,
+    sorted.
 
     JPEG, PNG, BMP, GIF, WebP, TIFF and PNM of any size; grey, palette, RGBA (on white),
     CMYK and 16-bit pictures become 8-bit RGB, EXIF's orientation is obeyed, an
@@ -118,8 +121,11 @@ class ImageFolder(PictureDataModule):
         """Give weights that make up for unequal classes, for Keras's `class_weight`.
 
         A class with n_c of n pictures to train on weighs n / (classes * n_c), so that
-        the mean over the pictures is 1.
+        the mean over the pictures is 1. With `balanced`, which makes up for them
+        already, each weighs 1.
         """
+        if self.balanced:
+            return dict.fromkeys(range(self.num_classes), 1.0)
         labels = self._files("train").labels
         many = np.bincount(labels, minlength=self.num_classes)
         weights = len(labels) / (self.num_classes * many)
@@ -133,6 +139,18 @@ class ImageFolder(PictureDataModule):
 
     def teardown(self, stage: str) -> None:
         """Keep what was found: it is small, and takes long to find."""
+
+    def refuse_without(self, split: str) -> None:
+        """Refuse a folder that has none for a split.
+
+        Raises:
+            DataUnavailableError: It has not.
+        """
+        if split not in _folders(Path(self.root).expanduser()):
+            raise DataUnavailableError(
+                f"{self.root} has no folders train/ and {split}/, each with one folder "
+                "a class."
+            )
 
     def _check(self, split: str) -> None:
         """Leave out what is broken, or say so; note what TensorFlow can decode."""
@@ -162,38 +180,9 @@ class ImageFolder(PictureDataModule):
             for split, folder in folders.items()
         }
         _refuse_empty_classes(found["train"].labels, self.class_names, self.root)
-        fractions = {"test": self.test_fraction, "val": self.validation_fraction}
-        pictures = len(found["train"])
-        for split, fraction in fractions.items():
-            if split not in found:
-                many = round(fraction * pictures)
-                rest, held = self._held_out(found["train"], split, many)
-                found |= {"train": rest, split: held}
-        return found
-
-    def _held_out(
-        self, files: PictureFiles, split: str, many: int
-    ) -> tuple[PictureFiles, PictureFiles]:
-        """Hold out the same share of each class, whatever the seed."""
-        numbers = np.arange(len(files))
-        if many == 0:
-            return files, files.at(numbers[:0])
-        try:
-            rest, held = train_test_split(
-                numbers, test_size=many, stratify=files.labels, random_state=0
-            )
-        except ValueError as error:
-            counts = np.bincount(files.labels, minlength=self.num_classes)
-            smallest = self.class_names[int(counts.argmin())]
-            raise ValueError(
-                f"{many} of {len(files)} pictures cannot be held out as {split!r} with "
-                f"the same share of each of {self.num_classes} classes, of which the "
-                f"smallest, {smallest!r}, has {counts.min()}: "
-                f"{error} Add pictures, change validation_fraction="
-                f"{self.validation_fraction} or test_fraction={self.test_fraction}, or "
-                f"make a folder {split}/ yourself."
-            ) from error
-        return files.at(np.sort(rest)), files.at(np.sort(held))
+        fractions = {"val": self.validation_fraction, "test": self.test_fraction}
+        fractions = {split: f for split, f in fractions.items() if split not in found}
+        return found | _held_out(found["train"], fractions, folders["train"])
 
     def _pictures(self, split: str) -> int:
         return len(self._files(split))
@@ -235,6 +224,34 @@ class ImageFolder(PictureDataModule):
 
     def _decoded(self, encoded: Any) -> Any:
         return picture_files.read_picture(*encoded)
+
+
+def _held_out(
+    files: PictureFiles, fractions: Mapping[str, float], root: Path
+) -> dict[str, PictureFiles]:
+    """Take the same share of each class out of the training pictures.
+
+    In an order by a hash of their paths, validation pictures are the first of a class,
+    test pictures the last: where there are more later, neither become the other.
+    """
+    splits = np.full(len(files), "train", object)
+    for label in np.unique(files.labels):
+        (numbers,) = np.nonzero(files.labels == label)
+        hashes = [_hash(str(path), root) for path in files.paths[numbers]]
+        order = numbers[np.argsort(hashes)]
+        spare = len(order) - 1  # one is to train on
+        for split, fraction in fractions.items():
+            many = min(spare, max(1, round(fraction * len(order)))) if fraction else 0
+            spare -= many
+            places = range(many) if split == "val" else range(-many, 0)
+            splits[[order[place] for place in places]] = split
+    return {split: files.at(splits == split) for split in ("train", *fractions)}
+
+
+def _hash(path: str, root: Path) -> bytes:
+    """Give what is the same wherever the folder is."""
+    inside = Path(path).relative_to(root).as_posix()
+    return hashlib.sha256(os.fsencode(inside)).digest()
 
 
 def _refuse_fractions(validation: float, test: float) -> None:
@@ -294,6 +311,19 @@ def _refuse_pictures_without_class(folders: Mapping[str, Path]) -> None:
             )
 
 
+def _refuse_one_level_too_high(folder: Path, names: Sequence[str]) -> None:
+    """Refuse one folder of folders, which would be one class."""
+    if len(names) != 1:
+        return
+    within = picture_files.class_folders(folder / names[0])
+    alone = all(entry.is_dir() for entry in (folder / names[0]).iterdir())
+    if alone and len(within) > 1:
+        raise DataUnavailableError(
+            f"{folder} has one folder, {names[0]}, which would be the only class. Its "
+            f"folders seem to be the classes: give {folder / names[0]}. {LAYOUT}"
+        )
+
+
 def _class_names(root: Path) -> Sequence[str]:
     if not root.is_dir():
         raise DataUnavailableError(f"There is no folder {root}. {LAYOUT}")
@@ -304,6 +334,7 @@ def _class_names(root: Path) -> Sequence[str]:
     _refuse_splits_as_classes(names, root)
     if not names:
         raise DataUnavailableError(f"{folder} has no folders in it. {LAYOUT}")
+    _refuse_one_level_too_high(folder, names)
     return names
 
 
@@ -322,8 +353,8 @@ def _refuse_empty_classes(
 
 def _warn_of(broken: Mapping[str, str], split: str) -> None:
     if broken:
-        paths = "\n".join(f"  {path}: {why}" for path, why in sorted(broken.items()))
         warnings.warn(
-            f"{len(broken)} {split} pictures cannot be read and are left out:\n{paths}",
+            f"{len(broken)} {split} pictures cannot be read and are left out:\n"
+            f"{picture_files.named(broken)}",
             stacklevel=4,
         )

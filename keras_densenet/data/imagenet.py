@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from keras_densenet.data.image_folder import ImageFolder
 from keras_densenet.data.picture_files import decode_jpeg
 from keras_densenet.data.pictures import PictureDataModule
-from keras_densenet.data.preparation import prepare
+from keras_densenet.data.preparation import builder_of, prepare
 
 TFDS_SPLITS = {"train": "train", "val": "validation", "test": "validation"}
 FOLDERS = {"train": "train", "val": "val", "test": "val"}
@@ -40,12 +40,14 @@ class ImageNet(PictureDataModule):
         data_dir: Where TFDS keeps its data; by default `TFDS_DATA_DIR`, else TFDS's own
             default, `~/tensorflow_datasets`.
         folder: A folder with train/<class>/*.JPEG and val/<class>/*.JPEG, instead of
-            TFDS; its classes may be fewer.
+            TFDS; its classes may be fewer. val/ may be called validation/ or valid/.
         manual_dir: A folder with the two archives, from which TFDS prepares its files.
         image_size: Height and width of what the network sees, in pixels.
         shuffle_buffer: Encoded pictures in memory, of about 0.1 MB each.
         check_files: Whether to look for broken pictures in `folder` before training, as
-            `ImageFolder` does.
+            `ImageFolder` does: half an hour on two cores. If not, Pillow decodes all,
+            which takes somewhat longer each epoch, and a broken one ends the training.
+        on_error: "raise", or "skip" to leave out the broken pictures in `folder`.
         augment: Whether to augment training pictures.
         jitter: How much brightness, contrast and saturation change, 0..1.
         lighting: Standard deviation of PCA lighting.
@@ -73,6 +75,7 @@ class ImageNet(PictureDataModule):
         image_size: int = 224,
         shuffle_buffer: int = 10_000,
         check_files: bool = False,
+        on_error: str = "raise",
         augment: bool = True,
         jitter: float = 0.4,
         lighting: float = 0.1,
@@ -100,13 +103,16 @@ class ImageNet(PictureDataModule):
         self.manual_dir = manual_dir
         self.shuffle_buffer = shuffle_buffer
         self.check_files = check_files
+        self.on_error = on_error
         self._files: ImageFolder | None = None
         if folder is not None:
             self._files = ImageFolder(
                 *(folder, batch_size, image_size),
                 validation_fraction=0,
                 check_files=check_files,
+                on_error=on_error,
             )
+            self._files.refuse_without("val")
         self.class_names = tuple(self._class_names())
         self.num_classes = len(self.class_names)
 
@@ -131,7 +137,7 @@ class ImageNet(PictureDataModule):
         return self._builder().info.features["label"].names
 
     def _builder(self) -> Any:
-        return tfds.builder("imagenet2012", data_dir=self.data_dir)
+        return builder_of("imagenet2012", "ImageNet", self.data_dir)
 
     def _pictures(self, split: str) -> int:
         if self._files is not None:

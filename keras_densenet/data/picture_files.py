@@ -6,7 +6,7 @@ accurate transform, and give the same pixels, to the bit.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +15,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-)
-NAMED = 5  # broken files that an error names
+JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
+OTHERS = (".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+SUFFIXES = frozenset(JPEG + OTHERS)
+NAMED = 5  # broken files that an error or a warning names
 ORIENTATION = 0x0112  # of EXIF; 1 is upright
 
 
@@ -87,8 +87,16 @@ def has_any(folder: Path) -> bool:
 
 
 def _pictures_in(folder: Path) -> Iterator[str]:
+    """Find pictures, also behind links, but for those that lead back or up."""
+    seen: set[str] = set()
+    above = Path(os.path.realpath(folder)).parents
     for where, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith((".", "@"))]
+        real = os.path.realpath(where)
+        if real in seen or Path(real) in above:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(n for n in folders if not n.startswith((".", "@")))
         for name in names:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield os.path.join(where, name)
@@ -151,13 +159,18 @@ def refuse_broken(broken: dict[str, str], pictures: int) -> None:
     """
     if not broken:
         return
-    named = [f"  {path}: {reason}" for path, reason in sorted(broken.items())]
-    if len(named) > NAMED:
-        named[NAMED:] = [f"  and {len(named) - NAMED} more"]
     raise BrokenPictureError(
         f"{len(broken)} of {pictures} pictures cannot be read. Repair or delete them, "
-        "or leave them out with on_error='skip':\n" + "\n".join(named)
+        f"or leave them out with on_error='skip':\n{named(broken)}"
     )
+
+
+def named(broken: Mapping[str, str]) -> str:
+    """Give the first few of them, a line each, and how many more there are."""
+    lines = [f"  {path}: {reason}" for path, reason in sorted(broken.items())]
+    if len(lines) > NAMED:
+        lines[NAMED:] = [f"  and {len(lines) - NAMED} more"]
+    return "\n".join(lines)
 
 
 def read_picture(path: Any, plain: Any) -> Any:

@@ -18,6 +18,7 @@ from keras_densenet.data.datamodule import DataModule
 from keras_densenet.data.seeded import SeededDataModule
 from keras_densenet.data.strong_augmentation import StrongAugmentation
 
+FACTS = ("num_classes", "class_names", "mean", "std", "batch_size", "soft_labels")
 CROP, MIRROR, JITTER, LIGHTING, STRONG = range(5)  # each draws from a seed of its own
 
 
@@ -32,13 +33,21 @@ class TenCrops(DataModule):
 
     def __init__(self, data: "PictureDataModule") -> None:
         self._data = data
-        for fact in ("num_classes", "class_names", "mean", "std", "soft_labels"):
+        for fact in FACTS:
             setattr(self, fact, getattr(data, fact))
         self.input_shape = (10, *data.input_shape)  # type: ignore[assignment]
+
+    def prepare_data(self) -> None:
+        """Prepare the pictures."""
+        self._data.prepare_data()
 
     def setup(self, stage: str) -> None:
         """Set up the pictures."""
         self._data.setup(stage)
+
+    def teardown(self, stage: str) -> None:
+        """Let go of what the pictures' setup took."""
+        self._data.teardown(stage)
 
     def train_dataset(self) -> tf.data.Dataset:
         """Refuse: they are to test on."""
@@ -95,16 +104,12 @@ class PictureDataModule(SeededDataModule):
         std: Sequence[float] | None = None,
         strong: dict[str, float] | None = None,
     ) -> None:
-        if batch_size < 1 or image_size < 1:
-            raise ValueError(
-                "batch_size and image_size must be 1 or more. Received: "
-                f"batch_size={batch_size}, image_size={image_size}"
-            )
+        _refuse(image_size, jitter, lighting, method)
+        self.input_shape = (image_size, image_size, 3)
         super().__init__(
             batch_size, augment=augment, seed=seed, mean=mean, std=std, strong=strong
         )
         self.image_size = image_size
-        self.input_shape = (image_size, image_size, 3)
         self.jitter = jitter
         self.lighting = lighting
         self.method = method
@@ -140,8 +145,9 @@ class PictureDataModule(SeededDataModule):
     def train_batches(self, step: int) -> tf.data.Dataset:
         """Give the batches of the whole training from batch `step` on.
 
-        What is drawn for a picture is a function of the seed and of its number among
-        all that are ever shown: it does not depend on threads or on where one begins.
+        What is drawn for a picture is a function of the seed, of its number among all
+        that are ever shown, and of its batch's: it does not depend on threads or on
+        where one begins.
         """
         first = step * self.batch_size
         strong = StrongAugmentation(self.num_classes, self.strong)
@@ -175,7 +181,7 @@ class PictureDataModule(SeededDataModule):
 
     def _augmented(self, images: Any, step: Any) -> Any:
         if self.augment and self.jitter:
-            strengths = [self.jitter] * 3
+            strengths = [float(self.jitter)] * 3
             images = colour_jitter(images, self._seed(JITTER, step), *strengths)
         if self.augment and self.lighting:
             images = pca_lighting(images, self._seed(LIGHTING, step), self.lighting)
@@ -222,4 +228,18 @@ class PictureDataModule(SeededDataModule):
     def _prepared(self, image: Any) -> Any:
         return resize_and_centre_crop(
             image, self.image_size, self.short_side, self.method
+        )
+
+
+def _refuse(image_size: int, jitter: float, lighting: float, method: str) -> None:
+    if image_size < 1:
+        raise ValueError(f"image_size must be 1 or more. Received: {image_size}")
+    if not 0 <= jitter <= 1 or not lighting >= 0:
+        raise ValueError(
+            "jitter must be in 0..1, lighting 0 or more. Received: "
+            f"jitter={jitter}, lighting={lighting}"
+        )
+    if method not in ("bicubic", "bilinear"):
+        raise ValueError(
+            f'method must be "bicubic" or "bilinear". Received: method={method!r}'
         )

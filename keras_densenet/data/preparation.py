@@ -5,12 +5,17 @@ archives in `manual_dir`, from its server.
 """
 
 import os
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
 from tensorflow_datasets.core.download.download_manager import (
     NonMatchingChecksumError,
 )
@@ -21,6 +26,32 @@ DEFAULT_FOLDER = "~/tensorflow_datasets"
 
 class DataUnavailableError(RuntimeError):
     """A data set is neither prepared on this machine nor to be downloaded."""
+
+
+def builder_of(name: str, title: str, data_dir: str | os.PathLike | None) -> Any:
+    """Make TFDS's builder of a data set.
+
+    Raises:
+        DataUnavailableError: What is prepared is damaged.
+    """
+    with readable(title, data_dir or DEFAULT_FOLDER):
+        return tfds.builder(name, data_dir=data_dir)
+
+
+@contextmanager
+def readable(title: str, where: str | os.PathLike) -> Iterator[None]:
+    """Say what to do where the files that TFDS has prepared are damaged.
+
+    Raises:
+        DataUnavailableError: They are.
+    """
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.NotFoundError, ParseError) as error:
+        raise DataUnavailableError(
+            f"The files of {title} in {where} are damaged or missing: {error}\nTake "
+            "the data set's folder away there, and it is prepared anew."
+        ) from error
 
 
 def prepare(
@@ -62,12 +93,14 @@ class _NotAskedError(Exception):
 
 # TFDS's, where archives are missing that one must register for.
 _NO_ARCHIVES = (AssertionError, tf.errors.NotFoundError)
+_CUT_OFF = (tarfile.ReadError, zlib.error, EOFError, tf.errors.OutOfRangeError)
 _FAILURES = (
     _NotAskedError,
     OSError,
     *_NO_ARCHIVES,
     tfds.download.DownloadError,
     NonMatchingChecksumError,
+    *_CUT_OFF,
 )
 
 
@@ -95,9 +128,11 @@ def _brief(error: Exception) -> str:
     name = type(error).__name__
     if isinstance(error, _NO_ARCHIVES):
         return "its archives are not in manual_dir"
-    if isinstance(error, NonMatchingChecksumError):
-        return f"{name}: {error}"
-    return f"{name} while downloading"
+    if isinstance(error, _CUT_OFF):
+        return f"an archive is not whole: {error}"
+    if isinstance(error, (requests.RequestException, tfds.download.DownloadError)):
+        return f"{name} while downloading"
+    return f"{name}: {error}"
 
 
 def _ways_out(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_densenet.data.datamodule import DataModule
-from keras_densenet.data.strong_augmentation import mixes_labels
+from keras_densenet.data.strong_augmentation import mixes_labels, refuse_unknown
 
 
 class SeededDataModule(DataModule):
@@ -38,6 +38,8 @@ class SeededDataModule(DataModule):
             raise ValueError(f"batch_size must be 1 or more. Received: {batch_size}")
         self.batch_size = batch_size
         self.augment = augment
+        if seed is not None and not 0 <= seed < 2**31:
+            raise ValueError(f"seed must be in 0..2^31 - 1. Received: seed={seed}")
         self.seed = random.randrange(2**31) if seed is None else seed
         # What is not given stays the class's own, and out of a run's config.
         if mean is not None:
@@ -46,6 +48,8 @@ class SeededDataModule(DataModule):
             self.std = tuple(std)
         if strong is not None:
             self.strong = strong
+        _refuse_normalisation(self.mean, self.std, self.input_shape[-1])
+        refuse_unknown(self.strong or {})
         self.soft_labels = mixes_labels(self.strong)
 
     @abc.abstractmethod
@@ -85,3 +89,13 @@ class SeededDataModule(DataModule):
     def predict_dataset(self) -> Any:
         """Give batches of the test pictures, without labels."""
         return self.test_dataset().map(lambda images, labels: images)
+
+
+def _refuse_normalisation(
+    mean: Sequence[float], std: Sequence[float], channels: int
+) -> None:
+    if len(mean) != channels or len(std) != channels or not min(std) > 0:
+        raise ValueError(
+            f"mean and std need one number for each of {channels} channels, in 0..255, "
+            f"and std numbers above 0. Received: mean={mean}, std={std}"
+        )

@@ -47,7 +47,8 @@ class StrongAugmentation:
             cutmix: Alpha of cutmix (Yun et al. 2019); 1.0 is common. With mixup, too,
                 each batch has one of the two.
             cutout: Side of the square that is painted in mean colour, as a share of
-                the picture's (DeVries and Taylor 2017); 0.5 on CIFAR-10.
+                the picture's (DeVries and Taylor 2017); 0.5 on CIFAR-10. Keras's lies
+                within the picture, where the paper's may hang over its edge.
             rand_augment: Strength of two operations a picture (Cubuk et al. 2019).
 
     Attributes:
@@ -61,7 +62,7 @@ class StrongAugmentation:
 
     def __init__(self, classes: int, options: Mapping[str, float] | None) -> None:
         options = dict(options or {})
-        _refuse_others(options)
+        refuse_unknown(options)
         mixup, cutmix, cutout, rand_augment = (options.get(name, 0) for name in OPTIONS)
         self.classes = classes
         self._mixing = [keras.layers.MixUp(mixup, **_PLAIN)] if mixup else []
@@ -156,7 +157,10 @@ _PLAIN = {"dtype": "float32", "data_format": "channels_last"}
 
 
 def _operations(magnitude: float) -> list:
-    """Make the layers of `keras.layers.RandAugment`, which draws for a whole batch."""
+    """Make the layers of `keras.layers.RandAugment`, which draws for a whole batch.
+
+    Here they do so in both directions, where Keras's only brighten, say.
+    """
     layers, m = keras.layers, magnitude
     return [
         layers.RandomShear(m, m, **_PLAIN),
@@ -164,7 +168,7 @@ def _operations(magnitude: float) -> list:
         layers.RandomRotation(m, **_PLAIN),
         layers.RandomBrightness(m, **_PLAIN),
         layers.RandomColorDegeneration(m, **_PLAIN),
-        layers.RandomContrast(m, **_PLAIN),
+        layers.RandomContrast((m, m), **_PLAIN),
         layers.RandomSharpness(m, **_PLAIN),
         layers.RandomPosterization(max(1, round(8 * m)), **_PLAIN),
         layers.Solarization(m, m, **_PLAIN),
@@ -187,7 +191,8 @@ def _mixed(layer: Any, images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
     )
 
 
-def _refuse_others(options: Mapping[str, float]) -> None:
+def refuse_unknown(options: Mapping[str, float]) -> None:
+    """Refuse other options, and strengths that are not in 0..1."""
     wrong = {
         name: value
         for name, value in options.items()

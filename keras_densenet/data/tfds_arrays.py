@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_densenet.data.arrays import ArrayDataModule
-from keras_densenet.data.preparation import prepare
+from keras_densenet.data.preparation import builder_of, prepare, readable
 
 READ = 5_000  # pictures at a time
 
@@ -68,12 +68,17 @@ class TFDSArrays(ArrayDataModule):
         )
 
     def _builder(self) -> Any:
-        return tfds.builder(self.name, data_dir=self.data_dir)
+        return builder_of(self.name, self.title, self.data_dir)
 
 
 def read(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read pictures and labels of a split, in the order in which they are stored."""
-    batches = list(tfds.as_numpy(builder.as_dataset(split=split, batch_size=READ)))
+    """Read pictures and labels of a split, in the order in which they are stored.
+
+    Raises:
+        DataUnavailableError: The files are damaged.
+    """
+    with readable(builder.name, builder.data_path):
+        batches = list(tfds.as_numpy(builder.as_dataset(split=split, batch_size=READ)))
     images, labels = (
         np.concatenate([batch[name] for batch in batches])
         for name in ("image", "label")

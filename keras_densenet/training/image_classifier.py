@@ -35,7 +35,8 @@ class ImageClassifier:
             many pictures in a batch it is n times as high (Goyal et al. 2017). None
             for the learning rate as it is.
         class_weight: Weight of each class in the loss, by its number, or "balanced" for
-            the data's `class_weight`; `model.fit(class_weight=...)`.
+            the data's `class_weight`; `model.fit(class_weight=...)`. A mixed label
+            (mixup, cutmix) has the weight of its largest share.
         **options: The network's arguments.
 
     Attributes:
