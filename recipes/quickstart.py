@@ -56,15 +56,15 @@ def classify(version: Path, images, label: int) -> None:
     """
     import tensorflow as tf
 
-    serve = tf.saved_model.load(str(version)).signatures["serving_default"]
-    answer = serve(images=tf.constant(images, tf.float32))
-    class_id = int(answer["class_ids"][0])
-    probability = float(answer["probabilities"][0, class_id])
+    picture = tf.cast(tf.round(images[0]), tf.uint8)
+    predict = tf.saved_model.load(str(version)).signatures["predict_bytes"]
+    answer = predict(image_bytes=tf.io.encode_png(picture)[tf.newaxis])
+    name, score = answer["classes"][0, 0].numpy().decode(), answer["scores"][0, 0]
     for row in images[0, ::4, ::4, 0].numpy():
         print(
             "    " + "".join(" .:-=+*#%@"[round(value * 9 / 255)] * 2 for value in row)
         )
-    print(f"{version} says: a {class_id}, with {probability:.1%}. It is a {label}.")
+    print(f"{version} says: a {name}, with {score:.1%}. It is a {label}.")
 
 
 def add_export_dir(parser) -> None:

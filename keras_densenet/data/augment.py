@@ -14,7 +14,7 @@ def standardise(images: Any, mean: Sequence[float], std: Sequence[float]) -> Any
     """Give `(images - mean) / std` channel by channel, as float32.
 
     Args:
-        images: Pictures `(N, H, W, channels)` in 0..255, of a known size.
+        images: Pictures `(N, H, W, channels)` in 0..255.
         mean: Mean of each channel, in 0..255.
         std: Standard deviation of each channel, in 0..255.
 
@@ -24,6 +24,9 @@ def standardise(images: Any, mean: Sequence[float], std: Sequence[float]) -> Any
         [[[[0.5, 0.0]]]]
     """
     height, width, channels = images.shape[1:]
+    if height is None or width is None:
+        scale = 1.0 / tf.constant(std, tf.float32)
+        return (tf.cast(images, tf.float32) - tf.constant(mean, tf.float32)) * scale
     # One long row a picture: broadcasting over three channels is half as fast.
     rows = tf.reshape(tf.cast(images, tf.float32), [-1, height * width * channels])
     mean_row = tf.tile(tf.constant(mean, tf.float32), [height * width])

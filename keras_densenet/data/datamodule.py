@@ -35,6 +35,7 @@ class DataModule(abc.ABC):
         std: Standard deviation of each channel, in 0..255.
         batch_size: Pictures in a global batch, over all replicas.
         soft_labels: Whether labels are probabilities, in all datasets.
+        method: Of `tf.image.resize`, by which pictures of other sizes are resized.
     """
 
     num_classes: int
@@ -44,6 +45,7 @@ class DataModule(abc.ABC):
     std: Sequence[float]
     batch_size: int
     soft_labels: bool = False
+    method: str = "bicubic"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse Lightning's names for the data sets, which nothing would call."""
@@ -59,6 +61,14 @@ class DataModule(abc.ABC):
 
     def setup(self, stage: str) -> None:  # noqa: B027
         """Read what `stage` needs: "fit", "validate", "test" or "predict"."""
+
+    @property
+    def short_side(self) -> int:
+        """Give the short side of a picture when its centre is cut out, in pixels.
+
+        So pictures of other sizes are prepared, for evaluation and when served.
+        """
+        return min(self.input_shape[:2])
 
     @abc.abstractmethod
     def train_dataset(self) -> Any:

@@ -47,6 +47,11 @@ def inference_network(model: keras.Model) -> Network:
     return _with_logits(copy)
 
 
+def unfolded_network(model: keras.Model) -> Network:
+    """Make a model again in float32, all else as it was trained: to compare with."""
+    return _with_logits(again(model))
+
+
 def _is_functional(model: keras.Model) -> bool:
     return hasattr(model, "operations") or isinstance(model, keras.Sequential)
 
@@ -60,7 +65,9 @@ def _folded(model: keras.Model) -> keras.Model:
     norms = {id(bn) for bn, _ in absorbed}
     copies: list[tuple[keras.Layer, list]] = []
 
-    def clone(layer: keras.Layer) -> keras.Layer:
+    def clone(layer: Any) -> Any:
+        if not isinstance(layer, keras.Layer):
+            return layer  # an operation of keras.ops
         if id(layer) in norms:
             return keras.layers.Identity(name=layer.name, dtype="float32")
         if id(layer) in convolutions:

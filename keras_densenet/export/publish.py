@@ -1,23 +1,24 @@
 """Publish a model as a version that TensorFlow Serving loads."""
 
-import functools
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
+import psutil
 import tensorflow as tf
 
-from keras_densenet.export.inference import again, inference_network
+from keras_densenet.export import assets
+from keras_densenet.export.inference import inference_network, unfolded_network
+from keras_densenet.export.signatures import Preprocessing, Serving, Signature
+from keras_densenet.export.verification import ExportError, verify
 
-VERIFICATION_TOLERANCE = 1e-4
-
-
-class ExportError(RuntimeError):
-    """An export that was written does not answer as its model does."""
+HOUR = 3600.0
 
 
 def savedmodel(
@@ -27,25 +28,35 @@ def savedmodel(
     mean: Sequence[float],
     std: Sequence[float],
     class_names: Sequence[str] = (),
+    short_side: int | None = None,
+    method: str = "bicubic",
+    top_k: int = 5,
+    facts: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `<path>/<version>/`, a SavedModel on raw RGB pictures.
 
-    The signature `serving_default` takes `images`, float32 `(N, H, W, channels)` in
-    0..255, and standardises them inside the graph. It gives `probabilities`, float32
-    `(N, classes)`, and `class_ids`, int32 `(N,)`. The graph computes in float32,
-    whatever precision the model was trained in, its batch norms folded into weights
-    where that is exact, and holds no code of this package.
+    Its signatures are `serve`, which is also `serving_default`, `predict_bytes`,
+    `classify` and `embed`: see `Serving.signatures`. The graph resizes
+    and standardises as evaluation does, computes in float32, whatever precision the
+    model was trained in, its batch norms folded into weights where that is exact, and
+    holds no code of this package.
 
-    It is written beside, loaded, compared with the model on random pictures, and then
-    renamed: a server that watches `path` never sees half a version, and the versions
-    before it stay.
+    It is written beside, with labels, facts, golden requests and warm-up requests;
+    replayed through TensorFlow's C library in a process of its own, where each
+    signature must answer as the model does; and then renamed. A server that watches
+    `path` never sees half a version, and the versions before it stay.
 
     Args:
-        model: From standardised pictures to class probabilities.
+        model: From standardised pictures to class probabilities or logits.
         path: Folder of the model's versions; its name is the name to serve under.
         mean: Mean of each channel, in 0..255.
         std: Standard deviation of each channel, in 0..255.
-        class_names: One name a class, written to `assets.extra/labels.txt`.
+        class_names: One name a class; None are their numbers.
+        short_side: Pixels that a picture's short side is resized to before its centre
+            is cut out; None is the side of what the model reads.
+        method: Of `tf.image.resize`: "bicubic" or "bilinear".
+        top_k: How many classes `predict_bytes` and `classify` name, at most.
+        facts: To be kept in `export.json`: data set, metrics.
 
     Returns:
         The folder of the new version, one above the highest there.
@@ -55,23 +66,23 @@ def savedmodel(
         ExportError: What was written does not answer as the model does.
     """
     _check(model, mean, std, class_names)
+    height, width, channels = model.input_shape[1:]
+    side = short_side or min(height or 0, width or 0)
+    mean, std = (tuple(map(float, values)) for values in (mean, std))
+    preprocessing = Preprocessing((height, width, channels), mean, std, side, method)
+    classes = model.output_shape[-1]
+    names = [str(name) for name in class_names or range(classes)]
+    serving = Serving(preprocessing, names, min(top_k, classes))
+    served = serving.signatures(inference_network(model))
+    expected = serving.signatures(unfolded_network(model))
     base = Path(path)
     base.mkdir(parents=True, exist_ok=True)
-    network = inference_network(model)
-    serve = _serving_function(network.probabilities, mean, std)
-    unfolded = functools.partial(again(model), training=False)
-    expected = _serving_function(unfolded, mean, std)
-    number = next_version_number(base)
-    staged = base / f".tmp-{number}-{os.getpid()}"
-    try:
-        _write(serve, _images_spec(model), staged)
-        _write_labels(staged, class_names)
-        _verify(staged, expected, _images_spec(model))
+    with _staged(base) as staged:
+        _write(served, staged)
+        _write_extra(staged, base.name, preprocessing, names, expected, facts or {})
+        verify(staged)
         _flush(staged)
-        os.rename(staged, base / str(number))
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    return base / str(number)
+        return _take_next_number(staged, base)
 
 
 def next_version_number(base: Path) -> int:
@@ -92,57 +103,91 @@ def _check(model: keras.Model, mean: Any, std: Any, class_names: Sequence[str]) 
             f"The model tells {classes} classes apart and class_names has "
             f"{len(class_names)}."
         )
-
-
-def _serving_function(
-    probabilities_of: Callable[[Any], Any], mean: Any, std: Any
-) -> Callable:
-    center = tf.constant(mean, tf.float32)
-    scale = 1.0 / tf.constant(std, tf.float32)
-
-    def serve(images: Any) -> dict[str, Any]:
-        probabilities = probabilities_of((images - center) * scale)
-        return {
-            "probabilities": probabilities,
-            "class_ids": tf.argmax(probabilities, axis=-1, output_type=tf.int32),
-        }
-
-    return serve
-
-
-def _images_spec(model: keras.Model) -> tf.TensorSpec:
-    return tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="images")
-
-
-def _write(serve: Callable, images: tf.TensorSpec, folder: Path) -> None:
-    # Without archive.track(model), which would store every weight twice (keras#23553).
-    archive = keras.export.ExportArchive()
-    archive.add_endpoint("serve", serve, [images])  # also named serving_default
-    archive.write_out(str(folder), verbose=False)
-
-
-def _write_labels(folder: Path, class_names: Sequence[str]) -> None:
-    extra = folder / "assets.extra"
-    extra.mkdir()
-    lines = "".join(f"{name}\n" for name in class_names)
-    (extra / "labels.txt").write_text(lines, encoding="utf-8")
-
-
-def _verify(folder: Path, expected: Callable, images: tf.TensorSpec) -> None:
-    size = [2, *(side or 64 for side in images.shape[1:])]
-    pictures = np.random.default_rng(0).uniform(0, 255, size).astype("float32")
-    loaded = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    answer = loaded(images=tf.constant(pictures))["probabilities"]
-    difference = float(np.abs(answer - expected(pictures)["probabilities"]).max())
-    if not difference <= VERIFICATION_TOLERANCE:
-        raise ExportError(
-            f"The SavedModel answers differently from the model, by {difference:.2g}: "
-            "it was not published. Are there NaNs in the weights?"
+    broken = [name for name in class_names if len(str(name).splitlines()) != 1]
+    if broken:
+        raise ValueError(
+            "A class name must be one line, as labels.txt has a class a line. "
+            f"Received: {broken}"
         )
 
 
+def _write(served: Mapping[str, Signature], folder: Path) -> None:
+    # Without archive.track(model), which would store every weight twice (keras#23553).
+    archive = keras.export.ExportArchive()
+    for name, (function, takes) in served.items():  # the first is serving_default, too
+        archive.add_endpoint(name, function, [takes])
+    # Nothing will be trained: gradients are left out.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    archive.write_out(str(folder), options=options, verbose=False)
+
+
+def _write_extra(
+    staged: Path,
+    name: str,
+    preprocessing: Preprocessing,
+    class_names: Sequence[str],
+    expected: Mapping[str, Signature],
+    facts: Mapping[str, Any],
+) -> None:
+    extra = staged / "assets.extra"
+    extra.mkdir()
+    assets.write_labels(extra, class_names)
+    assets.write_facts(staged, preprocessing, expected, facts)
+    batches = assets.golden_batches(assets.made_pictures(preprocessing), expected)
+    try:
+        assets.write_golden(extra / "golden", batches, expected)
+    except ValueError as error:
+        raise ExportError(
+            "The model's answers are no numbers, and it was not published: are there "
+            "NaNs in its weights?"
+        ) from error
+    assets.write_warm_up(extra, name, batches)
+
+
+# --- one rename ------------------------------------------------------------------
+
+
+@contextmanager
+def _staged(base: Path) -> Iterator[Path]:
+    """Give a folder beside the versions, whose name is no version's.
+
+    What is left of a process that was killed is taken away.
+    """
+    prefix = f".tmp-{socket.gethostname()}-"
+    for left in base.glob(f"{prefix}*"):
+        pid = left.name.removeprefix(prefix)
+        old = time.time() - left.stat().st_mtime > HOUR  # another container's, else
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)) and old:
+            shutil.rmtree(left, ignore_errors=True)
+    staged = base / f"{prefix}{os.getpid()}"
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
 def _flush(folder: Path) -> None:
-    for file in folder.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
+    """Have all of it on the disk, before a name says that it is there."""
+    for path in [*folder.rglob("*"), folder]:
+        _flush_one(path)
+
+
+def _flush_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _take_next_number(staged: Path, base: Path) -> Path:
+    while True:
+        version = base / str(next_version_number(base))
+        try:
+            os.rename(staged, version)
+        except OSError:
+            if not version.exists():
+                raise
+            continue  # another process has taken the number meanwhile
+        _flush_one(base)
+        return version

@@ -140,6 +140,7 @@ class Trainer(Flags):
         self._run: Run | None = None
         self._resumed_from: Path | None = None
         self._data: DataModule | None = None
+        self._measured: tuple[Any, dict[str, dict]] = None, {}  # model, its metrics
         self._screen = Screen(quiet=not self.is_global_zero)
         refuse_misconfiguration(self)
         if self.deterministic:
@@ -186,6 +187,7 @@ class Trainer(Flags):
         self.max_epochs = self.max_epochs or -(-self.max_steps // steps)
         batch_size = global_batch_size(one_epoch, self.num_devices)
         model = compiled(self, module, datamodule, self._total_steps(steps))
+        self._measured = None, {}
         steps = whole_executions(steps, model.steps_per_execution)
         state = self._resume(model, datamodule, ckpt_path, steps)
         if state and self._is_over(state, steps):
@@ -256,8 +258,8 @@ class Trainer(Flags):
         Args:
             module: What was trained.
             path: Such as "saved_models/cifar10"; the version is added: `<path>/1`.
-            datamodule: Gives mean and standard deviation of the channels, and the names
-                of the classes; by default the one trained or tested on last.
+            datamodule: Says how pictures are prepared, and names the classes; by
+                default the one trained or tested on last.
             ckpt_path: As in `fit`; None exports the model as it is.
 
         Returns:
@@ -270,10 +272,20 @@ class Trainer(Flags):
                 "and standard deviation go into the graph. Pass datamodule=."
             )
         model = self._ready(module, data, ckpt_path)
+        measured, metrics = self._measured
+        if measured is not model or ckpt_path is not None:
+            metrics = {}  # of other weights
         version = Path(path)
         if self.is_global_zero:
             version = savedmodel(
-                model, path, mean=data.mean, std=data.std, class_names=data.class_names
+                model,
+                path,
+                mean=data.mean,
+                std=data.std,
+                class_names=data.class_names,
+                short_side=data.short_side,
+                method=data.method,
+                facts={"data_set": type(data).__name__, "metrics": metrics},
             )
         if self._cluster:  # all know the number, once it is written
             number = int(version.name) if self.is_global_zero else 0
@@ -522,6 +534,8 @@ class Trainer(Flags):
         dataset = shared_out(self, dataset)
         metrics = model.evaluate(dataset, verbose=0, return_dict=True)
         data.teardown(stage)
+        before = self._measured[1] if self._measured[0] is model else {}
+        self._measured = model, before | {stage: metrics}
         self._screen.metrics(stage, metrics)
         return metrics
 

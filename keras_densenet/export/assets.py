@@ -1,0 +1,230 @@
+"""What lies beside a graph: labels, facts, golden requests, warm-up requests.
+
+All of it is in a version's `assets.extra`, which TensorFlow Serving leaves alone but
+for `tf_serving_warmup_requests`: it asks them before it takes the version into service.
+"""
+
+import base64
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_densenet.export.c_api import weights_checksum
+from keras_densenet.export.signatures import (
+    EXAMPLE_FEATURE,
+    Preprocessing,
+    Signature,
+)
+
+WARM_UP = "tf_serving_warmup_requests"  # the name that TensorFlow Serving looks for
+
+
+def write_labels(folder: Path, class_names: Sequence[str]) -> None:
+    """Write `labels.txt`: a class a line, in the order of the class numbers."""
+    lines = "".join(f"{name}\n" for name in class_names)
+    (folder / "labels.txt").write_text(lines, encoding="utf-8")
+
+
+def write_facts(
+    version: Path,
+    preprocessing: Preprocessing,
+    served: Mapping[str, Signature],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write `export.json`: what is served, how pictures are prepared, made of what."""
+    import keras_densenet
+
+    fingerprint = tf.saved_model.experimental.read_fingerprint(str(version))
+    content = {
+        "exported": datetime.now(UTC).isoformat(timespec="seconds"),
+        "signatures": {
+            name: {"inputs": {s.takes.name: _described(s.takes)}, "outputs": _gives(s)}
+            for name, s in served.items()
+        },
+        "preprocessing": {
+            **preprocessing._asdict(),
+            "channels": "RGB",
+            "value_range": [0, 255],
+            "antialias": True,
+        },
+        **facts,
+        "versions": {
+            "keras_densenet": keras_densenet.__version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "weights_sha256": weights_checksum(version),
+        "saved_model_fingerprint": fingerprint.singleprint(),
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=_plain)
+    (version / "assets.extra" / "export.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _gives(signature: Signature) -> dict[str, Any]:
+    outputs = signature.function.get_concrete_function().structured_outputs
+    return {name: _described(spec) for name, spec in outputs.items()}
+
+
+def _described(spec: Any) -> dict[str, Any]:
+    return {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
+
+
+def _plain(value: Any) -> Any:
+    """Give numbers of NumPy's as Python's, and what else there is as text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+# --- golden requests -------------------------------------------------------------
+
+
+def made_pictures(preprocessing: Preprocessing) -> list[np.ndarray]:
+    """Make two pictures, uint8: one of the network's size, one larger and not square.
+
+    They have slopes and edges, as pictures have; nothing depends on what they show.
+    """
+    height, width, channels = preprocessing.input_shape
+    height, width = height or 64, width or 64
+    sizes = [(height, width), (height * 3 // 2 + 1, width * 2 + 1)]
+    return [_made_picture(*size, channels) for size in sizes]
+
+
+def _made_picture(height: int, width: int, channels: int) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    waves = [np.sin(9 * x + 2 * c) + np.cos(7 * y - c * x) for c in range(channels)]
+    picture = 127.5 + 60 * np.stack(waves, -1)
+    picture[height // 3 : height // 2, width // 4 : width // 2] = 230  # an edge
+    return picture.round().clip(0, 255).astype(np.uint8)
+
+
+def golden_batches(
+    pictures: Sequence[np.ndarray], served: Mapping[str, Signature]
+) -> dict[str, np.ndarray]:
+    """Give for each signature what it is asked: the first picture, or both as files."""
+    batches: dict[str, np.ndarray] = {}
+    for name, signature in served.items():
+        kind = signature.takes.name
+        if kind == "images":
+            batches[name] = pictures[0][np.newaxis].astype("float32")
+        else:
+            files = _files(pictures)
+            rows = files if kind == "image_bytes" else list(map(_example, files))
+            batches[name] = np.array(rows, object)
+    return batches
+
+
+def _files(pictures: Sequence[np.ndarray]) -> list[bytes]:
+    first, second = pictures
+    png, jpeg = tf.io.encode_png(first), tf.io.encode_jpeg(second, quality=95)
+    return [png.numpy(), jpeg.numpy()]
+
+
+def _example(file: bytes) -> bytes:
+    content = tf.train.Feature(bytes_list=tf.train.BytesList(value=[file]))
+    features = tf.train.Features(feature={EXAMPLE_FEATURE: content})
+    return tf.train.Example(features=features).SerializeToString()
+
+
+def write_golden(
+    folder: Path, batches: Mapping[str, np.ndarray], expected: Mapping[str, Signature]
+) -> None:
+    """Write a request and its response for each signature, as the REST API has them.
+
+    Args:
+        folder: Where to write `<signature>.request.json` and `.response.json`.
+        batches: What each is asked.
+        expected: The signatures of the model as it was trained.
+    """
+    folder.mkdir()
+    for name, batch in batches.items():
+        answer = expected[name].function(tf.constant(batch))
+        columns = {key: value.numpy().tolist() for key, value in answer.items()}
+        rows = [
+            dict(zip(columns, row, strict=True))
+            for row in zip(*columns.values(), strict=True)
+        ]
+        _write_json(folder / f"{name}.request.json", _request(name, batch))
+        _write_json(folder / f"{name}.response.json", _response(name, rows))
+
+
+def _request(name: str, batch: np.ndarray) -> dict[str, Any]:
+    if name == "classify":
+        examples = [tf.train.Example.FromString(row) for row in batch]
+        feature = [e.features.feature[EXAMPLE_FEATURE] for e in examples]
+        rows: list[Any] = [
+            {EXAMPLE_FEATURE: _base64(f.bytes_list.value[0])} for f in feature
+        ]
+        return {"signature_name": name, "examples": rows}
+    if batch.dtype == object:
+        rows = [_base64(row) for row in batch]
+    else:
+        rows = batch.astype(int).tolist()
+    return {"signature_name": name, "instances": rows}
+
+
+def _base64(content: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(content).decode()}
+
+
+def _response(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if name == "classify":
+        pairs = [zip(row["classes"], row["scores"], strict=True) for row in rows]
+        return {"results": [[[c.decode(), s] for c, s in pair] for pair in pairs]}
+    readable = [
+        {
+            key: [v.decode() for v in value] if key == "classes" else value
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
+    return {"predictions": readable}
+
+
+def _write_json(file: Path, content: Any) -> None:
+    # A NaN is no JSON: ValueError.
+    file.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
+
+
+# --- warm-up ---------------------------------------------------------------------
+
+
+def write_warm_up(folder: Path, name: str, batches: Mapping[str, np.ndarray]) -> bool:
+    """Write the golden requests for TensorFlow Serving to ask while it loads.
+
+    Args:
+        folder: Where to.
+        name: Of the model that is served.
+        batches: What each signature is asked.
+
+    Returns:
+        Whether they were written: not without `tensorflow-serving-api`.
+    """
+    try:
+        from tensorflow_serving.apis import prediction_log_pb2
+    except ImportError:
+        return False
+    with tf.io.TFRecordWriter(str(folder / WARM_UP)) as writer:
+        for signature, batch in batches.items():
+            log = prediction_log_pb2.PredictionLog()
+            if signature == "classify":
+                request = log.classify_log.request
+                for row in batch:
+                    example = request.input.example_list.examples.add()
+                    example.ParseFromString(row)
+            else:
+                request = log.predict_log.request
+                key = "images" if batch.dtype != object else "image_bytes"
+                tensor = tf.make_tensor_proto(batch)
+                request.inputs[key].CopyFrom(tensor)
+            request.model_spec.name = name
+            request.model_spec.signature_name = signature
+            writer.write(log.SerializeToString())
+    return True

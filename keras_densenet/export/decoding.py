@@ -1,0 +1,239 @@
+"""A picture file decoded in a graph, to the pixels that evaluation sees.
+
+JPEG, PNG, BMP and the first picture of a GIF. Transparent pixels of a PNG are laid on
+white, and a JPEG is turned upright as its EXIF says: as `ImageFolder` does. What is
+transparent in a GIF is black. What a file declares is checked before memory is taken
+for it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_densenet.data.picture_files import decode_jpeg
+
+MAX_PIXELS = 2**25  # 33 million: 0.1 GB decoded
+
+HEADER = 36  # bytes, in which what a file declares is to be found
+EXIF_WITHIN = 2**17  # bytes of a JPEG; the segment itself may have half as many
+EXIF = int.from_bytes(b"Exif", "little")
+ORIENTATION = 0x0112  # EXIF's tag
+MAX_ENTRIES = 1000
+
+
+def decode(encoded: Any) -> Any:
+    """Decode one picture.
+
+    Args:
+        encoded: The bytes of a file, a string scalar.
+
+    Returns:
+        uint8 `(H, W, 3)`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: When the graph runs: it is no such file, it is
+            damaged, or it declares more than `MAX_PIXELS`.
+    """
+    header = _header(encoded)
+    kinds: list[tuple[bytes, Callable]] = [
+        (b"\xff\xd8\xff", _jpeg),
+        (b"\x89PNG\r\n\x1a\n", _png),
+        (b"GIF8", _gif),
+        (b"BM", _bmp),
+    ]
+    is_kind = [_begins_with(header, magic) for magic, _ in kinds]
+    known = tf.debugging.Assert(
+        tf.reduce_any(is_kind), ["This is no JPEG, PNG, GIF or BMP file."]
+    )
+    with tf.control_dependencies([known]):
+        which = tf.argmax(tf.stack(is_kind), output_type=tf.int32)
+    image = tf.switch_case(
+        which, [lambda read=read: read(encoded, header) for _, read in kinds]
+    )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _jpeg(encoded: Any, header: Any) -> Any:
+    del header
+    shape = tf.cast(tf.image.extract_jpeg_shape(encoded), tf.int64)
+    with _declared(shape[0], shape[1]):
+        return _turned_upright(decode_jpeg(encoded), _exif_orientation(encoded))
+
+
+def _png(encoded: Any, header: Any) -> Any:
+    with _declared(_number(header[16:20][::-1]), _number(header[20:24][::-1])):
+        rgba = tf.io.decode_png(encoded, channels=4)
+    # Where a pixel has 1, 2 or 4 bits, TensorFlow's opaque is their largest number.
+    bits = tf.minimum(header[24], 8)
+    opaque = tf.cast(2**bits - 1, tf.uint8)
+    alpha = rgba[..., 3:]
+    alpha = tf.where(tf.reduce_all(alpha == opaque), tf.constant(255, tf.uint8), alpha)
+    return _on_white(rgba[..., :3], alpha)
+
+
+def _bmp(encoded: Any, header: Any) -> Any:
+    height, bits, compression = (
+        _number(header[first:last]) for first, last in ((22, 26), (28, 30), (30, 34))
+    )
+    height = tf.minimum(height, 2**32 - height)  # negative: from the top down
+    plain = (compression == 0) & ((bits == 8) | (bits == 24) | (bits == 32))
+    masked = (compression == 3) & (bits == 32)
+    can_be_read = tf.debugging.Assert(
+        plain | masked, ["A BMP must have 8, 24 or 32 bits a pixel, not compressed."]
+    )
+    with (
+        _declared(height, _number(header[18:22])),
+        tf.control_dependencies([can_be_read]),
+    ):
+        return tf.cond(
+            bits == 8,
+            lambda: _of_palette(encoded, 14 + _number(header[14:18])),
+            lambda: tf.io.decode_bmp(encoded)[..., :3],
+        )
+
+
+def _of_palette(encoded: Any, first: Any) -> Any:
+    data = tf.io.decode_raw(encoded, tf.uint8)[first : first + 4 * 256]
+    colours = tf.reshape(data, [-1, 4])[:, 2::-1]  # blue, green, red, nothing
+    return tf.gather(colours, tf.cast(tf.io.decode_bmp(encoded)[..., 0], tf.int32))
+
+
+def _gif(encoded: Any, header: Any) -> Any:
+    """Decode the first frame alone: the others are not even looked at."""
+    data = tf.io.decode_raw(encoded, tf.uint8)
+    # Extensions come before it: two bytes, then blocks.
+    start = tf.while_loop(
+        lambda at: _byte(data, at) == 0x21,
+        lambda at: [_after_blocks(data, at + 2)],
+        [13 + _colour_table(header[10])],
+    )[0]
+    has_frame = tf.debugging.Assert(
+        _byte(data, start) == 0x2C, ["The GIF has no picture."]
+    )
+    with tf.control_dependencies([has_frame]):
+        width, height = _number_at(data, start + 5, 2), _number_at(data, start + 7, 2)
+    with _declared(height, width):
+        table = _colour_table(_byte(data, start + 9))
+        end = _after_blocks(data, start + 10 + table + 1)
+        frame = tf.strings.join(
+            [tf.strings.substr(encoded, tf.zeros_like(end), end), b";"]
+        )
+        return tf.io.decode_gif(frame)[0]
+
+
+def _colour_table(flags: Any) -> Any:
+    """Give the length of a GIF's colour table; 0 where it has none."""
+    return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
+
+
+def _after_blocks(data: Any, at: Any) -> Any:
+    """Give the place after blocks: each a length and as many bytes, the last 0."""
+    last = tf.while_loop(
+        lambda at: _byte(data, at) > 0, lambda at: [at + 1 + _byte(data, at)], [at]
+    )[0]
+    return tf.minimum(last + 1, tf.size(data, tf.int64))
+
+
+def _declared(height: Any, width: Any) -> Any:
+    """Go on if a picture is not too large."""
+    fits = tf.debugging.Assert(
+        (height > 0) & (width > 0) & (height * width <= MAX_PIXELS),
+        [f"A picture must have 1 to {MAX_PIXELS:,} pixels. It has", height, width],
+    )
+    return tf.control_dependencies([fits])
+
+
+def _exif_orientation(jpeg: Any) -> Any:
+    """Give EXIF's orientation, 1..8; 1 where there is none."""
+    data = tf.io.decode_raw(tf.strings.substr(jpeg, 0, EXIF_WITHIN), tf.uint8)
+
+    def is_another_segment(at: Any) -> Any:
+        kind = _byte(data, at + 1)
+        is_header = ((kind >= 0xE0) & (kind <= 0xEF)) | (kind == 0xFE)
+        is_exif = (kind == 0xE1) & (_number_at(data, at + 4, 4) == EXIF)
+        return (_byte(data, at) == 0xFF) & is_header & ~is_exif
+
+    segment = tf.while_loop(
+        is_another_segment,
+        lambda at: [at + 2 + _number_at(data, at + 2, 2, little=False)],
+        [tf.constant(2, tf.int64)],
+    )[0]
+    has_exif = _number_at(data, segment + 4, 4) == EXIF
+    start = segment + 10
+    little = _byte(data, start) == ord("I")
+    directory = start + _number_at(data, start + 4, 4, little)
+    entries = tf.minimum(_number_at(data, directory, 2, little), MAX_ENTRIES)
+    places = directory + 2 + 12 * tf.range(entries)
+    is_orientation = _number_at(data, places, 2, little) == ORIENTATION
+    values = _number_at(data, places + 8, 2, little)
+    value = tf.reduce_max(tf.where(is_orientation, values, 1))
+    return tf.where(has_exif & (value >= 1) & (value <= 8), value, 1)
+
+
+def _byte(data: Any, at: Any) -> Any:
+    """Give the bytes at places as numbers; 0 after the end."""
+    size = tf.size(data, tf.int64)
+    value = tf.gather(data, tf.clip_by_value(at, 0, size - 1))
+    return tf.where(at < size, tf.cast(value, tf.int64), 0)
+
+
+def _number_at(data: Any, at: Any, length: int, little: Any = True) -> Any:
+    """Give the numbers that so many bytes are, at places."""
+    digits = [_byte(data, at + n) for n in range(length)]
+    up = sum(digit * 256**n for n, digit in enumerate(digits))
+    down = sum(digit * 256**n for n, digit in enumerate(reversed(digits)))
+    return tf.where(little, up, down)
+
+
+def _number(little_endian: Any) -> Any:
+    """Give the number that bytes are, the lowest first."""
+    places = tf.constant([256**n for n in range(little_endian.shape[0])], tf.int64)
+    return tf.reduce_sum(little_endian * places)
+
+
+def _header(encoded: Any) -> Any:
+    """Give the first bytes of a file as numbers, zeros where it ends before."""
+    start = tf.strings.substr(encoded, 0, HEADER)
+    return tf.cast(tf.io.decode_raw(start, tf.uint8, fixed_length=HEADER), tf.int64)
+
+
+def _begins_with(header: Any, magic: bytes) -> Any:
+    return tf.reduce_all(header[: len(magic)] == tf.constant(list(magic), tf.int64))
+
+
+# --- pixels ----------------------------------------------------------------------
+
+
+def _on_white(colour: Any, alpha: Any) -> Any:
+    """Lay a picture on white, rounded as Pillow does; what is opaque stays."""
+    colour, alpha = tf.cast(colour, tf.uint16), tf.cast(alpha, tf.uint16)
+    mixed = colour * alpha + 255 * (255 - alpha) + 128  # below 2^16
+    shift, eight = tf.bitwise.right_shift, tf.constant(8, tf.uint16)
+    return tf.cast(shift(shift(mixed, eight) + mixed, eight), tf.uint8)
+
+
+def _turned_upright(image: Any, orientation: Any) -> Any:
+    """Turn a picture as EXIF's orientation 1..8 asks for."""
+    upside, aside = [0], [1]  # axes to reverse
+
+    def transposed() -> Any:
+        # By the numbers of the pixels: of a transpose of bytes, TensorFlow logs on many
+        # processors that oneDNN has none.
+        height, width = tf.unstack(tf.shape(image)[:2])
+        numbers = tf.range(height) * width + tf.range(width)[:, tf.newaxis]  # (W, H)
+        return tf.gather(tf.reshape(image, [-1, 3]), numbers)
+
+    return tf.switch_case(
+        tf.cast(orientation - 1, tf.int32),
+        [
+            lambda: image,
+            lambda: tf.reverse(image, aside),
+            lambda: tf.reverse(image, upside + aside),
+            lambda: tf.reverse(image, upside),
+            transposed,
+            lambda: tf.reverse(transposed(), aside),
+            lambda: tf.reverse(transposed(), upside + aside),
+            lambda: tf.reverse(transposed(), upside),
+        ],
+    )

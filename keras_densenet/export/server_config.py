@@ -1,0 +1,87 @@
+"""Files that tell TensorFlow Serving what to serve, and how to batch."""
+
+import os
+from pathlib import Path
+
+MODELS = "models.config"
+BATCHING = "batching_parameters.txt"
+
+
+def write_server_config(
+    folder: str | os.PathLike,
+    base_path: str | os.PathLike | None = None,
+    max_batch_size: int = 32,
+    num_batch_threads: int | None = None,
+) -> list[str]:
+    """Write `models.config` and `batching_parameters.txt` for a folder of models.
+
+    They go with the server's `--model_config_file=`, and with `--enable_batching
+    --batching_parameters_file=`.
+
+    Args:
+        folder: Holds a folder a model, which holds its versions: "saved_models".
+        base_path: Where the server sees that folder, such as "/models" in a container;
+            None is where it is.
+        max_batch_size: Pictures that the server computes at once, at most.
+        num_batch_threads: Batches that it computes at once; None is one a processor.
+
+    Returns:
+        The names of the models.
+
+    Raises:
+        ValueError: There is no model in the folder, or base_path is not absolute.
+    """
+    root = Path(folder)
+    names = sorted(child.name for child in root.glob("*") if _has_a_version(child))
+    if not names:
+        raise ValueError(
+            f"{root} has no models: export one first, as {root}/cifar10/1. Received: "
+            f"folder={str(root)!r}"
+        )
+    seen_at = Path(base_path) if base_path is not None else root.resolve()
+    if not seen_at.is_absolute():
+        raise ValueError(
+            "base_path must be absolute, as TensorFlow Serving demands. Received: "
+            f"{str(base_path)!r}"
+        )
+    if max_batch_size < 1:
+        raise ValueError(
+            f"max_batch_size must be 1 or more. Received: {max_batch_size}"
+        )
+    entries = "".join(_MODEL.format(name=n, path=seen_at / n) for n in names)
+    _replace(root / MODELS, f"model_config_list {{\n{entries}}}\n")
+    threads = num_batch_threads or os.cpu_count() or 1
+    _replace(root / BATCHING, _batching(max_batch_size, threads))
+    return names
+
+
+_MODEL = """\
+  config {{
+    name: "{name}"
+    base_path: "{path}"
+    model_platform: "tensorflow"
+  }}
+"""
+
+
+def _has_a_version(folder: Path) -> bool:
+    return any(child.name.isdecimal() for child in folder.glob("*/"))
+
+
+def _batching(max_batch_size: int, threads: int) -> str:
+    """Give the sizes that batches are filled up to: powers of two, and the largest."""
+    sizes = [2**n for n in range(max_batch_size.bit_length())]
+    sizes = [size for size in sizes if size < max_batch_size] + [max_batch_size]
+    return (
+        f"max_batch_size {{ value: {max_batch_size} }}\n"
+        "batch_timeout_micros { value: 0 }\n"
+        f"num_batch_threads {{ value: {threads} }}\n"
+        "max_enqueued_batches { value: 100 }\n"
+    ) + "".join(f"allowed_batch_sizes: {size}\n" for size in sizes)
+
+
+def _replace(path: Path, content: str) -> None:
+    """Write a file that a server may read at any moment."""
+    beside = path.with_name(f".{os.getpid()}-{path.name}")
+    beside.write_text(content, encoding="utf-8")
+    os.replace(beside, path)

@@ -1,0 +1,159 @@
+"""What a served network can be asked: the signatures of a SavedModel.
+
+Each takes and gives batches whose size is free. All share one function from pictures to
+answers, so that the graph is stored once, as the weights are.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_densenet.data import resize_and_centre_crop, standardise
+from keras_densenet.export.decoding import decode
+from keras_densenet.export.inference import Network
+
+EXAMPLE_FEATURE = "image/encoded"  # of a tf.Example, as TensorFlow's data sets name it
+AT_ONCE = 4  # pictures decoded; each takes memory
+
+
+class Preprocessing(NamedTuple):
+    """What evaluation does to a picture before the network sees it.
+
+    Attributes:
+        input_shape: `(H, W, 3)` of what the network sees.
+        mean: Mean of each channel, in 0..255.
+        std: Standard deviation of each channel, in 0..255.
+        short_side: Pixels that a picture's short side is resized to before its centre
+            is cut out. Where H and W differ, the picture is resized to them instead.
+        method: Of `tf.image.resize`.
+    """
+
+    input_shape: tuple[int | None, int | None, int]
+    mean: Sequence[float]
+    std: Sequence[float]
+    short_side: int
+    method: str
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether pictures can be made ready for it that come as files."""
+        height, width, channels = self.input_shape
+        return height is not None and width is not None and channels == 3
+
+    def resized(self, image: Any) -> Any:
+        """Give a picture the network's size: float32 `(H, W, 3)`."""
+        height, width, _ = self.input_shape
+        if height and height == width:
+            return resize_and_centre_crop(image, height, self.short_side, self.method)
+        size = height, width
+        resized = tf.image.resize(image, size, self.method, antialias=True)
+        return tf.cast(resized, tf.float32)
+
+    def decoded(self, encoded: Any) -> Any:
+        """Make pictures of files `(N,)`: float32 `(N, H, W, 3)`, in 0..255."""
+        with tf.device("cpu:0"):
+            return tf.map_fn(
+                lambda file: self.resized(decode(file)),
+                encoded,
+                fn_output_signature=tf.TensorSpec(self.input_shape, tf.float32),
+                parallel_iterations=AT_ONCE,
+            )
+
+
+class Signature(NamedTuple):
+    """A function that is served, and what it takes."""
+
+    function: Any  # a tf.function
+    takes: tf.TensorSpec
+
+    @classmethod
+    def of(cls, function: Callable[[Any], Any], takes: tf.TensorSpec) -> "Signature":
+        """Make it of a function that can be traced as it is."""
+        traced = tf.function(function, input_signature=[takes], autograph=False)
+        return cls(traced, takes)
+
+
+class Serving:
+    """What can be asked of any network that is served, and how pictures reach it.
+
+    Args:
+        preprocessing: Before the network.
+        class_names: One a class.
+        top_k: How many of the most probable classes are named, k.
+    """
+
+    def __init__(
+        self, preprocessing: Preprocessing, class_names: Sequence[str], top_k: int
+    ) -> None:
+        self.preprocessing = preprocessing
+        self.class_names = list(class_names)
+        self.top_k = top_k
+        shape = [None, *preprocessing.input_shape]
+        self._images = tf.TensorSpec(shape, tf.float32, name="images")
+        self._files = tf.TensorSpec([None], tf.string, name="image_bytes")
+        self._examples = tf.TensorSpec([None], tf.string, name="inputs")
+        self._decoded = Signature.of(preprocessing.decoded, self._files).function
+
+    def signatures(self, network: Network) -> dict[str, Signature]:
+        """Give the signatures of a network by their names.
+
+        All outputs are float32 but `classes` (string) and `class_ids` (int32):
+
+            serve          images (N, H, W, channels), float32, RGB in 0..255 ->
+                           logits (N, classes), probabilities (N, classes)
+            predict_bytes  image_bytes (N,), files -> the same and the most probable:
+                           classes, scores, class_ids (N, k)
+            classify       inputs (N,), tf.Examples with "image/encoded" -> classes,
+                           scores
+            embed          images -> features (N, D), logits
+
+        `predict_bytes` and `classify` are not there for a network that takes no RGB or
+        any size; `embed` not, where the last layer is no classifier that is known.
+        """
+        answers = Signature.of(partial(self._answers, network), self._images).function
+        served = {"serve": Signature.of(partial(_serve, answers), self._images)}
+        if self.preprocessing.takes_files:
+            of_files = Signature.of(partial(self._of_files, answers), self._files)
+            classify = partial(_classify, of_files.function)
+            served["predict_bytes"] = of_files
+            served["classify"] = Signature.of(classify, self._examples)
+        if "features" in answers.get_concrete_function().structured_outputs:
+            served["embed"] = Signature.of(partial(_embed, answers), self._images)
+        return served
+
+    def _answers(self, network: Network, images: Any) -> dict[str, Any]:
+        """Give all that a network answers to raw pictures; the signatures choose."""
+        count = tf.shape(images)[0]
+        # oneDNN's convolutions fail on no pictures at all: then there is one.
+        some = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
+        mean, std = self.preprocessing.mean, self.preprocessing.std
+        answer = network.answers(standardise(some, mean, std))
+        answer["probabilities"] = network.activation(answer["logits"])
+        return {name: values[:count] for name, values in answer.items()}
+
+    def _of_files(self, answers: Callable, image_bytes: Any) -> dict[str, Any]:
+        answer = _serve(answers, self._decoded(image_bytes))
+        scores, ids = tf.math.top_k(answer["probabilities"], self.top_k)
+        # A constant, where a lookup table would need to be initialised.
+        names = tf.gather(tf.constant(self.class_names, tf.string), ids)
+        return answer | {"classes": names, "scores": scores, "class_ids": ids}
+
+
+def _serve(answers: Callable, images: Any) -> dict[str, Any]:
+    return _only(answers(images), "logits", "probabilities")
+
+
+def _embed(answers: Callable, images: Any) -> dict[str, Any]:
+    return _only(answers(images), "features", "logits")
+
+
+def _classify(of_files: Callable, inputs: Any) -> dict[str, Any]:
+    feature = {EXAMPLE_FEATURE: tf.io.FixedLenFeature([], tf.string)}
+    files = tf.io.parse_example(inputs, feature)[EXAMPLE_FEATURE]
+    return _only(of_files(files), "classes", "scores")
+
+
+def _only(answer: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: answer[name] for name in names}

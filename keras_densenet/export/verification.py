@@ -1,0 +1,96 @@
+"""Check a version by the files alone, as a server would load them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_densenet.export import c_api
+
+NEEDED = ("saved_model.pb", "assets.extra/export.json", "assets.extra/golden")
+
+
+class ExportError(RuntimeError):
+    """An export that was written does not answer as its model does."""
+
+
+def verify(version: str | os.PathLike) -> dict[str, Any]:
+    """Ask a version its golden requests, in a process that has TensorFlow's C library.
+
+    That process imports neither this package nor TensorFlow's Python.
+
+    Args:
+        version: Its folder, such as `saved_models/cifar10/1`.
+
+    Returns:
+        "tensorflow": its version; "differences": the largest one of each signature,
+        relative; "warm_up": how many warm-up requests were replayed, None if
+        `tensorflow-serving-api` is not there to read them.
+
+    Raises:
+        ExportError: It cannot be loaded, or gives other answers.
+        ValueError: It is no version that this package exported.
+    """
+    folder = Path(version).resolve()
+    missing = [name for name in NEEDED if not (folder / name).exists()]
+    if missing:
+        raise ValueError(
+            f"{version} is no exported version: it has no {', '.join(missing)}. Give "
+            "the folder with the number, as saved_models/cifar10/1."
+        )
+    # -I: no folder of the user's is searched for modules. No GPU is taken.
+    command = [sys.executable, "-I", c_api.__file__, str(folder)]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode not in (0, 1) or not lines:
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise ExportError(f"{version} could not be checked: {last}")
+    report = json.loads(lines[-1])
+    errors = report.pop("errors")
+    if errors:
+        raise ExportError(f"{version} does not hold:\n" + "\n".join(errors))
+    return report
+
+
+class OpenVINOAnswer(NamedTuple):
+    """What OpenVINO makes of a version."""
+
+    runtime: str
+    difference: float  # relative, of `serving_default`
+
+
+def openvino_difference(version: str | os.PathLike) -> OpenVINOAnswer | None:
+    """Ask a version's `serving_default` its golden request, through OpenVINO.
+
+    Returns:
+        Its answer; None where OpenVINO is not installed.
+
+    Raises:
+        ExportError: It gives other answers.
+    """
+    try:
+        import openvino
+    except ImportError:
+        return None
+    folder = Path(version)
+    golden = folder / "assets.extra" / "golden"
+    request = json.loads((golden / "serve.request.json").read_bytes())
+    response = json.loads((golden / "serve.response.json").read_bytes())
+    core = openvino.Core()
+    # On processors that have it, OpenVINO computes in bfloat16 if it is let.
+    precise = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(folder), "CPU", precise)
+    found = compiled({"images": np.array(request["instances"], "float32")})
+    answer = {name: found[name] for name in ("logits", "probabilities")}
+    difference = c_api.difference(c_api.outputs_of(response), answer)
+    if not difference <= c_api.TOLERANCE:
+        raise ExportError(f"OpenVINO answers differently, by {difference:.2g}")
+    runtime = f"OpenVINO {openvino.__version__.partition('-')[0]}"
+    return OpenVINOAnswer(runtime, difference)

@@ -1,0 +1,137 @@
+"""A served picture has the pixels that evaluation sees: Pillow's, by `ImageFolder`."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_densenet.data import picture_files
+from keras_densenet.export import decoding
+
+RNG = np.random.default_rng(0)
+COARSE = Image.fromarray(RNG.integers(0, 256, (5, 7, 3)).astype(np.uint8))
+RGB = COARSE.resize((70, 50))
+ALPHA = Image.fromarray(RNG.integers(0, 256, (50, 70)).astype(np.uint8))
+RGBA = Image.merge("RGBA", (*RGB.split(), ALPHA))
+
+
+def every_colour_on_every_alpha():
+    pixels = np.zeros((256, 256, 4), np.uint8)
+    pixels[..., :3] = np.arange(256)[:, None, None]
+    pixels[..., 3] = np.arange(256)
+    return Image.fromarray(pixels)
+
+
+def exif(orientation, endian="<"):
+    content = Image.Exif()
+    content.endian = endian
+    content[0x010F] = "a maker"
+    content[0x0112] = orientation
+    return {"exif": content}
+
+
+PICTURES = {
+    "JPEG": (RGB, "JPEG", {}),
+    "grey JPEG": (RGB.convert("L"), "JPEG", {}),
+    "progressive JPEG": (RGB, "JPEG", {"progressive": True}),
+    "CMYK JPEG": (RGB.convert("CMYK"), "JPEG", {}),
+    "PNG": (RGB, "PNG", {}),
+    "grey PNG": (RGB.convert("L"), "PNG", {}),
+    "black and white PNG": (RGB.convert("1"), "PNG", {}),
+    "PNG with a palette": (RGB.convert("P"), "PNG", {}),
+    "PNG with 16 colours": (RGB.quantize(16), "PNG", {"bits": 4}),
+    "PNG with 4 colours, one clear": (
+        RGB.quantize(4),
+        "PNG",
+        {"bits": 2, "transparency": 1},
+    ),
+    "PNG of 16 bits": (Image.fromarray(np.asarray(ALPHA) * np.uint16(257)), "PNG", {}),
+    "transparent PNG": (RGBA, "PNG", {}),
+    "grey transparent PNG": (RGBA.convert("LA"), "PNG", {}),
+    "every colour on every alpha": (every_colour_on_every_alpha(), "PNG", {}),
+    "BMP": (RGB, "BMP", {}),
+    "grey BMP": (RGB.convert("L"), "BMP", {}),
+    "BMP with a palette": (RGB.convert("P"), "BMP", {}),
+    "BMP of 32 bits": (RGBA, "BMP", {}),
+    "GIF": (RGB, "GIF", {}),
+    "animation": (RGB, "GIF", {"save_all": True, "append_images": [RGB.rotate(90)]}),
+    "GIF with a comment": (RGB, "GIF", {"comment": b"hello" * 100}),
+    **{f"EXIF {n}": (RGB, "JPEG", exif(n)) for n in range(1, 9)},
+    "EXIF, big-endian, after a comment": (
+        RGB,
+        "JPEG",
+        {**exif(6, ">"), "comment": b"hello"},
+    ),
+    "EXIF 9, which is none": (RGB, "JPEG", exif(9)),
+}
+
+
+def encoded(image, kind, options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def with_bytes(content, at, *values):
+    return content[:at] + bytes(values) + content[at + len(values) :]
+
+
+JPEG, PNG, BMP, GIF = (encoded(RGB, kind, {}) for kind in ("JPEG", "PNG", "BMP", "GIF"))
+HUGE_JPEG = JPEG.index(b"\xff\xc0") + 5  # start of frame: height and width
+GIF_FRAME = GIF.index(b"\x2c\x00\x00\x00\x00") + 5
+NO_PICTURES = {
+    "nothing": (b"", "no JPEG, PNG, GIF or BMP"),
+    "text": (b"hello", "no JPEG, PNG, GIF or BMP"),
+    "WebP": (encoded(RGB, "WEBP", {}), "no JPEG, PNG, GIF or BMP"),
+    "half a JPEG": (JPEG[: len(JPEG) // 2], "JPEG"),
+    "half a PNG": (PNG[: len(PNG) // 2], "PNG"),
+    "half a BMP": (BMP[: len(BMP) // 2], "Input size should match"),
+    "a GIF's head": (GIF[:20], "GIF has no picture"),
+    "a JPEG of 4 gigapixels": (
+        with_bytes(JPEG, HUGE_JPEG, 255, 220, 255, 220),
+        "33,554,432 pixels",
+    ),
+    "a PNG of 10^18 pixels": (
+        with_bytes(PNG, 16, 127, 255, 255, 255, 127, 255, 255, 255),
+        "33,554,432 pixels",
+    ),
+    "a BMP of 10^18 pixels": (
+        with_bytes(BMP, 18, 255, 255, 255, 127, 255, 255, 255, 127),
+        "33,554,432 pixels",
+    ),
+    "a GIF whose frame has 4 gigapixels": (
+        with_bytes(GIF, GIF_FRAME, 255, 255, 255, 255),
+        "33,554,432 pixels",
+    ),
+    "a BMP without pixels": (with_bytes(BMP, 18, 0, 0, 0, 0), "1 to"),
+    "a BMP of 4 bits": (with_bytes(BMP, 28, 4, 0), "8, 24 or 32 bits"),
+    "a compressed BMP": (with_bytes(BMP, 30, 1), "not compressed"),
+}
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """Give the pixels or the error of each, of a function that is traced once."""
+    decode = tf.function(
+        decoding.decode, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+    )
+    found = {name: decode(encoded(*picture)) for name, picture in PICTURES.items()}
+    for name, (content, _) in NO_PICTURES.items():
+        with pytest.raises(tf.errors.InvalidArgumentError) as error:
+            decode(content)
+        found[name] = error.value.message
+    return found
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pixels_are_those_of_evaluation(answers, name, tmp_path):
+    (tmp_path / "picture").write_bytes(encoded(*PICTURES[name]))
+    expected = picture_files.decode(tmp_path / "picture")
+    np.testing.assert_array_equal(answers[name], expected)
+
+
+@pytest.mark.parametrize("name", NO_PICTURES)
+def test_what_is_no_picture_is_an_error_that_says_so(answers, name):
+    assert NO_PICTURES[name][1] in answers[name]
