@@ -270,17 +270,15 @@ def _library() -> Any:
 def _tensorflow_folder() -> Path | None:
     """Find where TensorFlow is installed."""
     loaded = sys.modules.get("tensorflow")
-    if loaded is not None:
-        return Path(next(iter(loaded.__path__)))
-    found = importlib.util.find_spec("tensorflow")
-    places = found.submodule_search_locations if found else None
-    return Path(places[0]) if places else None
+    spec = loaded.__spec__ if loaded else importlib.util.find_spec("tensorflow")
+    return Path(spec.origin).parent if spec and spec.origin else None
 
 
 def _proto(module: str) -> Any:
     """Import what protobuf generated, without what `import tensorflow` runs."""
     if "tensorflow" not in sys.modules:
         hollow = types.ModuleType("tensorflow")
+        hollow.__spec__ = importlib.util.find_spec("tensorflow")
         hollow.__path__ = [str(_tensorflow_folder())]
         sys.modules["tensorflow"] = hollow
     return importlib.import_module(module)
@@ -401,7 +399,7 @@ def difference(golden: Mapping[str, list], answer: Mapping[str, Any]) -> float:
 
 def _refuse_other_classes(golden: list, answer: Any, scores: np.ndarray) -> None:
     for row, (expected, found) in enumerate(zip(golden, answer, strict=True)):
-        names = [f.decode() if isinstance(f, bytes) else int(f) for f in found]
+        names = [f.decode() if isinstance(f, bytes) else f for f in found]
         for rank, (one, other) in enumerate(zip(expected, names, strict=True)):
             where = expected.index(other) if other in expected else len(expected) - 1
             if one != other and abs(scores[row][rank] - scores[row][where]) > TOLERANCE:
