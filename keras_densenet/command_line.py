@@ -71,7 +71,15 @@ def add_nothing(parser: ArgumentParser) -> None:
 def add_export_dir(parser: ArgumentParser) -> None:
     """Add where to export to."""
     parser.add_argument(
-        "--export_dir", required=True, help="as saved_models/cifar10; then its version"
+        "--export_dir",
+        required=True,
+        help="as saved_models/cifar10; then its version. Of other formats the file",
+    )
+    parser.add_argument(
+        "--format", choices=("savedmodel", "litert", "onnx"), default="savedmodel"
+    )
+    parser.add_argument(
+        "--quantize", choices=("dynamic", "int8"), default=None, help="of litert"
     )
 
 
@@ -140,7 +148,12 @@ def run(stage: str, options: "Options") -> None:
         )
     elif stage == "export":
         trainer.export(
-            module, given.export_dir, datamodule=data, ckpt_path=given.ckpt_path
+            module,
+            given.export_dir,
+            datamodule=data,
+            ckpt_path=given.ckpt_path,
+            format=given.format,
+            quantize=given.quantize,
         )
     else:
         getattr(trainer, stage)(module, data, given.ckpt_path)

@@ -94,10 +94,11 @@ def made_pictures(preprocessing: Preprocessing) -> list[np.ndarray]:
     height, width, channels = preprocessing.input_shape
     height, width = height or 64, width or 64
     sizes = [(height, width), (height * 3 // 2 + 1, width * 2 + 1)]
-    return [_made_picture(*size, channels) for size in sizes]
+    return [made_picture(*size, channels) for size in sizes]
 
 
-def _made_picture(height: int, width: int, channels: int) -> np.ndarray:
+def made_picture(height: int, width: int, channels: int) -> np.ndarray:
+    """Make a picture, uint8, with slopes and edges."""
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     waves = [np.sin(9 * x + 2 * c) + np.cos(7 * y - c * x) for c in range(channels)]
     picture = 127.5 + 60 * np.stack(waves, -1)

@@ -123,14 +123,18 @@ class Serving:
             served["embed"] = Signature.of(partial(_embed, answers), self._images)
         return served
 
+    def answers(self, network: Network, images: Any) -> dict[str, Any]:
+        """Give all that a network answers to raw pictures, one or more."""
+        mean, std = self.preprocessing.mean, self.preprocessing.std
+        answer = network.answers(standardise(images, mean, std))
+        return answer | {"probabilities": network.activation(answer["logits"])}
+
     def _answers(self, network: Network, images: Any) -> dict[str, Any]:
-        """Give all that a network answers to raw pictures; the signatures choose."""
+        """Give them for any number of pictures; the signatures choose."""
         count = tf.shape(images)[0]
         # oneDNN's convolutions fail on no pictures at all: then there is one.
         some = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
-        mean, std = self.preprocessing.mean, self.preprocessing.std
-        answer = network.answers(standardise(some, mean, std))
-        answer["probabilities"] = network.activation(answer["logits"])
+        answer = self.answers(network, some)
         return {name: values[:count] for name, values in answer.items()}
 
     def _of_files(self, answers: Callable, image_bytes: Any) -> dict[str, Any]:

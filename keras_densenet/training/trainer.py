@@ -13,7 +13,6 @@ import tensorflow as tf
 from rich.console import Console
 
 from keras_densenet.data import DataModule
-from keras_densenet.export import savedmodel
 from keras_densenet.training.batches import (
     batches_to_fit,
     global_batch_size,
@@ -40,6 +39,7 @@ from keras_densenet.training.compilation import (
 )
 from keras_densenet.training.curves import plot_curves
 from keras_densenet.training.errors import MisconfigurationError
+from keras_densenet.training.exporting import Measured, refuse_to_export, write
 from keras_densenet.training.flags import Flags
 from keras_densenet.training.image_classifier import ImageClassifier
 from keras_densenet.training.interruption import Interruption
@@ -140,7 +140,7 @@ class Trainer(Flags):
         self._run: Run | None = None
         self._resumed_from: Path | None = None
         self._data: DataModule | None = None
-        self._measured: tuple[Any, dict[str, dict]] = None, {}  # model, its metrics
+        self._measured = Measured()
         self._screen = Screen(quiet=not self.is_global_zero)
         refuse_misconfiguration(self)
         if self.deterministic:
@@ -187,7 +187,7 @@ class Trainer(Flags):
         self.max_epochs = self.max_epochs or -(-self.max_steps // steps)
         batch_size = global_batch_size(one_epoch, self.num_devices)
         model = compiled(self, module, datamodule, self._total_steps(steps))
-        self._measured = None, {}
+        self._measured = Measured()
         steps = whole_executions(steps, model.steps_per_execution)
         state = self._resume(model, datamodule, ckpt_path, steps)
         if state and self._is_over(state, steps):
@@ -252,47 +252,45 @@ class Trainer(Flags):
         *,
         datamodule: DataModule | None = None,
         ckpt_path: str | os.PathLike | None = None,
+        format: str = "savedmodel",  # noqa: A002, as in Keras
+        quantize: str | None = None,
     ) -> Path:
-        """Write a SavedModel for TensorFlow Serving, which takes raw RGB pictures.
+        """Write a network that takes raw RGB pictures, for a server or a device.
 
         Args:
             module: What was trained.
-            path: Such as "saved_models/cifar10"; the version is added: `<path>/1`.
+            path: Of a SavedModel the folder of its versions, "saved_models/cifar10",
+                where the next number is added: `<path>/1`. Of others the file, such as
+                "cifar10.onnx".
             datamodule: Says how pictures are prepared, and names the classes; by
                 default the one trained or tested on last.
             ckpt_path: As in `fit`; None exports the model as it is.
+            format: "savedmodel" for TensorFlow Serving, "litert" or "onnx".
+            quantize: Of LiteRT "dynamic" or "int8": see `keras_densenet.export.litert`.
+                It is calibrated with training pictures, and refused where test pictures
+                show that it costs more than 2 percentage points of accuracy.
 
         Returns:
-            The folder of the new version.
+            The folder of the new version, or the file.
+
+        Raises:
+            MisconfigurationError: There is no such format, or no data module.
+            keras_densenet.export.ExportError: It does not answer as the model does.
         """
-        data = datamodule or self._data
-        if data is None:
-            raise MisconfigurationError(
-                "export needs the data module that the model was trained on: its mean "
-                "and standard deviation go into the graph. Pass datamodule=."
-            )
+        data = refuse_to_export(datamodule or self._data, format, quantize)
         model = self._ready(module, data, ckpt_path)
-        measured, metrics = self._measured
-        if measured is not model or ckpt_path is not None:
-            metrics = {}  # of other weights
-        version = Path(path)
+        written = Path(path)
         if self.is_global_zero:
-            version = savedmodel(
-                model,
-                path,
-                mean=data.mean,
-                std=data.std,
-                class_names=data.class_names,
-                short_side=data.short_side,
-                method=data.method,
-                facts={"data_set": type(data).__name__, "metrics": metrics},
-            )
-        if self._cluster:  # all know the number, once it is written
-            number = int(version.name) if self.is_global_zero else 0
+            metrics = self._measured.of(model, ckpt_path)
+            say = self._screen.say
+            written = write(model, path, data, format, quantize, metrics, say)
+        if self._cluster and format == "savedmodel":
+            # All know the number, once it is written.
+            number = int(written.name) if self.is_global_zero else 0
             number = from_first_worker(self.strategy, number)
-            version = Path(path) / str(number)
-        self._screen.say(f"Exported {version}")
-        return version
+            written = Path(path) / str(number)
+        self._screen.say(f"Exported {written}")
+        return written
 
     @names_lost_workers
     def save_checkpoint(self, filepath: str | os.PathLike) -> Path:
@@ -534,8 +532,8 @@ class Trainer(Flags):
         dataset = shared_out(self, dataset)
         metrics = model.evaluate(dataset, verbose=0, return_dict=True)
         data.teardown(stage)
-        before = self._measured[1] if self._measured[0] is model else {}
-        self._measured = model, before | {stage: metrics}
+        added = {stage: metrics}
+        self._measured = self._measured.adding(model, ckpt_path, added)
         self._screen.metrics(stage, metrics)
         return metrics
 

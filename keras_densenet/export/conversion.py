@@ -1,0 +1,326 @@
+"""Other formats of the same network: LiteRT and ONNX.
+
+Both take raw RGB pictures `images` and give `logits` and `probabilities`, as the
+signature `serve` does. Each is run in its own runtime, and compared with the model,
+before it is written.
+"""
+
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_densenet.data import DataModule
+from keras_densenet.export.assets import made_picture
+from keras_densenet.export.inference import inference_network, unfolded_network
+from keras_densenet.export.signatures import Preprocessing, Serving, Signature
+from keras_densenet.export.verification import ExportError
+
+EQUAL = 1e-4  # of the largest logit: rounding
+CLOSE = 0.1  # with weights of 8 bits
+BATCH = 32
+CALIBRATION = 500  # pictures
+HELD_OUT = 2000
+OPSET = 18
+
+Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+class Conversion(NamedTuple):
+    """A network in another format.
+
+    Attributes:
+        path: Its file.
+        difference: Of its logits from the model's, as a share of the largest.
+        accuracy: Of it, on the pictures held out; None if there were none.
+        accuracy_before: Of the model, on the same.
+    """
+
+    path: Path
+    difference: float
+    accuracy: float | None = None
+    accuracy_before: float | None = None
+
+
+def onnx(
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    class_names: Sequence[str] = (),
+) -> Conversion:
+    """Write a network as ONNX, by tf2onnx, and run it by ONNX Runtime.
+
+    Args:
+        model: From standardised pictures to class probabilities or logits.
+        path: Of the file, as "cifar10.onnx".
+        mean: Mean of each channel, in 0..255.
+        std: Standard deviation of each channel, in 0..255.
+        class_names: Kept in the file's metadata, "class_names", a line each.
+
+    Raises:
+        ImportError: The extra `onnx` is not installed.
+        ExportError: It does not answer as the model does; nothing is written.
+    """
+    _refuse_without("onnx", "tf2onnx", "onnxruntime", "onnx")
+    import onnx as onnx_format
+    import onnxruntime
+    import tf2onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.WARNING)
+    networks = _Networks.of(model, mean, std)
+    spec = networks.served.takes
+    converted, _ = tf2onnx.convert.from_function(
+        networks.served.function, input_signature=[spec], opset=OPSET
+    )
+    names = {"class_names": "\n".join(class_names)} if class_names else {}
+    onnx_format.helper.set_model_props(converted, names)
+    content = converted.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def run(images: np.ndarray) -> Mapping[str, np.ndarray]:
+        outputs = ["logits", "probabilities"]
+        feeds = {"images": images.astype("float32")}
+        return dict(zip(outputs, session.run(outputs, feeds), strict=True))
+
+    difference = networks.difference(run, EQUAL)
+    return Conversion(_written(content, path), difference)
+
+
+def litert(
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    quantize: str | None = None,
+    calibration: np.ndarray | None = None,
+    held_out: tuple[np.ndarray, np.ndarray] | None = None,
+    max_drop: float = 0.02,
+) -> Conversion:
+    """Write a network for LiteRT, which was TensorFlow Lite, and run it there.
+
+    Args:
+        model: From standardised pictures to class probabilities or logits.
+        path: Of the file, as "cifar10.tflite".
+        mean: Mean of each channel, in 0..255.
+        std: Standard deviation of each channel, in 0..255.
+        quantize: None for float32; "dynamic" for weights of 8 bits; "int8" for weights
+            and activations of 8 bits, whose input is raw pixels as uint8.
+        calibration: Raw pictures `(N, H, W, channels)` in 0..255, 100 or more, as the
+            network will see; "int8" needs them for the ranges of activations.
+        held_out: Other raw pictures and their class numbers; "int8" needs them to
+            measure what it costs.
+        max_drop: How much accuracy on these may be lost, 0.02 is 2 percentage points.
+
+    Raises:
+        ImportError: The extra `litert` is not installed.
+        ValueError: What "int8" needs is missing.
+        ExportError: It does not answer as the model does, or loses too much accuracy;
+            nothing is written.
+    """
+    _refuse_without("litert", "ai_edge_litert")
+    if quantize not in (None, "dynamic", "int8"):
+        raise ValueError(
+            f'quantize must be None, "dynamic" or "int8". Received: {quantize!r}'
+        )
+    if quantize == "int8" and (calibration is None or held_out is None):
+        raise ValueError(
+            'quantize="int8" needs calibration=, raw pictures to find the ranges of '
+            "activations, and held_out=, others with their labels to measure the "
+            "accuracy that is lost."
+        )
+    networks = _Networks.of(model, mean, std)
+    content = _converted(networks.served, quantize, calibration)
+    run = _litert_run(content)
+    if quantize == "int8":
+        difference = networks.difference(run, float("inf"), calibration)
+    else:
+        difference = networks.difference(run, CLOSE if quantize else EQUAL)
+    found = before = None
+    if held_out is not None:
+        found, before = _accuracy(run, *held_out), networks.accuracy(*held_out)
+        if before - found > max_drop:
+            raise ExportError(
+                f"Quantised as {quantize}, {found:.1%} of {len(held_out[1])} pictures "
+                f"are right, and {before:.1%} before: more than max_drop={max_drop} is "
+                "lost, and nothing was written. DenseNets lose much where one scale "
+                "serves a whole dense block: calibrate with more pictures, or take "
+                'quantize="dynamic".'
+            )
+    return Conversion(_written(content, path), difference, found, before)
+
+
+def litert_of_data(
+    model: keras.Model,
+    path: str | os.PathLike,
+    data: DataModule,
+    quantize: str | None = None,
+) -> Conversion:
+    """Write a network for LiteRT, quantised by the pictures of its data module.
+
+    Activations are calibrated with 500 training pictures, accuracy is measured on 2,000
+    test pictures, or as many as there are.
+    """
+    how: dict[str, Any] = {"mean": data.mean, "std": data.std, "quantize": quantize}
+    if quantize:
+        data.prepare_data()
+        data.setup("fit")
+        how["calibration"], _ = _raw_pictures(data.train_dataset(), data, CALIBRATION)
+        data.teardown("fit")
+        data.setup("test")
+        how["held_out"] = _raw_pictures(data.test_dataset(), data, HELD_OUT)
+        data.teardown("test")
+    return litert(model, path, **how)
+
+
+def _raw_pictures(
+    dataset: Any, data: DataModule, many: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give the first pictures of a dataset, as they were, and their class numbers."""
+    batches = list(dataset.unbatch().batch(BATCH).take(-(-many // BATCH)))
+    images = np.concatenate([images for images, _ in batches])[:many]
+    labels = np.concatenate([labels for _, labels in batches])[:many]
+    mean, std = (np.array(values, "float32") for values in (data.mean, data.std))
+    raw = (images * std + mean).round().clip(0, 255)
+    return raw, labels.argmax(axis=1) if data.soft_labels else labels
+
+
+class _Networks(NamedTuple):
+    """The network to convert, and the one to compare with: from raw pictures."""
+
+    served: Signature
+    expected: Signature
+
+    @classmethod
+    def of(
+        cls, model: keras.Model, mean: Sequence[float], std: Sequence[float]
+    ) -> "_Networks":
+        height, width, channels = model.input_shape[1:]
+        if height is None or width is None:
+            raise ValueError(
+                "Only a network whose input has a size can be converted. Received: "
+                f"input_shape={model.input_shape[1:]}"
+            )
+        shape = height, width, channels
+        preprocessing = Preprocessing(shape, mean, std, min(height, width), "bicubic")
+        serving = Serving(preprocessing, [], 1)
+        spec = tf.TensorSpec([None, *shape], tf.float32, name="images")
+        return cls(
+            *(
+                Signature.of(_of_pictures(serving, network), spec)
+                for network in (inference_network(model), unfolded_network(model))
+            )
+        )
+
+    def difference(
+        self, run: Run, allowed: float, images: np.ndarray | None = None
+    ) -> float:
+        """Compare what it gives for a few pictures."""
+        if images is None:
+            images = made_picture(*self.served.takes.shape[1:])[np.newaxis]
+        images = np.asarray(images[:BATCH], "float32")
+        expected = self.expected.function(tf.constant(images))["logits"].numpy()
+        found = run(images)["logits"]
+        difference = float(np.abs(found - expected).max() / np.abs(expected).max())
+        if not difference <= allowed:
+            raise ExportError(
+                f"It answers differently from the model, by {difference:.2g} of the "
+                "largest logit: nothing was written. Are there NaNs in the weights?"
+            )
+        return difference
+
+    def accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
+        def run(images: np.ndarray) -> Mapping[str, np.ndarray]:
+            return self.expected.function(tf.constant(images, tf.float32))
+
+        return _accuracy(run, images, labels)
+
+
+def _of_pictures(serving: Serving, network: Any) -> Callable:
+    def answer(images: Any) -> dict[str, Any]:
+        found = serving.answers(network, images)
+        return {name: found[name] for name in ("logits", "probabilities")}
+
+    return answer
+
+
+def _accuracy(run: Run, images: np.ndarray, labels: np.ndarray) -> float:
+    starts = range(0, len(images), BATCH)
+    answers = [np.asarray(run(images[at : at + BATCH])["logits"]) for at in starts]
+    return float(np.mean(np.concatenate(answers).argmax(axis=1) == labels))
+
+
+def _converted(
+    served: Signature, quantize: str | None, calibration: np.ndarray | None
+) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        archive = keras.export.ExportArchive()
+        archive.add_endpoint("serve", served.function, [served.takes])
+        archive.write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=["serving_default"]
+        )
+        # Without TensorFlow's own operations, which a device would not have.
+        operations = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if quantize:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantize == "int8":
+            assert calibration is not None
+            operations = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = tf.uint8
+            converter.representative_dataset = lambda: _one_by_one(calibration)
+        converter.target_spec.supported_ops = operations
+        with warnings.catch_warnings():
+            # TensorFlow calibrates with the interpreter that it will give up.
+            warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated")
+            return converter.convert()
+
+
+def _one_by_one(pictures: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """Give pictures one by one; the first has the whole range, so that 1 is 1."""
+    for number, picture in enumerate(np.asarray(pictures, "float32")):
+        if number == 0:
+            picture = picture.copy()
+            picture[0, 0], picture[-1, -1] = 0.0, 255.0
+        yield {"images": picture[np.newaxis]}
+
+
+def _litert_run(content: bytes) -> Run:
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_content=content).get_signature_runner("serving_default")
+    kind = runner.get_input_details()["images"]["dtype"]
+
+    def run(images: np.ndarray) -> Mapping[str, np.ndarray]:
+        return runner(images=np.asarray(images).round().astype(kind))
+
+    return run
+
+
+def _refuse_without(extra: str, *modules: str) -> None:
+    import importlib.util
+
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f"This needs {', '.join(missing)}: pip install 'keras-densenet[{extra}]'"
+        )
+
+
+def _written(content: bytes, path: str | os.PathLike) -> Path:
+    """Write beside, and rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{os.getpid()}-{path.name}")
+    beside.write_bytes(content)
+    os.replace(beside, path)
+    return path

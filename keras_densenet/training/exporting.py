@@ -1,0 +1,107 @@
+"""What `Trainer.export` writes: a SavedModel, LiteRT or ONNX."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_densenet.data import DataModule
+from keras_densenet.export import litert_of_data, onnx, savedmodel
+from keras_densenet.training.errors import MisconfigurationError
+
+FORMATS = ("savedmodel", "litert", "onnx")
+
+
+class Measured(NamedTuple):
+    """What was measured of a model since it was trained.
+
+    Attributes:
+        model: Which one.
+        ckpt_path: The checkpoint that its weights are of; None if of none.
+        metrics: Of "validate" and "test".
+    """
+
+    model: keras.Model | None = None
+    ckpt_path: Any = None
+    metrics: Mapping[str, dict[str, float]] = {}
+
+    def of(self, model: keras.Model, ckpt_path: Any) -> Mapping[str, dict[str, float]]:
+        """Give the metrics of a model with the weights of a checkpoint."""
+        same = self.model is model and ckpt_path in (None, self.ckpt_path)
+        return self.metrics if same else {}
+
+    def adding(
+        self, model: keras.Model, ckpt_path: Any, metrics: Mapping[str, dict]
+    ) -> "Measured":
+        """Add metrics, or begin anew with another model or checkpoint."""
+        before = self.of(model, ckpt_path)
+        weights = self.ckpt_path if before and ckpt_path is None else ckpt_path
+        return Measured(model, weights, {**before, **metrics})
+
+
+def refuse_to_export(
+    data: DataModule | None, to: str, quantize: str | None
+) -> DataModule:
+    """Refuse what cannot be exported, before a model is made; give the data."""
+    if data is None:
+        raise MisconfigurationError(
+            "export needs the data module that the model was trained on: its mean "
+            "and standard deviation go into the graph. Pass datamodule=."
+        )
+    if to not in FORMATS:
+        raise MisconfigurationError(
+            f"format must be one of {', '.join(FORMATS)}. Received: {to!r}"
+        )
+    if quantize and to != "litert":
+        raise MisconfigurationError(
+            f'quantize= is for format="litert". Received: format={to!r}, '
+            f"quantize={quantize!r}"
+        )
+    return data
+
+
+def write(
+    model: keras.Model,
+    path: str | os.PathLike,
+    data: DataModule,
+    to: str,
+    quantize: str | None,
+    metrics: Mapping[str, dict[str, float]],
+    say: Callable[[str], Any],
+) -> Path:
+    """Write a model in one of the formats.
+
+    Args:
+        model: Trained on the data.
+        path: Of the folder of its versions, or of the file.
+        data: Says how pictures are prepared.
+        to: One of `FORMATS`.
+        quantize: Of LiteRT.
+        metrics: Kept with a SavedModel.
+        say: Takes a line to print.
+
+    Returns:
+        The version's folder, or the file.
+    """
+    how: dict[str, Any] = {
+        "mean": data.mean,
+        "std": data.std,
+        "class_names": data.class_names,
+    }
+    if to == "savedmodel":
+        facts = {"data_set": type(data).__name__, "metrics": metrics}
+        how |= {"short_side": data.short_side, "method": data.method}
+        return savedmodel(model, path, facts=facts, **how)
+    if to == "onnx":
+        done = onnx(model, path, **how)
+    else:
+        done = litert_of_data(model, path, data, quantize)
+    say(f"Its logits differ from the model's by {done.difference:.1e} of the largest.")
+    if done.accuracy is not None:
+        say(
+            f"Of test pictures {done.accuracy:.2%} are right, "
+            f"{done.accuracy_before:.2%} before it was quantised."
+        )
+    return done.path
