@@ -44,6 +44,13 @@ LABELS = {
     "jpeg_ours": "JPEG: kd.data.ImageFolder",
     "jpeg_plain": "JPEG: tf.data, a picture at a time",
     "jpeg_torch": "JPEG: PIL and PyTorch's DataLoader",
+    "served_ours": "our SavedModel, TensorFlow",
+    "served_applications": "keras.applications' SavedModel, TensorFlow",
+    "served_openvino": "our SavedModel, OpenVINO in float32",
+    "served_openvino_default": "our SavedModel, OpenVINO as it comes",
+    "served_onnx": "our ONNX file, ONNX Runtime",
+    "served_litert": "our LiteRT file, LiteRT",
+    "served_torch": "PyTorch, channels last, eager",
 }
 
 
@@ -90,6 +97,8 @@ class Worker:
 def _kind(variant: str) -> str:
     """Give whose process a variant is."""
     first, *others = variant.split("_")
+    if first == "served":
+        return "torch_served" if "torch" in others else "served"
     if first in ("cifar", "jpeg"):
         return "torch_input" if "torch" in others else "keras_input"
     return first if first in ("torch", "trainer") else "keras"

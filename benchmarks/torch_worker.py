@@ -61,8 +61,32 @@ class DenseBlock(nn.ModuleList):
 def densenet_bc(depth: int, growth_rate: int, efficient: bool) -> nn.Module:
     """Build the paper's network for 32x32 pictures, as torchvision writes it."""
     channels = 2 * growth_rate
-    layers: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1, bias=False)]
-    for i in range(3):
+    stem = [nn.Conv2d(3, channels, 3, padding=1, bias=False)]
+    sizes = [(depth - 4) // 6] * 3
+    return _network(stem, sizes, channels, growth_rate, 10, efficient)
+
+
+def densenet_121() -> nn.Module:
+    """Build DenseNet-121 for 224x224 pictures, as torchvision writes it."""
+    stem = [
+        nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2, padding=1),
+    ]
+    return _network(stem, [6, 12, 24, 16], 64, 32, 1000, efficient=False)
+
+
+def _network(
+    stem: list[nn.Module],
+    sizes: list[int],
+    channels: int,
+    growth_rate: int,
+    classes: int,
+    efficient: bool,
+) -> nn.Module:
+    layers = list(stem)
+    for i, size in enumerate(sizes):
         if i:
             layers += [
                 nn.BatchNorm2d(channels),
@@ -72,7 +96,7 @@ def densenet_bc(depth: int, growth_rate: int, efficient: bool) -> nn.Module:
             ]
             channels //= 2
         block = DenseBlock()
-        for _ in range((depth - 4) // 6):
+        for _ in range(size):
             block.append(DenseLayer(channels, growth_rate, efficient))
             channels += growth_rate
         layers.append(block)
@@ -81,7 +105,7 @@ def densenet_bc(depth: int, growth_rate: int, efficient: bool) -> nn.Module:
         nn.ReLU(inplace=True),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(channels, 10),
+        nn.Linear(channels, classes),
     ]
     return nn.Sequential(*layers)
 

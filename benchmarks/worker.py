@@ -21,7 +21,7 @@ def parse(variants: list[str]) -> argparse.Namespace:
     parser.add_argument("--growth-rate", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--image-size", type=int, default=32)
-    parser.add_argument("--folder", help="of pictures")
+    parser.add_argument("--folder", help="of pictures, or of exported files")
     parser.add_argument("--xla", action="store_true")
     return parser.parse_args()
 
