@@ -48,6 +48,7 @@ benchmark: benchmark-setup  ## Measure speed, first step and memory: an hour; le
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/wrapper_overhead.py
 	$(BIN)/python benchmarks/input_pipeline.py
+	$(BIN)/python benchmarks/inference.py
 
 clean:  ## Remove the environment and the caches.
 	rm -rf .venv .venv-torch .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

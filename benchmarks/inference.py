@@ -54,7 +54,8 @@ def weigh(folder: Path) -> None:
         size = sum(file.stat().st_size for file in files if file.is_file())
         weights = (folder / path).glob("variables/variables.data*")
         of_weights = sum(file.stat().st_size for file in weights)
-        print(f"{path}: {size / 1e6:.2f} MB, of which {of_weights / 1e6:.2f} variables")
+        of_which = f", of which {of_weights / 1e6:.2f} variables" if of_weights else ""
+        print(f"{path}: {size / 1e6:.2f} MB{of_which}")
 
 
 def measure(

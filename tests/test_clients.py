@@ -2,6 +2,10 @@
 
 import importlib.util
 import json
+import os
+import socket
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -86,14 +90,53 @@ def test_the_command_prints_them_or_the_servers_error(
         ask_server.main([str(tmp_path / "none.png"), "--model", "net", *flags])
 
 
-@pytest.mark.parametrize("signature", ["serve", "predict_bytes", "classify", "embed"])
-def test_golden_requests_can_be_sent_as_they_are(version, session, signature):
+SIGNATURES = ("serve", "predict_bytes", "classify", "embed")
+
+
+def assert_golden_is_answered(version, signature, host):
     golden = version / "assets.extra" / "golden"
     request = (golden / f"{signature}.request.json").read_bytes()
     verb = "classify" if signature == "classify" else "predict"
-    with rest_double(session, "net") as host:
-        url = f"http://{host}/v1/models/net:{verb}"
-        answer = requests.post(url, data=request, timeout=10).json()
+    url = f"http://{host}/v1/models/net:{verb}"
+    answer = requests.post(url, data=request, timeout=10).json()
     expected = json.loads((golden / f"{signature}.response.json").read_bytes())
     found, wanted = c_api.outputs_of(answer), c_api.outputs_of(expected)
     assert c_api.difference(wanted, {k: np.array(v) for k, v in found.items()}) < 1e-5
+
+
+@pytest.mark.parametrize("signature", SIGNATURES)
+def test_golden_requests_can_be_sent_as_they_are(version, session, signature):
+    with rest_double(session, "net") as host:
+        assert_golden_is_answered(version, signature, host)
+
+
+@pytest.mark.skipif(
+    "TF_SERVING_BIN" not in os.environ,
+    reason="TF_SERVING_BIN names no tensorflow_model_server",
+)
+def test_a_real_server_answers_the_golden_requests(version):
+    folder = version.parents[1]
+    kd.export.write_server_config(folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = [f"--rest_api_port={port}", f"--model_config_file={folder}/models.config"]
+    server = subprocess.Popen([os.environ["TF_SERVING_BIN"], "--port=0", *flags])
+    try:
+        wait_for(f"http://127.0.0.1:{port}/v1/models/net")
+        for signature in SIGNATURES:
+            assert_golden_is_answered(version, signature, f"127.0.0.1:{port}")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_for(url):
+    for _ in range(60):
+        try:
+            if "AVAILABLE" in requests.get(url, timeout=1).text:
+                return
+        except requests.ConnectionError:
+            pass  # it does not listen yet
+        time.sleep(0.5)
+    raise AssertionError("the server has not come up in 30 seconds")
