@@ -27,6 +27,81 @@ def test_matrix_of_weights_set_by_hand():
     )
 
 
+def test_matrix_of_bottlenecks_set_by_hand():
+    model = kd.DenseNetBC(depth=16, growth_rate=4)  # two layers a block
+    block = model.get_layer("dense_block3")  # its input has 8 maps
+    for layer, values in zip(
+        block.dense_layers, ([1.0] * 8, [-2.0] * 8 + [6.0] * 4), strict=True
+    ):
+        kernel = np.broadcast_to(np.array(values)[:, None], (1, 1, len(values), 16))
+        layer.bottleneck_conv.kernel.assign(kernel)
+    values = np.array([3.0] * 8 + [5.0] * 4 + [-7.0] * 4)[:, None]
+    model.get_layer("classifier").kernel.assign(np.broadcast_to(values, (16, 10)))
+    matrix = kd.analysis.feature_reuse(model)[2]
+    nan = np.nan
+    np.testing.assert_array_equal(matrix, [[1, 2, 3], [nan, 6, 5], [nan, nan, 7]])
+    np.testing.assert_allclose(
+        kd.analysis.rescaled(matrix),
+        [[1, 1 / 3, 3 / 7], [nan, 1, 5 / 7], [nan, nan, 1]],
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("where", ["file", "run"])
+def test_a_file_or_a_runs_folder_gives_the_same(tmp_path, where):
+    model = kd.DenseNetBC(16, 4)
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    model.save(folder / "last.keras")
+    path = folder / "last.keras" if where == "file" else tmp_path
+    for found, expected in zip(
+        kd.analysis.feature_reuse(path),
+        kd.analysis.feature_reuse(model),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(FileNotFoundError, match=r"Give a \.keras file, or the folder"):
+        kd.analysis.feature_reuse(tmp_path / "nothing")
+
+
+def triangle(*rows):
+    """Give a matrix of rows that begin at the diagonal."""
+    matrix = np.full((len(rows), len(rows)), np.nan, "float32")
+    for number, row in enumerate(rows):
+        matrix[number, number:] = row
+    return matrix
+
+
+def test_the_papers_observations_in_numbers():
+    """Three blocks of five layers; each number below is worked out by hand."""
+    first = triangle(
+        [1, 1, 1, 1, 1, 4], [1, 1, 1, 1, 4], [1, 1, 1, 4], [3, 3, 4], [3, 4], [1]
+    )
+    second = triangle(
+        [1, 1, 1, 1, 1, 2], [2, 2, 2, 2, 2], [2, 2, 2, 2], [2, 2, 2], [2, 2], [2]
+    )
+    last = triangle(
+        [1, 1, 1, 1, 1, 1], [2, 2, 2, 2, 1], [2, 2, 2, 2], [2, 2, 2], [2, 3], [5]
+    )
+    spread, transitions, least, classifier = kd.analysis.observe_feature_reuse(
+        [first, second, last]
+    )
+    # Columns of four sources: 2 of 6, of half; of five: 2 of 9, of 2 / 5. Then 3 of 7
+    # and 3 of 9, twice: the mean of 2/3, 5/9, 6/7, 5/6, 6/7, 5/6.
+    assert "0.77 of what an equal" in spread
+    assert spread.endswith("(holds).")
+    assert "0.29, 1.00 of the mean" in transitions  # 1 / (21 / 6)
+    assert transitions.endswith("(holds).")
+    assert "0.50, 0.50 of the weight" in least
+    assert least.endswith("(holds).")
+    assert "4.00 times the weight" in classifier  # (3 + 5) / (1 + 1)
+    assert classifier.endswith("(holds).")
+    reverse = [first[::-1, ::-1].T.copy() for first in (first, first)]
+    *_, third, fourth = kd.analysis.observe_feature_reuse(reverse)
+    assert third.endswith("(does not hold here).")
+    assert fourth.endswith("(does not hold here).")
+
+
 @pytest.mark.parametrize(
     ("model", "layers"),
     [
@@ -53,7 +128,7 @@ def test_the_picture_is_drawn(tmp_path):
     matrices = kd.analysis.feature_reuse(kd.DenseNetBC(22, 4))
     kd.analysis.plot_feature_reuse(matrices, tmp_path / "reuse.png")
     pixels = imread(tmp_path / "reuse.png")
-    assert pixels.shape[1] > 2 * pixels.shape[0]  # three blocks side by side
+    assert pixels.shape[1] > pixels.shape[0]  # three blocks side by side, twice
     assert len(np.unique(pixels.reshape(-1, 4), axis=0)) > 50
 
 

@@ -1,12 +1,19 @@
 """Looking inside a network: what it uses, what it costs."""
 
-from keras_densenet.analysis.feature_reuse import feature_reuse, plot_feature_reuse
+from keras_densenet.analysis.feature_reuse import (
+    feature_reuse,
+    observe_feature_reuse,
+    plot_feature_reuse,
+    rescaled,
+)
 from keras_densenet.analysis.profile import LayerCost, Profile, profile
 
 __all__ = [
     "LayerCost",
     "Profile",
     "feature_reuse",
+    "observe_feature_reuse",
     "plot_feature_reuse",
     "profile",
+    "rescaled",
 ]

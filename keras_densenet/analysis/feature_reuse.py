@@ -1,22 +1,26 @@
-"""Which layers use which features: Figure 5 of the paper."""
+"""Which layers use which features: Figure 5 of the paper, and what it says of it."""
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from keras_densenet.layers import DenseBlock, Transition
 
+COLOURS = "turbo"  # blue is nearly none, red is strong, as in the paper
 
-def feature_reuse(model: keras.Model) -> list[np.ndarray]:
+
+def feature_reuse(model: keras.Model | str | os.PathLike) -> list[np.ndarray]:
     """Measure how strongly each layer of a dense block reads each layer before it.
 
     Args:
-        model: A DenseNet of this package, trained.
+        model: A DenseNet of this package, trained; or a `.keras` file of one; or a
+            run's folder, of which the last checkpoint is taken.
 
     Returns:
         One matrix a block, float32 `(L + 1, L + 1)`. Row 0 is the block's input, row s
@@ -26,7 +30,10 @@ def feature_reuse(model: keras.Model) -> list[np.ndarray]:
 
     Raises:
         ValueError: The model has no dense block.
+        FileNotFoundError: There is no such file, or no checkpoint in the folder.
     """
+    if not isinstance(model, keras.Model):
+        model = keras.saving.load_model(_file(Path(model)), compile=False)
     blocks = [layer for layer in model.layers if isinstance(layer, DenseBlock)]
     if not blocks:
         raise ValueError(
@@ -38,6 +45,18 @@ def feature_reuse(model: keras.Model) -> list[np.ndarray]:
         _block_matrix(block, reader)
         for block, reader in zip(blocks, readers, strict=True)
     ]
+
+
+def _file(path: Path) -> Path:
+    """Give the `.keras` file that a path means."""
+    if path.is_dir():
+        path = path / "checkpoints" / "last.keras"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no {path}. Give a .keras file, or the folder of a run, as "
+            "runs/cifar10-densenet_40_12/version_0."
+        )
+    return path
 
 
 def _readers(model: keras.Model, num_blocks: int) -> list[np.ndarray | None]:
@@ -68,13 +87,105 @@ def _first_kernel(layer: Any) -> Any:
     return layer.bottleneck_conv.kernel if layer.bottleneck else layer.conv.kernel
 
 
+def rescaled(matrix: np.ndarray) -> np.ndarray:
+    """Divide each column by its largest entry: which sources its reader prefers."""
+    largest = np.nanmax(np.where(np.isnan(matrix), 0, matrix), axis=0)
+    return matrix / np.where(largest > 0, largest, 1)
+
+
+# --- what the paper observes -----------------------------------------------------
+
+
+def observe_feature_reuse(matrices: Sequence[np.ndarray]) -> list[str]:
+    """Say what the paper's four observations amount to, and whether they hold.
+
+    Args:
+        matrices: What `feature_reuse` gives.
+
+    Returns:
+        A sentence for each observation that the network has the layers for.
+    """
+    observations = [_spread_of_layers(matrices)]
+    if len(matrices) > 1:
+        observations += [_spread_of_transitions(matrices[:-1])]
+        observations += [_use_of_transitions(matrices[1:])]
+    if np.isfinite(matrices[-1][:, -1]).all():
+        observations += [_leaning_of_classifier(matrices[-1][:, -1])]
+    return [f"{n}. {text}" for n, text in enumerate(observations, 1)]
+
+
+def _spread_of_layers(matrices: Sequence[np.ndarray]) -> str:
+    """Compare the weight on the earlier half of the sources with an equal share."""
+    shares = []
+    for matrix in matrices:
+        for column in range(3, len(matrix) - 1):  # those with four sources or more
+            weights = matrix[: column + 1, column]
+            half = len(weights) // 2
+            equal = half / len(weights)
+            shares.append(weights[:half].sum() / weights.sum() / equal)
+    if not shares:
+        return "Blocks are too short to say how far back their layers reach."
+    share = float(np.mean(shares))
+    return (
+        f"Layers give the earlier half of their sources {share:.2f} of what an equal "
+        f"share of weight would be: features of early layers are used throughout the "
+        f"block{_verdict(share > 0.5)}"
+    )
+
+
+def _spread_of_transitions(matrices: Sequence[np.ndarray]) -> str:
+    """Compare the least read source of each transition with the mean."""
+    columns = [matrix[:, -1] for matrix in matrices]
+    least = [float(column.min() / column.mean()) for column in columns]
+    return (
+        f"Transitions give the layer that they read least {_listed(least)} of the mean "
+        f"weight: they read all layers of their block{_verdict(min(least) > 0.2)}"
+    )
+
+
+def _use_of_transitions(matrices: Sequence[np.ndarray]) -> str:
+    """Compare the first row, which a transition made, with the rows below."""
+    ratios, are_least = [], []
+    for matrix in matrices:
+        layers = matrix[:, :-1]
+        rows = [np.nanmean(row) for row in layers[:-2]]  # with two readers or more
+        ratios.append(float(rows[0] / np.nanmean(layers[1:])))
+        are_least.append(rows[0] == min(rows))
+    return (
+        f"Blocks after a transition give what it made {_listed(ratios)} of the weight "
+        "that they give their own layers: it is what they use least"
+        f"{_verdict(all(are_least))}"
+    )
+
+
+def _leaning_of_classifier(column: np.ndarray) -> str:
+    third = max(1, len(column) // 3)
+    ratio = float(column[-third:].mean() / column[:third].mean())
+    return (
+        f"The classifier gives the last third of the maps {ratio:.2f} times the weight "
+        f"of the first third: it leans to the last maps{_verdict(ratio > 1.1)}"
+    )
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:.2f}" for number in numbers)
+
+
+def _verdict(holds: bool) -> str:
+    return " (holds)." if holds else " (does not hold here)."
+
+
+# --- the picture -----------------------------------------------------------------
+
+
 def plot_feature_reuse(
     matrices: Sequence[np.ndarray], path: str | os.PathLike
 ) -> Figure:
-    """Draw the matrices as heat maps, side by side, and save the picture.
+    """Draw the matrices as heat maps with the paper's observations, and save them.
 
-    Each column is divided by its largest entry, as the colours of Figure 5 suggest: a
-    column shows which sources its reader prefers.
+    Above as they are; below each column divided by its largest entry, which shows what
+    sources its reader prefers: the paper does not say which of them it drew. Columns
+    that read a whole block, of transitions and classifier, are framed.
 
     Args:
         matrices: What `feature_reuse` gives.
@@ -83,21 +194,28 @@ def plot_feature_reuse(
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(4.2 * len(matrices) + 0.8, 4.2), layout="constrained")
-    axes = figure.subplots(1, len(matrices), squeeze=False)[0]
-    for number, (axis, matrix) in enumerate(zip(axes, matrices, strict=True), 1):
-        image = axis.imshow(
-            matrix / np.nanmax(matrix, axis=0),
-            cmap=colormaps["viridis"],
-            vmin=0,
-            vmax=1,
-        )
-        _label(axis, number, len(matrix) - 1, last=number == len(matrices))
-    figure.colorbar(
-        image, ax=list(axes), label="mean |weight|, of the column's largest"
-    )
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    width = max(9.0, 4.2 * len(matrices) + 0.8)
+    figure = Figure(figsize=(width, 9.4), layout="constrained")
+    parts = figure.subfigures(3, 1, height_ratios=[4.2, 4.2, 1.0])
+    top, bottom, words = np.ravel(parts)
+    largest = max(float(np.nanmax(matrix)) for matrix in matrices)
+    _draw(top, matrices, largest, "mean |weight|")
+    of_largest = "mean |weight| / the column's largest"
+    _draw(bottom, [rescaled(matrix) for matrix in matrices], 1.0, of_largest)
+    text = "\n".join(observe_feature_reuse(matrices))
+    words.text(0.01, 0.95, text, va="top", fontsize=8.5, wrap=True)
+    figure.savefig(path, dpi=150)
     return figure
+
+
+def _draw(
+    part: Any, matrices: Sequence[np.ndarray], largest: float, meaning: str
+) -> None:
+    axes = part.subplots(1, len(matrices), squeeze=False)[0]
+    for number, (axis, matrix) in enumerate(zip(axes, matrices, strict=True), 1):
+        image = axis.imshow(matrix, cmap=COLOURS, vmin=0, vmax=largest or 1)
+        _label(axis, number, len(matrix) - 1, last=number == len(matrices))
+    part.colorbar(image, ax=list(axes), label=meaning)
 
 
 def _label(axis: Any, number: int, num_layers: int, last: bool) -> None:
@@ -108,7 +226,9 @@ def _label(axis: Any, number: int, num_layers: int, last: bool) -> None:
     axis.set_ylabel("source layer (0: the block's input)")
     axis.set_yticks(ticks)
     reader = "classifier" if last else "transition"
-    layers = range(0, num_layers - step // 2, step)
+    layers = range(0, num_layers - (step if step > 1 else 0), step)
     axis.set_xticks(
         [*layers, num_layers], [*(str(layer + 1) for layer in layers), reader]
     )
+    frame = (num_layers - 0.5, -0.5), 1, num_layers + 1
+    axis.add_patch(Rectangle(*frame, fill=False, edgecolor="black", linewidth=1.5))
