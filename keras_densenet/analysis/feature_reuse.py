@@ -196,8 +196,8 @@ def plot_feature_reuse(
     """
     width = max(9.0, 4.2 * len(matrices) + 0.8)
     figure = Figure(figsize=(width, 9.4), layout="constrained")
-    parts = figure.subfigures(3, 1, height_ratios=[4.2, 4.2, 1.0])
-    top, bottom, words = np.ravel(parts)
+    parts: Any = figure.subfigures(3, 1, height_ratios=[4.2, 4.2, 1.0])
+    top, bottom, words = parts
     largest = max(float(np.nanmax(matrix)) for matrix in matrices)
     _draw(top, matrices, largest, "mean |weight|")
     of_largest = "mean |weight| / the column's largest"
