@@ -189,6 +189,41 @@ def test_what_does_not_fit_is_refused(tmp_path):
         export(network(), tmp_path, class_names=["a"])
     with pytest.raises(ValueError, match="one line"):
         export(network(), tmp_path, class_names=["a", "b\nc", "d"])
+    with pytest.raises(ValueError, match="top_k must be 1"):
+        export(network(), tmp_path, top_k=0)
+    with pytest.raises(ValueError, match='"bicubic" or "bilinear"'):
+        export(network(), tmp_path, method="cubic")
+    with pytest.raises(ValueError, match="centre cannot be cut out with 32"):
+        export(network(), tmp_path, short_side=31)
+    with pytest.raises(ValueError, match="std must be above 0"):
+        kd.export.savedmodel(network(), tmp_path, mean=MEAN, std=(1, 0, 1))
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        export(network(), tmp_path / "file")
+
+
+def two_inputs():
+    pictures, facts = keras.Input((16, 16, 3)), keras.Input((4,))
+    pooled = keras.layers.GlobalAveragePooling2D()(pictures)
+    joined = keras.layers.Concatenate()([pooled, facts])
+    return keras.Model([pictures, facts], keras.layers.Dense(3)(joined))
+
+
+def two_outputs():
+    pictures = keras.Input((16, 16, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(pictures)
+    return keras.Model(pictures, [keras.layers.Dense(3)(pooled)] * 2)
+
+
+class OfOnesOwn(keras.Model):
+    def call(self, pictures):
+        return keras.ops.mean(pictures, (1, 2))
+
+
+@pytest.mark.parametrize("make", [two_inputs, two_outputs, OfOnesOwn])
+def test_a_model_that_is_not_from_pictures_to_classes_is_refused(tmp_path, make):
+    with pytest.raises(ValueError, match="make one: pictures = keras"):
+        export(make(), tmp_path)
 
 
 def grey():

@@ -20,6 +20,7 @@ import tensorflow as tf
 from keras_densenet.data import DataModule
 from keras_densenet.export.assets import made_picture
 from keras_densenet.export.inference import inference_network, unfolded_network
+from keras_densenet.export.publish import refuse_others
 from keras_densenet.export.signatures import Preprocessing, Serving, Signature
 from keras_densenet.export.verification import ExportError
 
@@ -204,6 +205,7 @@ class _Networks(NamedTuple):
     def of(
         cls, model: keras.Model, mean: Sequence[float], std: Sequence[float]
     ) -> "_Networks":
+        refuse_others(model)
         height, width, channels = model.input_shape[1:]
         if height is None or width is None:
             raise ValueError(

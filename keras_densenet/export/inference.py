@@ -69,7 +69,7 @@ def _folded(model: keras.Model) -> keras.Model:
         if not isinstance(layer, keras.Layer):
             return layer  # an operation of keras.ops
         if id(layer) in norms:
-            return keras.layers.Identity(name=layer.name, dtype="float32")
+            return Absorbed(name=layer.name)
         if id(layer) in convolutions:
             copy = again(layer, use_bias=True, weights=False)
             weights = _absorbing(layer, convolutions[id(layer)])
@@ -131,6 +131,18 @@ def scale_and_offset(bn: keras.Layer) -> tuple[np.ndarray, np.ndarray]:
     return scale, offset
 
 
+class Absorbed(keras.layers.Layer):
+    """What is left of a batch norm that is part of a convolution."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(dtype="float32", **kwargs)
+
+    def call(self, x: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Give it back; a batch norm may have been called with the others."""
+        del training, mask
+        return x
+
+
 class FoldedDenseBlock(keras.layers.Layer):
     """What `DenseBlock` computes in inference.
 
@@ -167,8 +179,9 @@ class FoldedDenseBlock(keras.layers.Layer):
             shapes += [(3, 3, wide if self.bottleneck else reads, k)]
             self.layer_weights.append(_vectors_and_kernels(self, shapes, f"layer{i}"))
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Any, training: bool | None = None) -> Any:
         """Let each layer add its k maps: `(N, H, W, k0)` to `(N, H, W, k0 + L k)`."""
+        del training  # which the layer that it stands for may have been called with
         for scale, offset, *bottleneck, kernel in self.layer_weights:
             y = _relu_of(x, scale, offset)
             if self.bottleneck:
@@ -212,8 +225,9 @@ class FoldedTransition(keras.layers.Layer):
         shapes: list[tuple] = [(maps,), (maps,), (1, 1, maps, self.kept)]
         self.scale, self.offset, self.kernel = _vectors_and_kernels(self, shapes, "")
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Any, training: bool | None = None) -> Any:
         """Give half the height and width, and the maps kept."""
+        del training
         # Means of mixtures are mixtures of means, and of those there are a quarter.
         x = tf.nn.avg_pool2d(_relu_of(x, self.scale, self.offset), 2, 2, "VALID")
         return _convolve(x, self.kernel)
@@ -239,8 +253,9 @@ class Affine(keras.layers.Layer):
         shapes: list[tuple] = [(input_shape[-1],)] * 2
         self.scale, self.offset = _vectors_and_kernels(self, shapes, "")
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Any, training: bool | None = None) -> Any:
         """Give `scale x + offset`."""
+        del training
         return _affine(x, self.scale, self.offset)
 
     def folded_weights(self, bn: BatchNorm) -> list[np.ndarray]:

@@ -62,24 +62,33 @@ def savedmodel(
         The folder of the new version, one above the highest there.
 
     Raises:
-        ValueError: mean or std do not fit the channels, or class_names the classes.
+        ValueError: The model is not from pictures to classes; mean or std do not fit
+            the channels, or class_names the classes; another argument is wrong.
+        OSError: The folder cannot be written to.
         ExportError: What was written does not answer as the model does.
     """
-    _check(model, mean, std, class_names)
+    refuse_others(model)
     height, width, channels = model.input_shape[1:]
-    side = short_side or min(height or 0, width or 0)
+    side = max(height or 0, width or 0) if short_side is None else short_side
     mean, std = (tuple(map(float, values)) for values in (mean, std))
     preprocessing = Preprocessing((height, width, channels), mean, std, side, method)
+    _check(model, preprocessing, class_names, top_k)
     classes = model.output_shape[-1]
     names = [str(name) for name in class_names or range(classes)]
     serving = Serving(preprocessing, names, min(top_k, classes))
     served = serving.signatures(inference_network(model))
     expected = serving.signatures(unfolded_network(model))
     base = Path(path)
+    if base.exists() and not base.is_dir():
+        raise NotADirectoryError(
+            f"{base} is a file: give the folder of the model's versions."
+        )
     base.mkdir(parents=True, exist_ok=True)
     with _staged(base) as staged:
         _write(served, staged)
-        _write_extra(staged, base.name, preprocessing, names, expected, facts or {})
+        _write_extra(
+            staged, base.resolve().name, preprocessing, names, expected, facts or {}
+        )
         verify(staged)
         _flush(staged)
         return _take_next_number(staged, base)
@@ -91,13 +100,21 @@ def next_version_number(base: Path) -> int:
     return max(versions, default=0) + 1
 
 
-def _check(model: keras.Model, mean: Any, std: Any, class_names: Sequence[str]) -> None:
-    channels, classes = model.input_shape[-1], model.output_shape[-1]
+def _check(
+    model: keras.Model,
+    preprocessing: Preprocessing,
+    class_names: Sequence[str],
+    top_k: int,
+) -> None:
+    classes, channels = model.output_shape[-1], model.input_shape[-1]
+    mean, std = preprocessing.mean, preprocessing.std
     if len(mean) != channels or len(std) != channels:
         raise ValueError(
             f"The model reads {channels} channels: mean and std need as many values, "
             f"in 0..255. Received: mean={mean}, std={std}"
         )
+    if not all(value > 0 for value in std):
+        raise ValueError(f"std must be above 0. Received: std={std}")
     if class_names and len(class_names) != classes:
         raise ValueError(
             f"The model tells {classes} classes apart and class_names has "
@@ -109,6 +126,38 @@ def _check(model: keras.Model, mean: Any, std: Any, class_names: Sequence[str]) 
             "A class name must be one line, as labels.txt has a class a line. "
             f"Received: {broken}"
         )
+    if top_k < 1:
+        raise ValueError(f"top_k must be 1 or more. Received: {top_k}")
+    if preprocessing.method not in ("bicubic", "bilinear"):
+        raise ValueError(
+            'method must be "bicubic" or "bilinear". Received: '
+            f"{preprocessing.method!r}"
+        )
+    sides = [side for side in model.input_shape[1:3] if side is not None]
+    if sides and preprocessing.short_side < max(sides):
+        raise ValueError(
+            f"Of pictures whose short side has {preprocessing.short_side} pixels the "
+            f"centre cannot be cut out with {max(sides)}. Received: "
+            f"short_side={preprocessing.short_side}"
+        )
+
+
+def refuse_others(model: keras.Model) -> None:
+    """Refuse a model that is not from pictures to numbers by class."""
+    takes, gives = (getattr(model, f"{end}_shape", None) for end in ("input", "output"))
+    if not _is_shape(takes, 4) or not _is_shape(gives, 2):
+        raise ValueError(
+            "To be exported a model must be functional or sequential, take pictures "
+            "(N, H, W, channels) and give a number a class (N, classes). Of another "
+            "make one: pictures = keras.Input((224, 224, 3)), and "
+            "keras.Model(pictures, model(pictures)). Received: "
+            f"{type(model).__name__} from {takes} to {gives}"
+        )
+
+
+def _is_shape(shape: Any, rank: int) -> bool:
+    sizes = isinstance(shape, tuple) and all(n is None or type(n) is int for n in shape)
+    return sizes and len(shape) == rank and shape[-1] is not None
 
 
 def _write(served: Mapping[str, Signature], folder: Path) -> None:
