@@ -182,6 +182,37 @@ def test_the_trainer_exports_its_predictions(tmp_path, strategy):
     np.testing.assert_allclose(answers["probabilities"], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_averaged_weights_are_what_is_exported(tmp_path):
+    """Of the model after its training, and of its checkpoint."""
+    data = kd.data.Digits(batch_size=90)
+    trainer = kd.Trainer(1, default_root_dir=tmp_path, enable_progress_bar=False)
+
+    def compiled():
+        with trainer.scope():
+            model = kd.DenseNetBC(10, 4)
+            model.compile(
+                keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9),
+                "sparse_categorical_crossentropy",
+            )
+        return model
+
+    model = compiled()
+    trainer.fit(model, data)
+    averages = model.optimizer._model_variables_moving_average
+    for average, weight in zip(averages, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(average, weight)
+    folders = [
+        trainer.export(model, tmp_path / "net"),
+        trainer.export(compiled(), tmp_path / "net", ckpt_path="last"),
+    ]
+    data.setup("test")
+    pictures = data._splits["test"].images.numpy()
+    expected = trainer.predict(model, data)
+    for folder in folders:
+        found = served(folder, pictures, tmp_path)["probabilities"]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="3 channels"):
         kd.export.savedmodel(network(), tmp_path, mean=(1.0,), std=(1.0,))

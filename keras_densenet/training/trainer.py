@@ -505,6 +505,9 @@ class Trainer(Flags):
         if self._cluster:
             mend_keras(model)
         if ckpt_path is not None:
+            if model.compiled:  # the checkpoint has its optimizer, too
+                with self.scope():
+                    model.optimizer.build(model.trainable_variables)
             load_checkpoint(model, self._checkpoint(model, data, ckpt_path))
             _take_averages(model)
         return model
