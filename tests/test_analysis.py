@@ -64,6 +64,19 @@ def test_a_file_or_a_runs_folder_gives_the_same(tmp_path, where):
         kd.analysis.feature_reuse(tmp_path / "nothing")
 
 
+def test_the_command_draws_and_says_what_it_sees(tmp_path, capsys):
+    from keras_densenet.analysis import __main__ as command
+
+    kd.DenseNetBC(22, 4).save(tmp_path / "net.keras")
+    picture = tmp_path / "reuse.svg"
+    command.main(["feature_reuse", str(tmp_path / "net.keras"), str(picture)])
+    printed = capsys.readouterr().out
+    assert [line[:2] for line in printed.splitlines()[:4]] == ["1.", "2.", "3.", "4."]
+    assert picture.stat().st_size > 1000
+    with pytest.raises(SystemExit, match="There is no"):
+        command.main(["feature_reuse", str(tmp_path / "none"), str(picture)])
+
+
 def triangle(*rows):
     """Give a matrix of rows that begin at the diagonal."""
     matrix = np.full((len(rows), len(rows)), np.nan, "float32")
