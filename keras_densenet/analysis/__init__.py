@@ -1,6 +1,6 @@
 """Looking inside a network: what it uses, what it costs.
 
-    python -m keras_densenet.analysis feature_reuse runs/cifar10-.../version_0 reuse.png
+python -m keras_densenet.analysis feature_reuse runs/cifar10-.../version_0 reuse.png
 """
 
 from keras_densenet.analysis.feature_reuse import (

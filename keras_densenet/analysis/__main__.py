@@ -1,6 +1,6 @@
 """Look inside a network that was trained.
 
-    python -m keras_densenet.analysis feature_reuse runs/cifar10-.../version_0 reuse.png
+python -m keras_densenet.analysis feature_reuse runs/cifar10-.../version_0 reuse.png
 """
 
 import sys
