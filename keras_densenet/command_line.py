@@ -60,7 +60,11 @@ RECIPE_SHORTCUTS = {  # what the recipes for small pictures have in common
     "--resume": "--ckpt_path=last",
     "--seed": "--seed_everything",
 }
-BROKEN_PICTURE = re.compile("BrokenPictureError: (.+)")  # within TensorFlow's error
+# Within TensorFlow's errors:
+BROKEN_PICTURE = re.compile("BrokenPictureError: (.+)")
+DAMAGED_FILE = re.compile(
+    "^.*(No such file|corrupted record|truncated record|contained only).*$", re.M
+)
 NOT_FINISHED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
 
 
@@ -205,12 +209,14 @@ class Options:
 
     def data_or_digits(self) -> "DataModule":
         """Make and prepare the data module; digits where unnamed data cannot be had."""
-        from keras_densenet.data import prepared_or_digits
+        from keras_densenet.data import ImageFolder, prepared_or_digits
 
         data = self.data()
         if not self.names_data:
             return prepared_or_digits(data)  # type: ignore[arg-type]
         data.prepare_data()
+        if isinstance(data, ImageFolder):
+            data.refuse_empty("test")  # which comes after hours of training
         return data
 
     def module(self, **others: Any) -> "ImageClassifier":
@@ -511,13 +517,25 @@ def _for_the_user(error: Exception) -> str | None:
     import tensorflow as tf
 
     from keras_densenet.data import DataUnavailableError
+    from keras_densenet.data.preparation import DAMAGED
     from keras_densenet.training import NotANumberError, WorkerLostError
 
-    broken = BROKEN_PICTURE.search(str(error))
-    if broken and isinstance(error, tf.errors.OpError):
-        return broken[1]
+    if isinstance(error, tf.errors.OpError):
+        broken = BROKEN_PICTURE.search(error.message)
+        is_damage = broken or isinstance(error, DAMAGED)
+        return _line_of(error.message, broken) if is_damage else None
     ours = DataUnavailableError, NotANumberError, WorkerLostError
-    damaged_files = tf.errors.DataLossError, tf.errors.NotFoundError
-    if isinstance(error, (ValueError, OSError, *ours, *damaged_files)):
+    if isinstance(error, (ValueError, OSError, *ours)):
         return str(error)
     return None
+
+
+def _line_of(message: str, broken: re.Match | None) -> str:
+    """Give the line of TensorFlow's error that is for people."""
+    if broken:
+        return broken[1]
+    said = DAMAGED_FILE.search(message)
+    return (
+        f"{said[0] if said else message}. A file of the data set is damaged, or gone "
+        "since the training began."
+    )

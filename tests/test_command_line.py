@@ -56,6 +56,24 @@ def test_a_broken_picture_is_named_without_traceback(tmp_path):
     assert "\n" not in str(end.value)
 
 
+def test_a_picture_that_is_gone_is_named_in_one_line(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "cat").mkdir()
+    gone = tmp_path / "cat" / "0.jpg"
+    Image.new("RGB", (9, 9)).save(gone)
+    data = kd.data.ImageFolder(tmp_path, 1, validation_fraction=0)
+    data.setup("fit")
+    gone.unlink()
+    with pytest.raises(SystemExit) as end, command_line.no_traceback(resume=()):
+        next(iter(data.train_dataset()))
+    said = str(end.value)
+    assert said.startswith("error: ")
+    assert f"{gone}; No such file" in said
+    assert said.endswith("damaged, or gone since the training began.")
+    assert "\n" not in said
+
+
 def test_what_is_no_error_of_the_users_keeps_its_traceback():
     with pytest.raises(KeyError), command_line.no_traceback(resume=()):
         raise KeyError("ours")

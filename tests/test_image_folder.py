@@ -272,6 +272,16 @@ def test_added_pictures_leave_the_others_in_their_splits(tmp_path):
     assert sum(old == "train" for old, _ in moves) <= 2  # by how much both have grown
 
 
+def test_a_split_whose_folder_is_empty_is_named(tmp_path):
+    folder(tmp_path / "train", cat=3, dog=3)
+    (tmp_path / "val" / "cat").mkdir(parents=True)
+    data = kd.data.ImageFolder(tmp_path)
+    with pytest.raises(kd.data.DataUnavailableError, match=r"no pictures in .*val"):
+        data.setup("fit")
+    with pytest.raises(kd.data.DataUnavailableError, match=r"no pictures in .*val"):
+        kd.data.ImageNet(8, folder=tmp_path)
+
+
 def test_a_folder_is_trained_resumed_and_tested_by_two_replicas(tmp_path):
     root = folder(tmp_path / "pictures", cat=12, dog=8)
     flags = {"strategy": "mirrored", "devices": 2, "enable_progress_bar": False}

@@ -57,6 +57,30 @@ def options(recipe, *arguments):
     )
 
 
+def test_a_recipe_trains_on_a_folder_that_can_be_tested(tmp_path):
+    from PIL import Image
+
+    root = tmp_path / "flowers"
+    for name in ("rose", "tulip"):
+        (root / name).mkdir(parents=True)
+        for number in range(8):
+            Image.new("RGB", (9, 9), (9 * number, 0, 0)).save(
+                root / name / f"{number}.png"
+            )
+    given = [
+        *("--data", "ImageFolder", "--data.root", root, "--data.image_size", "8"),
+        *("--depth", "10", "--growth-rate", "4", "--batch-size", "4"),
+        *("--max-epochs", "1"),
+    ]
+    answer = run("cifar10.py", *given, cwd=tmp_path)
+    assert answer.returncode == 1
+    assert "has no test pictures: make a folder test/" in answer.stderr
+    assert not (tmp_path / "runs").exists()  # it did not train for nothing
+    answer = run("cifar10.py", *given, "--data.test_fraction", "0.25", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "Test error on ImageFolder: " in answer.stdout
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_help_is_given_without_tensorflow(recipe, tmp_path):
     # Importing a package named tensorflow fails here, so help came before it.

@@ -75,7 +75,7 @@ def picture(size=24):
 def test_each_operation_of_rand_augment_is_keras_own(monkeypatch):
     """Operation by operation what `keras.layers.RandAugment` does of strength 0.5.
 
-    Six in both directions, where Keras's only shear one way, darken nothing ...
+    But eight of them in both directions, or the more the stronger.
     """
     monkeypatch.setattr(strong_augmentation, "OPERATIONS", 1)
     rand = StrongAugmentation(2, {"rand_augment": 0.5})
@@ -86,6 +86,9 @@ def test_each_operation_of_rand_augment_is_keras_own(monkeypatch):
     peer.random_brightness = keras.layers.RandomBrightness(0.5)
     peer.random_color_degeneration = keras.layers.RandomColorDegeneration(0.5)
     peer.random_contrast = keras.layers.RandomContrast((0.5, 0.5))  # 0.5..1.5
+    peer.random_sharpness = keras.layers.RandomSharpness((0.25, 0.75))
+    peer.random_posterization = keras.layers.RandomPosterization((4, 8))
+    peer.solarization.threshold_factor = (127.5, 1.0)  # 127.5..255
     image = tf.constant(picture()[None], tf.float32)
     change = tf.function(rand.picture)
     seen = set()
@@ -107,6 +110,28 @@ def test_each_operation_of_rand_augment_is_keras_own(monkeypatch):
         np.testing.assert_allclose(found, np.clip(expected[0], 0, 255), atol=1e-2)
         assert not np.array_equal(found, picture())
     assert seen == set(range(11))
+
+
+ALWAYS_THE_SAME = (keras.layers.AutoContrast, keras.layers.Equalization)
+
+
+def test_the_stronger_the_more_is_changed():
+    """At 0.02 they are hardly to be seen, below 5 of 255; at 0.9 it is much more."""
+    image = tf.constant(picture()[None], tf.float32)
+
+    def change(layer):
+        changes = [
+            strong_augmentation._changed(layer, image, tf.constant([number, 7]))
+            for number in range(30)
+        ]
+        return np.mean([np.abs(np.clip(c, 0, 255) - image) for c in changes])
+
+    weak, strong = (strong_augmentation._operations(m) for m in (0.02, 0.9))
+    for little, much in zip(weak, strong, strict=True):
+        if not isinstance(little, ALWAYS_THE_SAME):
+            few = change(little)
+            assert few < 5, type(little).__name__
+            assert 3 * few < change(much), type(little).__name__
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix", "cutout"])

@@ -134,12 +134,38 @@ def test_damaged_files_are_named_and_what_to_do(tmp_path):
         kd.data.DataUnavailableError, match=r"(?s)corrupted.*prepared anew"
     ):
         read(builder, "train")
+    file.write_bytes(b"")  # as an interrupted copy, or a full disk, leaves it
+    with pytest.raises(kd.data.DataUnavailableError, match="contained only 0"):
+        read(builder, "train")
     file.unlink()
     with pytest.raises(kd.data.DataUnavailableError, match="dummy_dataset"):
         read(builder, "train")
     (builder.data_path / "dataset_info.json").write_text('{"name')
     with pytest.raises(kd.data.DataUnavailableError, match="damaged or missing"):
         builder_of("dummy_dataset", "Dummy", tmp_path)
+
+
+def test_the_arrays_of_a_data_module_stay_its_own():
+    class Mine(kd.data.ArrayDataModule):
+        num_classes, input_shape, class_names = 2, (4, 4, 3), ("a", "b")
+        mean, std, title = (0, 0, 0), (1, 1, 1), "mine"
+
+        def __init__(self):
+            super().__init__(batch_size=2)
+            pictures, labels = np.zeros((4, 4, 4, 3), np.uint8), np.zeros(4, np.int64)
+            split = kd.data.Split(pictures, labels)
+            self.splits = {"train": split, "val": split, "test": split}
+
+        def load_splits(self, stage):
+            return self.splits
+
+    data = Mine()
+    for stage in ("fit", "test"):
+        data.setup(stage)
+        data.teardown(stage)
+    assert data.splits.keys() == {"train", "val", "test"}
+    data.setup("fit")
+    assert len(next(iter(data.train_dataset()))[0]) == 2
 
 
 def test_a_data_dir_that_is_a_file_is_named(tmp_path, asked):

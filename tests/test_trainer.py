@@ -470,6 +470,22 @@ def test_last_batches_leave_no_replica_without_a_picture(
     assert sizes[0] % replicas == 0
 
 
+def test_no_picture_is_made_twice_for_its_share():
+    made = []
+
+    def make(number):
+        made.append(int(number))
+        return number
+
+    dataset = tf.data.Dataset.range(41).map(
+        lambda n: tf.ensure_shape(tf.numpy_function(make, [n], tf.int64), [])
+    )
+    shared = share_last_batches(dataset.batch(8), 2)
+    made.clear()  # the first batch, whose size is asked for
+    assert [len(batch) for batch in shared] == [8, 8, 8, 8, 6, 3]
+    assert sorted(made) == list(range(41))
+
+
 def test_every_number_of_pictures_is_shared_or_refused():
     for replicas, batch_size in ((2, 2), (3, 6)):
         for pictures in range(1, 4 * batch_size + replicas**2):

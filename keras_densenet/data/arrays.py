@@ -77,7 +77,7 @@ class ArrayDataModule(SeededDataModule):
         needed = {"fit": "train", "validate": "val"}.get(stage, "test")
         if needed not in self._splits:
             # Tensors, made once: every dataset that is made of an array would copy it.
-            loaded = self.load_splits(stage)
+            loaded = dict(self.load_splits(stage))
             while loaded:
                 name, split = loaded.popitem()
                 self._splits[name] = split.on_host()

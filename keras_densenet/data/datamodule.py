@@ -63,6 +63,11 @@ class DataModule(abc.ABC):
         """Read what `stage` needs: "fit", "validate", "test" or "predict"."""
 
     @property
+    def title(self) -> str:
+        """Give what people call the data set."""
+        return type(self).__name__
+
+    @property
     def short_side(self) -> int:
         """Give the short side of a picture when its centre is cut out, in pixels.
 

@@ -32,8 +32,9 @@ class ImageFolder(PictureDataModule):
     `root/val`, `validation_fraction` of the pictures is held out, and `test_fraction`
     where there is no `root/test`: the same share of each class, at least one picture
     where it can spare one, and the same pictures on every machine and with every seed.
-    Which ones depends on a hash of their paths: pictures that are added later do not
-    change it for the others, but for one or two. Classes are the folders' names,
+    Which ones depends on a hash of their paths: pictures that are added later leave
+    most of the others where they are, in a class of thousands nearly all, and none
+    becomes a test picture that was one to validate on. Classes are the folders' names,
     sorted.
 
     JPEG, PNG, BMP, GIF, WebP, TIFF and PNM of any size; grey, palette, RGBA (on white),
@@ -146,7 +147,8 @@ class ImageFolder(PictureDataModule):
         Raises:
             DataUnavailableError: It has not.
         """
-        if split not in _folders(Path(self.root).expanduser()):
+        folders = _folders(Path(self.root).expanduser())
+        if split not in folders or not self._pictures(split):
             raise DataUnavailableError(
                 f"{self.root} has no folders train/ and {split}/, each with one folder "
                 "a class."
@@ -180,6 +182,14 @@ class ImageFolder(PictureDataModule):
             for split, folder in folders.items()
         }
         _refuse_empty_classes(found["train"].labels, self.class_names, self.root)
+        empty = [
+            str(folders[split]) for split, files in found.items() if not len(files)
+        ]
+        if empty:
+            raise DataUnavailableError(
+                f"There are no pictures in {', '.join(empty)}: put some there, one "
+                "folder a class, or take it away, and a share is held out."
+            )
         fractions = {"val": self.validation_fraction, "test": self.test_fraction}
         fractions = {split: f for split, f in fractions.items() if split not in found}
         return found | _held_out(found["train"], fractions, folders["train"])
@@ -203,13 +213,21 @@ class ImageFolder(PictureDataModule):
         places = tf.data.Dataset.counter(first)
         return places.map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def _examples(self, split: str) -> tf.data.Dataset:
+    def refuse_empty(self, split: str) -> None:
+        """Refuse to be asked for a split that has no pictures.
+
+        Raises:
+            ValueError: It has none.
+        """
         if not self._pictures(split):
             raise ValueError(
                 f"{self.root} has no {split} pictures: make a folder {split}/, or hold "
                 f"a share out. Received: validation_fraction="
                 f"{self.validation_fraction}, test_fraction={self.test_fraction}"
             )
+
+    def _examples(self, split: str) -> tf.data.Dataset:
+        self.refuse_empty(split)
         paths, plain, labels = self._tensors(split)
         return tf.data.Dataset.from_tensor_slices(((paths, plain), labels))
 

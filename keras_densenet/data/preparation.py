@@ -20,6 +20,12 @@ from tensorflow_datasets.core.download.download_manager import (
     NonMatchingChecksumError,
 )
 
+# What TensorFlow raises of files that are cut off, missing or empty.
+DAMAGED = (
+    tf.errors.DataLossError,
+    tf.errors.NotFoundError,
+    tf.errors.FailedPreconditionError,
+)
 PROBE_SECONDS = 10
 DEFAULT_FOLDER = "~/tensorflow_datasets"
 
@@ -47,7 +53,7 @@ def readable(title: str, where: str | os.PathLike) -> Iterator[None]:
     """
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.NotFoundError, ParseError) as error:
+    except (*DAMAGED, ParseError) as error:
         raise DataUnavailableError(
             f"The files of {title} in {where} are damaged or missing: {error}\nTake "
             "the data set's folder away there, and it is prepared anew."

@@ -156,12 +156,17 @@ def mixes_labels(options: Mapping[str, float] | None) -> bool:
 _PLAIN = {"dtype": "float32", "data_format": "channels_last"}
 
 
-def _operations(magnitude: float) -> list:
-    """Make the layers of `keras.layers.RandAugment`, which draws for a whole batch.
+def _operations(m: float) -> list:
+    """Make the layers of `keras.layers.RandAugment`, of strength `m`.
 
-    Here they do so in both directions, where Keras's only brighten, say.
+    There they draw for a whole batch, some move or brighten in one direction only, and
+    some do the less, the stronger they should be.
     """
-    layers, m = keras.layers, magnitude
+    layers = keras.layers
+    # Pixels above a threshold in 255 (1 - m)..255 are inverted; Keras takes the lower
+    # end as it is, and the upper one times 255.
+    solarization = layers.Solarization(m, 1.0, **_PLAIN)
+    solarization.threshold_factor = (255 * (1 - m), 1.0)
     return [
         layers.RandomShear(m, m, **_PLAIN),
         layers.RandomTranslation(m, m, **_PLAIN),
@@ -169,9 +174,9 @@ def _operations(magnitude: float) -> list:
         layers.RandomBrightness(m, **_PLAIN),
         layers.RandomColorDegeneration(m, **_PLAIN),
         layers.RandomContrast((m, m), **_PLAIN),
-        layers.RandomSharpness(m, **_PLAIN),
-        layers.RandomPosterization(max(1, round(8 * m)), **_PLAIN),
-        layers.Solarization(m, m, **_PLAIN),
+        layers.RandomSharpness((0.5 - m / 2, 0.5 + m / 2), **_PLAIN),  # 0.5 is none
+        layers.RandomPosterization((8 - round(7 * m), 8), **_PLAIN),  # bits kept
+        solarization,
         layers.AutoContrast(**_PLAIN),
         layers.Equalization(**_PLAIN),
     ]

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_densenet.training.cluster import multi_worker_strategy
@@ -137,20 +138,33 @@ def share_last_batches(dataset: tf.data.Dataset, replicas: int) -> tf.data.Datas
             return dataset
         _refuse_too_few(total, replicas)
 
-    def two(*both: Any) -> tf.data.Dataset:
-        n = tf.shape(tf.nest.flatten(both)[0], tf.int64)[0]
-        over = n % replicas
-        begins = tf.stack([0, n - over - replicas * (replicas - over), n])
-        elements = both if len(both) > 1 else both[0]
-        return tf.data.Dataset.range(2).map(
-            lambda part: tf.nest.map_structure(
-                lambda rows: rows[begins[part] : begins[part + 1]], elements
-            )
-        )
+    first = steps - few  # of the last few
 
-    last = dataset.skip(steps - few).rebatch(_ANY_SIZE).flat_map(two)
-    last = last.apply(tf.data.experimental.assert_cardinality(2))
-    return dataset.take(steps - few).concatenate(last)
+    def pieces(number: Any, window: tf.data.Dataset) -> tf.data.Dataset:
+        is_last = number == first
+
+        def cut(*both: Any) -> tf.data.Dataset:
+            n = tf.shape(tf.nest.flatten(both)[0], tf.int64)[0]
+            over = n % replicas
+            small = (over + replicas * (replicas - over)) * tf.cast(is_last, tf.int64)
+            begins = tf.stack([0, n - small, n])
+            elements = both if len(both) > 1 else both[0]
+            return tf.data.Dataset.range(1 + tf.cast(is_last, tf.int64)).map(
+                lambda part: tf.nest.map_structure(
+                    lambda rows: rows[begins[part] : begins[part + 1]], elements
+                )
+            )
+
+        batches = window.map(lambda number, batch: batch)
+        return batches.rebatch(_ANY_SIZE).flat_map(cut)
+
+    # In one pass: what `skip` leaves out would be decoded all the same.
+    grouped = dataset.enumerate().group_by_window(
+        lambda number, batch: tf.minimum(number, first),
+        pieces,
+        window_size_func=lambda number: tf.where(number == first, np.int64(few), 1),
+    )
+    return grouped.apply(tf.data.experimental.assert_cardinality(first + 2))
 
 
 def _pictures(batch: Any) -> int:
