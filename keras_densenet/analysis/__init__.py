@@ -9,14 +9,22 @@ from keras_densenet.analysis.feature_reuse import (
     plot_feature_reuse,
     rescaled,
 )
+from keras_densenet.analysis.gradient_flow import (
+    GradientFlow,
+    gradient_flow,
+    plot_gradient_flow,
+)
 from keras_densenet.analysis.profile import LayerCost, Profile, profile
 
 __all__ = [
+    "GradientFlow",
     "LayerCost",
     "Profile",
     "feature_reuse",
+    "gradient_flow",
     "observe_feature_reuse",
     "plot_feature_reuse",
+    "plot_gradient_flow",
     "profile",
     "rescaled",
 ]

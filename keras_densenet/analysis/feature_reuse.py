@@ -214,11 +214,12 @@ def _draw(
     axes = part.subplots(1, len(matrices), squeeze=False)[0]
     for number, (axis, matrix) in enumerate(zip(axes, matrices, strict=True), 1):
         image = axis.imshow(matrix, cmap=COLOURS, vmin=0, vmax=largest or 1)
-        _label(axis, number, len(matrix) - 1, last=number == len(matrices))
+        label_readers(axis, number, len(matrix) - 1, last=number == len(matrices))
     part.colorbar(image, ax=list(axes), label=meaning)
 
 
-def _label(axis: Any, number: int, num_layers: int, last: bool) -> None:
+def label_readers(axis: Any, number: int, num_layers: int, last: bool) -> None:
+    """Label a block's matrix, and frame the column of what reads the whole block."""
     step = max(1, num_layers // 6)
     ticks = range(0, num_layers + 1, step)
     axis.set_title(f"Dense block {number}")

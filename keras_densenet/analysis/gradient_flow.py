@@ -1,0 +1,191 @@
+"""How gradients reach the layers of a network, and through which readers.
+
+In a dense block a map is read by every later layer and by what follows the block, so
+that its gradient is the sum of what comes through each (section 5, "Implicit Deep
+Supervision"). It needs the TensorFlow backend.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure
+
+from keras_densenet.analysis.feature_reuse import COLOURS, label_readers
+from keras_densenet.layers import DenseBlock
+
+NONE_IS_ZERO = tf.UnconnectedGradients.ZERO  # a map that nothing reads
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """The gradients of one batch.
+
+    Attributes:
+        layers: Names of the convolutions and matrix products, from the stem on.
+        norms: The L2 norm of the gradient of each one's kernel, `(layers,)`.
+        relative_norms: The same, divided by the kernel's own norm.
+        shares: One matrix a dense block, `(L + 1, L + 1)`, as `feature_reuse` has them:
+            row s is a source, column r a reader, and an entry the share of the source's
+            gradient that comes through the reader, `<g_sr, g_s> / <g_s, g_s>`. Rows sum
+            to 1; a share is below 0 where a reader pulls the other way. NaN where the
+            source comes later. Empty for a network without dense blocks.
+    """
+
+    layers: list[str]
+    norms: np.ndarray
+    relative_norms: np.ndarray
+    shares: list[np.ndarray]
+
+
+def gradient_flow(
+    model: keras.Model, batch: tuple[Any, Any], loss: Any = None
+) -> GradientFlow:
+    """Take the gradients of one batch, in training mode, and leave the model as it is.
+
+    Args:
+        model: Functional or sequential, such as a DenseNet of this package or a ResNet.
+        batch: Standardised pictures `(N, H, W, channels)`, and class numbers `(N,)` or
+            probabilities `(N, classes)`.
+        loss: From labels and the model's output to a number; by default cross-entropy
+            of probabilities.
+
+    Raises:
+        ValueError: The model is neither functional nor sequential.
+    """
+    if not hasattr(model, "operations") and not isinstance(model, keras.Sequential):
+        raise ValueError(
+            "gradient_flow needs a functional or sequential model. Received: "
+            f"{type(model).__name__}"
+        )
+    images, labels = (tf.convert_to_tensor(part) for part in batch)
+    blocks: list[_ReadBlock] = []
+
+    def read(layer: Any) -> Any:
+        if not isinstance(layer, DenseBlock):
+            return layer  # the very layer, with its weights
+        blocks.append(_ReadBlock(layer))
+        return blocks[-1]
+
+    watched = keras.models.clone_model(model, clone_function=read)
+    kernels = [w for w in model.trainable_weights if len(w.shape) > 1]
+    with _left_as_it_is(model), tf.GradientTape() as tape:
+        tape.watch(images)
+        outputs = watched(images, training=True)
+        value = (loss or _cross_entropy(labels))(labels, outputs)
+        targets = [kernel.value for kernel in kernels]
+        taps = [block.taps for block in blocks]
+    of_kernels, of_taps = tape.gradient(
+        value, (targets, taps), unconnected_gradients=NONE_IS_ZERO
+    )
+    norms = np.array([float(tf.norm(gradient)) for gradient in of_kernels])
+    sizes = np.array([float(tf.norm(kernel.value)) for kernel in kernels])
+    return GradientFlow(
+        [kernel.path.removesuffix("/kernel") for kernel in kernels],
+        norms,
+        norms / np.where(sizes > 0, sizes, 1),
+        [_shares(of_block) for of_block in of_taps],
+    )
+
+
+def _cross_entropy(labels: Any) -> Any:
+    if len(labels.shape) > 1:
+        return keras.losses.CategoricalCrossentropy()
+    return keras.losses.SparseCategoricalCrossentropy()
+
+
+@contextmanager
+def _left_as_it_is(model: keras.Model) -> Iterator[None]:
+    """Put moving statistics and seeds back, which a step in training mode changes."""
+    trainable = {id(variable) for variable in model.trainable_variables}
+    others = [v for v in model.variables if id(v) not in trainable]
+    before = [tf.identity(variable.value) for variable in others]
+    try:
+        yield
+    finally:
+        for variable, value in zip(others, before, strict=True):
+            variable.assign(value)
+
+
+class _ReadBlock(keras.layers.Layer):
+    """A dense block whose every reader reads copies of its own, `taps[reader][source]`.
+
+    The gradient of a copy is what comes through its reader.
+    """
+
+    def __init__(self, block: DenseBlock) -> None:
+        super().__init__(dtype=block.dtype_policy, autocast=False, name=block.name)
+        self.block = block
+        self.taps: list[list[Any]] = []
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        """Let each layer add its maps, as the block does."""
+        sources = [keras.ops.cast(x, self.compute_dtype)]
+        self.taps = []
+        for layer in self.block.dense_layers:
+            sources.append(layer(self._read(sources), training=training))
+        return self._read(sources)
+
+    def _read(self, sources: Sequence[Any]) -> Any:
+        copies = [tf.identity(source) for source in sources]
+        self.taps.append(copies)
+        return keras.ops.concatenate(copies, axis=self.block.axis)
+
+
+def _shares(gradients: Sequence[Sequence[Any]]) -> np.ndarray:
+    """Give the shares of a block from the gradients of its copies."""
+    size = len(gradients)
+    matrix = np.full((size, size), np.nan)
+    for source in range(size):
+        parts = [
+            np.asarray(gradients[reader][source], "float64").ravel()
+            for reader in range(source, size)
+        ]
+        whole = np.sum(parts, axis=0)
+        length = whole @ whole
+        if length > 0:
+            matrix[source, source:] = [part @ whole / length for part in parts]
+    return matrix
+
+
+def plot_gradient_flow(
+    flows: Mapping[str, GradientFlow], path: str | os.PathLike
+) -> Figure:
+    """Draw gradient norms by depth, and below the shares of dense blocks, and save it.
+
+    Args:
+        flows: What `gradient_flow` gives, by the name of the network.
+        path: Of the picture; its ending, such as `.png` or `.svg`, says the format.
+
+    Returns:
+        The figure.
+    """
+    with_blocks = {name: flow for name, flow in flows.items() if flow.shares}
+    rows = 1 + len(with_blocks)
+    figure = Figure(figsize=(13.4, 4.4 * rows), layout="constrained")
+    parts: Any = figure.subfigures(rows, 1, squeeze=False)
+    axis = parts[0, 0].subplots()
+    for name, flow in flows.items():
+        depth = np.arange(1, len(flow.norms) + 1)
+        axis.semilogy(depth, flow.relative_norms, marker=".", label=name)
+    axis.set_xlabel("depth: the convolution's number, the classifier last")
+    axis.set_ylabel("gradient norm / weight norm")
+    axis.legend()
+    for part, (name, flow) in zip(parts[1:, 0], with_blocks.items(), strict=True):
+        part.suptitle(f"{name}: share of a map's gradient through each reader")
+        _draw_shares(part, flow.shares)
+    figure.savefig(path, dpi=150)
+    return figure
+
+
+def _draw_shares(part: Any, shares: Sequence[np.ndarray]) -> None:
+    axes = part.subplots(1, len(shares), squeeze=False)[0]
+    for number, (axis, matrix) in enumerate(zip(axes, shares, strict=True), 1):
+        image = axis.imshow(matrix, cmap=COLOURS, vmin=0, vmax=1)
+        label_readers(axis, number, len(matrix) - 1, last=number == len(shares))
+    part.colorbar(image, ax=list(axes), label="share (below 0 drawn as 0)")

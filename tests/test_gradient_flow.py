@@ -1,0 +1,143 @@
+"""Gradients by depth and by reader, against differences and Keras's own gradients."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_densenet as kd
+from keras_densenet.layers import DenseBlock
+
+
+@pytest.fixture
+def float64():
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx("float32")
+
+
+def batch(n=4, size=8, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, size, size, 3)), rng.integers(0, 3, n)
+
+
+def relu_of_norm(x, epsilon=1e-5):
+    """Batch norm as it begins: scale 1, offset 0; in NumPy, by hand."""
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    return np.maximum((x - mean) / np.sqrt(variance + epsilon), 0)
+
+
+def convolved(x, kernel):
+    padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    height, width = x.shape[1:3]
+    return sum(
+        padded[:, i : i + height, j : j + width] @ kernel[i, j]
+        for i in range(3)
+        for j in range(3)
+    )
+
+
+@pytest.mark.usefixtures("float64")
+def test_shares_are_those_of_differences():
+    """One block of two layers; each reader's copy of each source is changed by hand."""
+    pictures = keras.Input((4, 4, 2))
+    block = DenseBlock(2, 3, bottleneck=False)
+    model = keras.Model(pictures, block(pictures))
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, 4, 4, 2))
+    weights = rng.normal(size=(2, 4, 4, 8))
+    first, second = (layer.conv.kernel.numpy() for layer in block.dense_layers)
+
+    def value(x_of_1=images, x_of_2=images, x_of_end=images, for_2=0.0, for_end=0.0):
+        new = convolved(relu_of_norm(x_of_1), first)
+        read = np.concatenate([x_of_2, new + for_2], -1)
+        last = convolved(relu_of_norm(read), second)
+        return (weights * np.concatenate([x_of_end, new + for_end, last], -1)).sum()
+
+    def differences(shape, change):
+        gradient, step = np.zeros(shape), 1e-5
+        for place in np.ndindex(*shape):
+            delta = np.zeros(shape)
+            delta[place] = step
+            gradient[place] = (change(delta) - change(-delta)) / (2 * step)
+        return gradient.ravel()
+
+    of_input = [
+        differences(images.shape, lambda d, name=name: value(**{name: images + d}))
+        for name in ("x_of_1", "x_of_2", "x_of_end")
+    ]
+    of_first = [
+        differences((2, 4, 4, 3), lambda d, name=name: value(**{name: d}))
+        for name in ("for_2", "for_end")
+    ]
+    expected = [
+        [part @ sum(parts) / (sum(parts) @ sum(parts)) for part in parts]
+        for parts in (of_input, of_first)
+    ]
+    flow = kd.analysis.gradient_flow(
+        model, (images, np.zeros(2)), lambda _, maps: tf.reduce_sum(weights * maps)
+    )
+    (shares,) = flow.shares
+    np.testing.assert_allclose(shares[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(shares[1, 1:], expected[1], rtol=1e-5)
+    assert shares[2, 2] == pytest.approx(1)
+    assert np.isnan(shares[1, 0])
+    assert np.isnan(shares[2, :2]).all()
+
+
+@pytest.mark.parametrize("memory_efficient", [False, "full"])
+def test_norms_are_those_of_a_training_step(memory_efficient):
+    model = kd.DenseNetBC(
+        16, 4, classes=3, input_shape=(8, 8, 3), memory_efficient=memory_efficient
+    )
+    images, labels = batch()
+    before = model.get_weights()
+    flow = kd.analysis.gradient_flow(model, (images, labels))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)  # moving statistics, too
+    with tf.GradientTape() as tape:
+        loss = keras.losses.SparseCategoricalCrossentropy()(
+            labels, model(images, training=True)
+        )
+    kernels = [w for w in model.trainable_weights if len(w.shape) > 1]
+    gradients = tape.gradient(loss, [kernel.value for kernel in kernels])
+    assert (
+        len(flow.layers) == 1 + 3 * 4 + 2 + 1
+    )  # stem, blocks, transitions, classifier
+    assert flow.layers[0] == "stem_conv"
+    assert flow.layers[-1] == "classifier"
+    np.testing.assert_allclose(
+        flow.norms, [float(tf.norm(g)) for g in gradients], rtol=1e-4
+    )
+    for matrix in flow.shares:
+        np.testing.assert_allclose(np.nansum(matrix, axis=1), 1, rtol=1e-5)
+
+
+def test_a_network_without_blocks_has_norms_alone():
+    pictures = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="first")(pictures)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(pictures, keras.layers.Dense(3, "softmax", name="last")(x))
+    images, labels = batch()
+    flow = kd.analysis.gradient_flow(model, (images, np.eye(3)[labels]))
+    assert flow.layers == ["first", "last"]
+    assert flow.shares == []
+    assert (flow.norms > 0).all()
+
+
+def test_the_picture_is_drawn(tmp_path):
+    model = kd.DenseNetBC(16, 4, classes=3, input_shape=(8, 8, 3))
+    flow = kd.analysis.gradient_flow(model, batch())
+    kd.analysis.plot_gradient_flow(
+        {"DenseNet": flow, "again": flow}, tmp_path / "a.png"
+    )
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_what_cannot_be_taken_apart_is_refused():
+    class Mine(keras.Model):
+        pass
+
+    with pytest.raises(ValueError, match="functional or sequential"):
+        kd.analysis.gradient_flow(Mine(), batch())
