@@ -42,6 +42,49 @@ def test_memory_is_within_a_quarter_of_what_was_measured(make, measured):
         assert costs.training_bytes(mode) / 1e6 == pytest.approx(expected, rel=0.25)
 
 
+def by_hand():
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 3)),
+            keras.layers.Conv2D(2, 3, use_bias=False),  # 2 x 2 x 2 of 54 weights
+            keras.layers.Flatten(),
+            keras.layers.Dense(5),  # 8 x 5 weights and 5 biases
+        ]
+    )
+    return profile(model, batch_size=10)
+
+
+def test_memory_of_a_batch_by_hand():
+    costs = by_hand()
+    # Kept: 8, 8 and 5 values; passing by: 2 times 8 of the widest layer.
+    assert costs.training_bytes(False) == 4 * (21 + 16)
+    assert costs.weight_bytes == 4 * 3 * (54 + 45)
+    assert costs.training_peak(False) == 1188 + 10 * 148
+    assert costs.largest_batch(1188 + 7 * 148) == 7
+    assert costs.largest_batch(1188 + 7 * 148 - 1, "full") == 6
+    assert costs.largest_batch(1000) == 0
+
+
+def test_costs_as_arrays_and_as_a_table():
+    costs = by_hand()
+    arrays = costs.arrays()
+    assert arrays["parameters"].tolist() == [54, 0, 45]
+    assert arrays["multiply_adds"].tolist() == [216, 0, 40]
+    assert arrays["stored_full"].tolist() == [320, 320, 200]
+    header, *rows = str(costs).splitlines()[1:]
+    assert header.split() == ["layer", "parameters", "multiply-adds", *MODES]
+    assert [row.split()[1:] for row in rows[:2]] == [
+        ["54", "216", "0.0", "0.0", "0.0"],
+        ["0", "0", "0.0", "0.0", "0.0"],
+    ]
+    assert rows[3].split() == ["whole", "99", "256", "0.0", "0.0", "0.0"]
+    with pytest.raises(ValueError, match="batch_size must be 1"):
+        profile(kd.DenseNetBC(10, 4), 0)
+
+
+MODES = ("False", "True", "full")
+
+
 def test_keras_layers_by_hand():
     model = keras.Sequential(
         [

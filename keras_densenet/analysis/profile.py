@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 _MATRICES = (
     keras.layers.Dense,
@@ -51,17 +52,21 @@ class LayerCost:
 class Profile:
     """What `profile` gives.
 
+    `print` shows it as a table.
+
     Attributes:
         layers: The model's outermost layers.
         parameters: All weights, moving statistics among them.
         trainable_parameters: Those that the optimizer moves.
         bytes_per_value: 4 in float32, 2 in mixed precision, 8 in float64.
+        batch_size: Of the table, and of `training_peak`.
     """
 
     layers: list[LayerCost]
     parameters: int
     trainable_parameters: int
     bytes_per_value: int
+    batch_size: int = 1
 
     @property
     def multiply_adds(self) -> int | None:
@@ -78,8 +83,80 @@ class Profile:
         passing = max((layer.passing for layer in self.layers), default=0)
         return (stored + passing) * self.bytes_per_value
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights, their gradients and the optimizer's momentum."""
+        in_float32 = max(4, self.bytes_per_value)  # in mixed precision, too
+        return in_float32 * (self.parameters + 2 * self.trainable_parameters)
 
-def profile(model: keras.Model) -> Profile:
+    def training_peak(self, memory_efficient: bool | str) -> int:
+        """Give the bytes that training takes with `batch_size` pictures.
+
+        Beside them TensorFlow itself takes half a gigabyte, and on a GPU what cuDNN
+        works in.
+        """
+        pictures = self.batch_size * self.training_bytes(memory_efficient)
+        return self.weight_bytes + pictures
+
+    def largest_batch(self, memory: float, memory_efficient: bool | str = False) -> int:
+        """Give the most pictures that training has room for; 0 if for none.
+
+        Args:
+            memory: In bytes, as 16e9; less what else has to be in it.
+            memory_efficient: A mode of the network.
+        """
+        room = memory - self.weight_bytes
+        return max(0, int(room // self.training_bytes(memory_efficient)))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give the costs by layer: a value a layer, in their order.
+
+        "name", "parameters", "multiply_adds" (NaN where unknown) of one picture, and
+        "stored_False", "stored_True", "stored_full": bytes that are kept for the
+        gradient, of `batch_size` pictures.
+        """
+        size = self.batch_size * self.bytes_per_value
+        unknown = float("nan")
+        counts = [layer.multiply_adds for layer in self.layers]
+        return {
+            "name": np.array([layer.name for layer in self.layers]),
+            "parameters": np.array([layer.parameters for layer in self.layers]),
+            "multiply_adds": np.array([unknown if n is None else n for n in counts]),
+            **{
+                f"stored_{mode}": np.array([x.stored[mode] * size for x in self.layers])
+                for mode in MEMORY_MODES
+            },
+        }
+
+    def __str__(self) -> str:
+        """Give the table: a line a layer, and the whole."""
+        rows = self.arrays()
+        stored = [rows[f"stored_{mode}"] / 1e6 for mode in MEMORY_MODES]
+        lines = [
+            f"Of {self.batch_size} pictures, MB kept for the gradient, by "
+            "memory_efficient:",
+            _line("layer", "parameters", "multiply-adds", *map(str, MEMORY_MODES)),
+        ]
+        for n, layer in enumerate(self.layers):
+            costs = _counted(layer.parameters), _counted(layer.multiply_adds)
+            lines.append(_line(layer.name, *costs, *(f"{s[n]:.1f}" for s in stored)))
+        costs = _counted(self.parameters), _counted(self.multiply_adds)
+        lines.append(_line("whole", *costs, *(f"{s.sum():.1f}" for s in stored)))
+        peaks = [self.training_peak(mode) / 1e6 for mode in MEMORY_MODES]
+        peak = "peak in training, with weights"
+        lines.append(_line(peak, "", "", *(f"{p:.1f}" for p in peaks)))
+        return "\n".join(lines)
+
+
+def _line(name: str, *values: str) -> str:
+    return f"{name:32}" + "".join(f"{value:>16}" for value in values)
+
+
+def _counted(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,}"
+
+
+def profile(model: keras.Model, batch_size: int = 1) -> Profile:
     """Count what a functional or sequential model costs, without running it.
 
     A layer that is made of others says itself what it costs, by methods
@@ -90,18 +167,22 @@ def profile(model: keras.Model) -> Profile:
 
     Args:
         model: Built, with sizes that are known.
+        batch_size: Pictures in a batch of training.
 
     Returns:
         The costs by layer, and of the whole.
 
     Raises:
-        ValueError: Another kind of model, or a size is free (`None`).
+        ValueError: Another kind of model, or a size is free (`None`), or batch_size is
+            below 1.
 
     Example:
         >>> layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)]
         >>> profile(keras.Sequential(layers)).multiply_adds  # 6 6 times 3 3 3 4
         3888
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more. Received: {batch_size}")
     inputs = getattr(model, "inputs", None)
     if not inputs or any(None in tensor.shape[1:] for tensor in inputs):
         raise ValueError(
@@ -115,6 +196,7 @@ def profile(model: keras.Model) -> Profile:
         model.count_params(),
         sum(math.prod(weight.shape) for weight in model.trainable_weights),
         {"float64": 8, "float32": 4}.get(compute_dtype, 2),
+        batch_size,
     )
 
 
