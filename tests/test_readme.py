@@ -24,4 +24,5 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     assert (tmp_path / "feature_reuse.png").is_file()
     assert (tmp_path / "lr_find.png").is_file()
     assert (tmp_path / "saved_models/digits/1/saved_model.pb").is_file()
-    assert names["serve"](images=tf.zeros([3, 32, 32, 3]))["class_ids"].shape == (3,)
+    answer = names["predict"](image_bytes=names["picture"][tf.newaxis])
+    assert answer["classes"].shape == (1, 5)
