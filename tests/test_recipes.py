@@ -57,6 +57,50 @@ def options(recipe, *arguments):
     )
 
 
+def test_the_resnet_has_the_parameters_of_its_paper():
+    """Kernels of 3x3 and 1x1, a classifier, and four vectors a batch norm; by hand."""
+    convolutions = 9 * (3 * 16 + 2 * 16**2 + 16 * 32 + 32**2 + 32 * 64 + 64**2)
+    projections = 16 * 32 + 32 * 64
+    norms = 4 * (16 + 16 + 16 + 32 + 32 + 64 + 64)
+    model = loaded("resnet_comparison.py").resnet(8)
+    assert model.count_params() == convolutions + projections + norms + 64 * 10 + 10
+    with pytest.raises(ValueError, match="6 n"):
+        loaded("resnet_comparison.py").resnet(10)
+
+
+def test_a_layer_is_left_out_and_put_back():
+    recipe = loaded("resnet_comparison.py")
+    pictures = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
+    for build, many in ((kd.DenseNetBC, 3), (recipe.resnet, 3)):
+        depth = 10 if build is kd.DenseNetBC else 8
+        model = build(depth, input_shape=(16, 16, 3))
+        kernels = list(recipe.droppable(model))
+        assert len(kernels) == many
+        before = model(pictures).numpy()
+        for kernel in kernels:
+            with recipe.without(kernel):
+                assert not kernel.numpy().any()
+                assert not np.array_equal(model(pictures), before)
+        np.testing.assert_array_equal(model(pictures), before)
+
+
+def test_networks_are_compared_on_the_digits(tmp_path, monkeypatch, capsys):
+    recipe = loaded("resnet_comparison.py")
+    monkeypatch.setattr(recipe, "PAIRS", ((10, 8),))
+    monkeypatch.setattr(recipe, "TESTED", 100)
+    root = ("--trainer.default_root_dir", tmp_path)
+    given = ("--data", "Digits", "--trainer.fast_dev_run", "true", *root)
+    recipe.main(options("resnet_comparison.py", *given))
+    folder = tmp_path / "comparison"
+    names = {path.name for path in folder.iterdir()}
+    pictures = {"comparison.png", "dropped.png", "gradient_flow.png"}
+    assert names == {"comparison.csv", *pictures}
+    rows = (folder / "comparison.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["DenseNet-BC-10", "ResNet-8"]
+    assert rows[2].split(",")[1] == "78330"
+    assert "All of it is in" in capsys.readouterr().out
+
+
 def test_a_recipe_trains_on_a_folder_that_can_be_tested(tmp_path):
     from PIL import Image
 
