@@ -157,9 +157,10 @@ def plot_comparison(trained: list[Trained], data: str, path: Path) -> None:
             axis.semilogx(x, y, marker=marker, label=kind)
             for t in of_kind:
                 at = (getattr(t, cost), t.error)
-                axis.annotate(t.name, at, xytext=(4, 6), textcoords="offset points")
+                offset = {"xytext": (0, 8), "textcoords": "offset points"}
+                axis.annotate(t.name, at, ha="center", **offset)
         axis.set_xlabel(cost.replace("multiply_adds", "multiply-adds a picture"))
-        axis.margins(x=0.25, y=0.15)
+        axis.margins(x=0.35, y=0.15)
         axis.legend()
     figure.axes[0].set_ylabel(f"test error on {data}, %")
     figure.savefig(path, dpi=150)
@@ -216,7 +217,7 @@ def without(kernel: Any) -> Iterator[None]:
     """Let a kernel be 0 meanwhile: its maps are 0, a residual unit gives its input."""
     import numpy as np
 
-    before = np.array(kernel)
+    before = kernel.numpy()
     kernel.assign(np.zeros_like(before))
     try:
         yield
