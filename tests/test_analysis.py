@@ -149,3 +149,12 @@ def test_a_model_without_blocks_is_refused():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="mine")
     with pytest.raises(ValueError, match="mine has no DenseBlock"):
         kd.analysis.feature_reuse(model)
+
+
+def test_blocks_of_one_and_two_layers_are_too_short_to_say(tmp_path):
+    for depth in (7, 10):
+        matrices = kd.analysis.feature_reuse(kd.DenseNet(depth, 4))
+        said = kd.analysis.observe_feature_reuse(matrices)
+        assert "too short" in said[0]
+        assert "too short" in said[2]
+        kd.analysis.plot_feature_reuse(matrices, tmp_path / "short.png")

@@ -11,9 +11,9 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import keras_densenet as kd
+from keras_densenet.analysis.curves import plot_curves, read_metrics
 from keras_densenet.training import MisconfigurationError, ModelCheckpoint
 from keras_densenet.training.callbacks import CSVLogger, StopOnNaN, ThroughputMonitor
-from keras_densenet.training.curves import plot_curves, read_metrics
 
 
 def module(**options):

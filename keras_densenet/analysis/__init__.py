@@ -3,6 +3,7 @@
 python -m keras_densenet.analysis feature_reuse runs/cifar10-.../version_0 reuse.png
 """
 
+from keras_densenet.analysis.curves import plot_curves, read_metrics
 from keras_densenet.analysis.feature_reuse import (
     feature_reuse,
     observe_feature_reuse,
@@ -14,17 +15,33 @@ from keras_densenet.analysis.gradient_flow import (
     gradient_flow,
     plot_gradient_flow,
 )
+from keras_densenet.analysis.predictions import (
+    ClassScore,
+    Mistake,
+    Predictions,
+    Reliability,
+    plot_confusion,
+    plot_reliability,
+)
 from keras_densenet.analysis.profile import LayerCost, Profile, profile
 
 __all__ = [
+    "ClassScore",
     "GradientFlow",
     "LayerCost",
+    "Mistake",
+    "Predictions",
     "Profile",
+    "Reliability",
     "feature_reuse",
     "gradient_flow",
     "observe_feature_reuse",
+    "plot_confusion",
+    "plot_curves",
     "plot_feature_reuse",
     "plot_gradient_flow",
+    "plot_reliability",
     "profile",
+    "read_metrics",
     "rescaled",
 ]

@@ -146,11 +146,13 @@ def _spread_of_transitions(matrices: Sequence[np.ndarray]) -> str:
 def _use_of_transitions(matrices: Sequence[np.ndarray]) -> str:
     """Compare the first row, which a transition made, with the rows below."""
     ratios, are_least = [], []
-    for matrix in matrices:
+    for matrix in (m for m in matrices if len(m) > 3):  # of three layers or more
         layers = matrix[:, :-1]
         rows = [np.nanmean(row) for row in layers[:-2]]  # with two readers or more
         ratios.append(float(rows[0] / np.nanmean(layers[1:])))
         are_least.append(rows[0] == min(rows))
+    if not ratios:
+        return "Blocks are too short to say how much they use what a transition made."
     return (
         f"Blocks after a transition give what it made {_listed(ratios)} of the weight "
         "that they give their own layers: it is what they use least"
@@ -179,9 +181,12 @@ def _verdict(holds: bool) -> str:
 
 
 def plot_feature_reuse(
-    matrices: Sequence[np.ndarray], path: str | os.PathLike
+    matrices: Sequence[np.ndarray],
+    path: str | os.PathLike | None = None,
+    *,
+    observations: bool = True,
 ) -> Figure:
-    """Draw the matrices as heat maps with the paper's observations, and save them.
+    """Draw the matrices as heat maps, and write the paper's observations below.
 
     Above as they are; below each column divided by its largest entry, which shows what
     sources its reader prefers: the paper does not say which of them it drew. Columns
@@ -189,22 +194,27 @@ def plot_feature_reuse(
 
     Args:
         matrices: What `feature_reuse` gives.
-        path: Of the picture; its ending, such as `.png` or `.svg`, says the format.
+        path: Of the picture, if it is to be saved; its ending, such as `.png` or
+            `.svg`, says the format.
+        observations: Whether to write them below.
 
     Returns:
         The figure.
     """
     width = max(9.0, 4.2 * len(matrices) + 0.8)
-    figure = Figure(figsize=(width, 9.4), layout="constrained")
-    parts: Any = figure.subfigures(3, 1, height_ratios=[4.2, 4.2, 1.0])
-    top, bottom, words = parts
+    heights = [4.2, 4.2, 1.0][: 3 if observations else 2]
+    figure = Figure(figsize=(width, sum(heights)), layout="constrained")
+    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
+    top, bottom, *words = parts
     largest = max(float(np.nanmax(matrix)) for matrix in matrices)
     _draw(top, matrices, largest, "mean |weight|")
     of_largest = "mean |weight| / the column's largest"
     _draw(bottom, [rescaled(matrix) for matrix in matrices], 1.0, of_largest)
-    text = "\n".join(observe_feature_reuse(matrices))
-    words.text(0.01, 0.95, text, va="top", fontsize=8.5, wrap=True)
-    figure.savefig(path, dpi=150)
+    for below in words:
+        text = "\n".join(observe_feature_reuse(matrices))
+        below.text(0.01, 0.95, text, va="top", fontsize=8.5, wrap=True)
+    if path:
+        figure.savefig(path, dpi=150)
     return figure
 
 

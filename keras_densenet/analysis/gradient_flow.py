@@ -154,13 +154,14 @@ def _shares(gradients: Sequence[Sequence[Any]]) -> np.ndarray:
 
 
 def plot_gradient_flow(
-    flows: Mapping[str, GradientFlow], path: str | os.PathLike
+    flows: Mapping[str, GradientFlow], path: str | os.PathLike | None = None
 ) -> Figure:
-    """Draw gradient norms by depth, and below the shares of dense blocks, and save it.
+    """Draw gradient norms by depth, and below the shares of dense blocks.
 
     Args:
         flows: What `gradient_flow` gives, by the name of the network.
-        path: Of the picture; its ending, such as `.png` or `.svg`, says the format.
+        path: Of the picture, if it is to be saved; its ending, such as `.png` or
+            `.svg`, says the format.
 
     Returns:
         The figure.
@@ -177,15 +178,17 @@ def plot_gradient_flow(
     axis.set_ylabel("gradient norm / weight norm")
     axis.legend()
     for part, (name, flow) in zip(parts[1:, 0], with_blocks.items(), strict=True):
-        part.suptitle(f"{name}: share of a map's gradient through each reader")
-        _draw_shares(part, flow.shares)
-    figure.savefig(path, dpi=150)
+        _draw_shares(part, name, flow.shares)
+    if path:
+        figure.savefig(path, dpi=150)
     return figure
 
 
-def _draw_shares(part: Any, shares: Sequence[np.ndarray]) -> None:
+def _draw_shares(part: Any, name: str, shares: Sequence[np.ndarray]) -> None:
     axes = part.subplots(1, len(shares), squeeze=False)[0]
     for number, (axis, matrix) in enumerate(zip(axes, shares, strict=True), 1):
         image = axis.imshow(matrix, cmap=COLOURS, vmin=0, vmax=1)
         label_readers(axis, number, len(matrix) - 1, last=number == len(shares))
-    part.colorbar(image, ax=list(axes), label="share (below 0 drawn as 0)")
+        axis.set_title(f"{name}, dense block {number}")
+    label = "share of a map's gradient (below 0 drawn as 0)"
+    part.colorbar(image, ax=list(axes), label=label)

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
+from keras_densenet.analysis.curves import plot_curves
 from keras_densenet.data import DataModule
 from keras_densenet.training.batches import (
     batches_to_fit,
@@ -37,7 +38,6 @@ from keras_densenet.training.compilation import (
     refuse_foreign,
     refuse_uncompiled,
 )
-from keras_densenet.training.curves import plot_curves
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.exporting import Measured, refuse_to_export, write
 from keras_densenet.training.flags import Flags

@@ -11,12 +11,13 @@ from matplotlib.ticker import MaxNLocator
 _NOT_DRAWN = ("epoch", "images_per_second", "peak_memory_mb")
 
 
-def plot_curves(metrics: Path, picture: Path) -> Figure | None:
+def plot_curves(metrics: Path, picture: Path | None = None) -> Figure | None:
     """Draw each metric against the epochs, training beside validation.
 
     Args:
         metrics: A run's `metrics.csv`.
-        picture: Where to save it; its ending, such as `.png`, says the format.
+        picture: Where to save it, if at all; its ending, such as `.png`, says the
+            format.
 
     Returns:
         The figure, or None where there is nothing to draw.
@@ -31,7 +32,8 @@ def plot_curves(metrics: Path, picture: Path) -> Figure | None:
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     for axis, name in zip(axes, names, strict=True):
         _draw(axis, epochs, name, curves)
-    figure.savefig(picture, dpi=120)
+    if picture:
+        figure.savefig(picture, dpi=120)
     return figure
 
 

@@ -1,0 +1,252 @@
+"""What a network answers to labelled pictures: what it confuses, what it believes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+MOST_NUMBERS = 20  # classes of a confusion matrix whose entries are written out
+MOST_NAMES = 50  # classes whose names are
+BINS = 15  # of Guo et al. 2017
+
+
+class Mistake(NamedTuple):
+    """A picture that was taken for something else.
+
+    Attributes:
+        picture: Raw, `(H, W, channels)` in 0..255.
+        label: Number of its class.
+        answer: Number of the class that it was taken for.
+        probability: That the answer was given.
+        loss: Cross-entropy of its label.
+    """
+
+    picture: np.ndarray
+    label: int
+    answer: int
+    probability: float
+    loss: float
+
+
+class ClassScore(NamedTuple):
+    """How well one class is recognised.
+
+    Attributes:
+        name: Of the class.
+        precision: Of the pictures that were taken for it, the share that are of it.
+        recall: Of its pictures, the share that were taken for it.
+        f1: Harmonic mean of the two.
+        pictures: Of the class.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Class probabilities of labelled pictures.
+
+    Attributes:
+        labels: Class numbers `(N,)`.
+        probabilities: `(N, classes)`, rows that sum to 1.
+        class_names: One a class.
+        mistakes: Some of the worst, the highest loss first.
+
+    Raises:
+        ValueError: The shapes do not belong together, or there are no pictures.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    class_names: Sequence[str]
+    mistakes: Sequence[Mistake] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what does not belong together."""
+        expected = len(self.labels), len(self.class_names)
+        if not len(self.labels) or np.shape(self.probabilities) != expected:
+            raise ValueError(
+                "Predictions need labels (N,), probabilities (N, classes) and a name a "
+                f"class, N of 1 or more. Received: labels {np.shape(self.labels)}, "
+                f"probabilities {np.shape(self.probabilities)}, "
+                f"{len(self.class_names)} names"
+            )
+
+    @property
+    def answers(self) -> np.ndarray:
+        """The most probable class of each picture, `(N,)`."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the pictures whose most probable class is right."""
+        return float(np.mean(self.answers == self.labels))
+
+    def top_k_accuracy(self, k: int) -> float:
+        """Give the share of the pictures whose class is among the k most probable."""
+        ordered = np.argsort(-self.probabilities, axis=1, kind="stable")
+        return float(np.mean((ordered[:, :k] == self.labels[:, None]).any(axis=1)))
+
+    @property
+    def cross_entropy(self) -> float:
+        """Mean loss, without label smoothing or weights of classes."""
+        return float(losses(self.probabilities, self.labels).mean())
+
+    def confusion_matrix(self) -> np.ndarray:
+        """Count the pictures of each class (row) by what they are taken for."""
+        numbers = range(len(self.class_names))
+        return confusion_matrix(self.labels, self.answers, labels=numbers)
+
+    def most_confused(self, count: int = 10) -> list[tuple[str, str, int]]:
+        """Name the commonest mistakes.
+
+        Args:
+            count: How many at most.
+
+        Returns:
+            The class, what it was taken for, and how many pictures.
+        """
+        wrong = self.confusion_matrix()
+        np.fill_diagonal(wrong, 0)
+        found = np.argsort(-wrong, axis=None, kind="stable")[:count]
+        pairs = [divmod(int(place), len(self.class_names)) for place in found]
+        return [
+            (
+                self.class_names[label],
+                self.class_names[answer],
+                int(wrong[label, answer]),
+            )
+            for label, answer in pairs
+            if wrong[label, answer]
+        ]
+
+    def class_scores(self) -> list[ClassScore]:
+        """Give precision and recall of each class; 0 where there was nothing."""
+        numbers = range(len(self.class_names))
+        columns: Any = precision_recall_fscore_support(
+            self.labels, self.answers, labels=numbers, zero_division=0
+        )
+        return [
+            ClassScore(name, float(precision), float(recall), float(f1), int(pictures))
+            for name, precision, recall, f1, pictures in zip(
+                self.class_names, *columns, strict=True
+            )
+        ]
+
+    def reliability(self, bins: int = BINS) -> "Reliability":
+        """Compare how sure the network is with how often it is right.
+
+        Args:
+            bins: Of equal width, of the probability of its answer.
+        """
+        confidences = self.probabilities.max(axis=1).astype("float64")
+        right = (self.answers == self.labels).astype("float64")
+        edges = np.linspace(0, 1, bins + 1)
+        # Each bin is open below and closed above, as in Guo et al. 2017.
+        number = np.clip(np.searchsorted(edges, confidences) - 1, 0, bins - 1)
+        pictures = np.bincount(number, minlength=bins)
+        some = np.where(pictures, pictures, np.nan)
+        return Reliability(
+            edges,
+            pictures,
+            np.bincount(number, confidences, bins) / some,
+            np.bincount(number, right, bins) / some,
+        )
+
+
+class Reliability(NamedTuple):
+    """How sure a network is, and how often it is right (Guo et al. 2017).
+
+    Attributes:
+        edges: Of the bins of confidence, `(bins + 1,)`.
+        pictures: How many are in each bin.
+        confidence: Mean probability of the answers in each bin; NaN in an empty one.
+        accuracy: Share of them that are right.
+    """
+
+    edges: np.ndarray
+    pictures: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean distance of accuracy and confidence over all pictures, in 0..1."""
+        gaps = np.nan_to_num(np.abs(self.accuracy - self.confidence))
+        return float(gaps @ self.pictures / self.pictures.sum())
+
+
+def losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Give the cross-entropy of each picture, `(N,)`."""
+    of_labels = probabilities[np.arange(len(labels)), labels].astype("float64")
+    return -np.log(np.maximum(of_labels, np.finfo("float32").tiny))
+
+
+def plot_confusion(predictions: Predictions) -> Figure:
+    """Draw what is taken for what, each row in percent of its class.
+
+    Colours are those of the root, so that a few mistakes can be seen at all.
+    """
+    counts = predictions.confusion_matrix()
+    percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    classes = len(counts)
+    side = float(np.clip(2.5 + 0.45 * classes, 4.5, 11))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axis = figure.subplots()
+    norm = PowerNorm(0.5, 0, 100)
+    image = axis.imshow(percent, cmap="Blues", norm=norm)
+    axis.set_xlabel("taken for")
+    axis.set_ylabel("is")
+    if classes <= MOST_NAMES:
+        names = [shortened(name) for name in predictions.class_names]
+        axis.set_xticks(range(classes), names, rotation=90)
+        axis.set_yticks(range(classes), names)
+    if classes <= MOST_NUMBERS:
+        for (row, column), value in np.ndenumerate(percent):
+            colour = "white" if norm(value) > 0.6 else "black"
+            text = _percent(value)
+            axis.text(column, row, text, ha="center", va="center", color=colour)
+    figure.colorbar(image, ax=axis, label="% of the class", shrink=0.8)
+    return figure
+
+
+def _percent(value: float) -> str:
+    """Write a percentage in three characters at most; nothing for 0."""
+    return "" if value == 0 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def shortened(name: str, most: int = 24) -> str:
+    """Give a name that fits beside an axis."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def plot_reliability(reliability: Reliability) -> Figure:
+    """Draw accuracy against confidence, and below how many pictures are where."""
+    figure = Figure(figsize=(5.4, 5.8), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    middles = (reliability.edges[:-1] + reliability.edges[1:]) / 2
+    width = np.diff(reliability.edges)
+    style: Any = {"width": width, "edgecolor": "white"}
+    above.plot([0, 1], [0, 1], "--", color="gray", label="as sure as right")
+    above.bar(middles, np.nan_to_num(reliability.accuracy), **style)
+    known = reliability.pictures > 0
+    above.plot(
+        reliability.confidence[known],
+        reliability.accuracy[known],
+        "o",
+        color="tab:orange",
+        label="mean of a bin",
+    )
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
+    above.legend(loc="upper left")
+    below.bar(middles, reliability.pictures, **style)
+    below.set(xlabel="probability of the answer", ylabel="pictures")
+    return figure
