@@ -4,6 +4,7 @@
         --data CIFAR10 --data.batch_size 64 --trainer.max_epochs 300
     python -m keras_densenet fit --config runs/.../config.yaml --trainer.max_epochs 5
     python -m keras_densenet test --config runs/.../config.yaml --ckpt_path last
+    python -m keras_densenet report --config runs/.../config.yaml --ckpt_path best
     python -m keras_densenet export --config ... --ckpt_path last --export_dir served/x
 
 Options of the trainer are the `Flags` of `keras_densenet.training`; those of the model
@@ -38,6 +39,7 @@ STAGES = {
     "validate": "Give loss and metrics on the validation pictures.",
     "test": "Give loss and metrics on the test pictures.",
     "predict": "Write the class of each picture to predict.",
+    "report": "Write a page about a run: curves, mistakes, feature reuse, costs.",
     "export": "Write a SavedModel for TensorFlow Serving.",
 }
 DATA = ("CIFAR10", "CIFAR100", "SVHN", "ImageNet", "ImageFolder", "Digits")
@@ -101,7 +103,18 @@ def add_predictions(parser: ArgumentParser) -> None:
     )
 
 
-ADDED = {"export": add_export_dir, "predict": add_predictions}  # options of a stage
+def add_report_path(parser: ArgumentParser) -> None:
+    """Add where to write the page."""
+    parser.add_argument(
+        "--path", default=None, help="of the page; else report.html in the run's folder"
+    )
+
+
+ADDED = {  # options of a stage
+    "export": add_export_dir,
+    "predict": add_predictions,
+    "report": add_report_path,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
@@ -150,6 +163,8 @@ def run(stage: str, options: "Options") -> None:
         _write_predictions(
             trainer.predict(module, data, given.ckpt_path), data, given.predictions
         )
+    elif stage == "report":
+        trainer.report(module, data, given.ckpt_path, given.path)
     elif stage == "export":
         trainer.export(
             module,

@@ -54,7 +54,7 @@ SHORTCUTS = command_line.RECIPE_SHORTCUTS | {
 
 
 def main(options: command_line.Options) -> None:
-    """Train, test the last epoch's network and, if asked to, export it."""
+    """Train, test the last epoch's network, export it if asked to, and report."""
     import keras_densenet as kd
 
     options.seed()
@@ -67,6 +67,7 @@ def main(options: command_line.Options) -> None:
     metrics = trainer.test(module, datamodule=data)
     if options.values.export_dir:
         trainer.export(module, options.values.export_dir)
+    trainer.report(module, datamodule=data)
     name = "the digits, NOT CIFAR-10" if on_digits else data.title
     print(f"Test error on {name}: {100 * (1 - metrics['accuracy']):.2f} %")
 

@@ -69,6 +69,7 @@ def main(options: command_line.Options) -> None:
         print_errors("ten crops", metrics)
     if options.values.export_dir:
         trainer.export(module, options.values.export_dir, datamodule=data)
+    trainer.report(module, datamodule=data)
 
 
 def mean_of_views(trainer, module):

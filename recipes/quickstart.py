@@ -4,7 +4,8 @@
 
 A DenseNet-BC (L = 22, k = 12; 72 thousand parameters) learns the 1,797 hand-written
 digits that come with scikit-learn: 12 epochs, about 98 % of the held-out digits right.
-It is tested, drawn (Figure 5 of the paper), exported, loaded back, and used.
+It is tested, drawn (Figure 5 of the paper), reported on (`report.html` in its folder),
+exported, loaded back, and used.
 """
 
 from pathlib import Path
@@ -27,7 +28,7 @@ SHORTCUTS = {
 
 
 def main(options: command_line.Options) -> None:
-    """Train, test, look inside, export, load back, classify."""
+    """Train, test, look inside, report, export, load back, classify."""
     import keras_densenet as kd
 
     options.seed()
@@ -39,6 +40,7 @@ def main(options: command_line.Options) -> None:
     picture = folder / "feature_reuse.png"
     kd.analysis.plot_feature_reuse(kd.analysis.feature_reuse(module.model), picture)
     print(f"Feature reuse (Figure 5 of the paper): {picture}")
+    trainer.report(module, datamodule=data)
 
     version = trainer.export(module, options.values.export_dir)
     data.setup("test")

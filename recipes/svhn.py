@@ -60,6 +60,7 @@ def main(options: command_line.Options) -> None:
     metrics = trainer.test(module, datamodule=data, ckpt_path=best)
     if options.values.export_dir:
         trainer.export(module, options.values.export_dir)
+    trainer.report(module, datamodule=data, ckpt_path=best)
     name = "the digits, NOT SVHN" if on_digits else data.title
     print(f"Test error on {name}: {100 * (1 - metrics['accuracy']):.2f} %")
 

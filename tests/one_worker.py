@@ -148,6 +148,7 @@ def main():
             facts["predict"] = refused(
                 functools.partial(trainer.predict, model, kd.data.Digits())
             )
+            facts["report"] = trainer.report(model)
         name = f"worker-{trainer.global_rank}"
         (folder / f"{name}.json").write_text(json.dumps(facts))
         np.savez(folder / f"{name}.npz", *model.get_weights())

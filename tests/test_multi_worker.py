@@ -170,6 +170,7 @@ def test_the_first_worker_alone_writes_and_prints(whole):
 def test_what_several_workers_cannot_do_is_refused(whole):
     for fact in seen(whole[0])[0]:
         assert "in one process" in fact["predict"]
+        assert fact["report"] is None  # it prints what writes one
         assert len(fact["flags"]) == 6
         for flag, why in fact["flags"].items():
             assert flag in why

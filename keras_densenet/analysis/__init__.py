@@ -24,6 +24,7 @@ from keras_densenet.analysis.predictions import (
     plot_reliability,
 )
 from keras_densenet.analysis.profile import LayerCost, Profile, profile
+from keras_densenet.analysis.report import write_report
 
 __all__ = [
     "ClassScore",
@@ -44,4 +45,5 @@ __all__ = [
     "profile",
     "read_metrics",
     "rescaled",
+    "write_report",
 ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from keras_densenet.training.checkpoints import BEFORE_LAST, LAST
 
+CHECKPOINTS = "checkpoints"  # within it
 _PREFIX = "version_"
 
 
@@ -32,6 +33,16 @@ def continued_folder(runs: Path, resumed_from: Path | None) -> Path | None:
         if folder.parent == runs:
             return folder
     return None
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """Give the folder of the run that a checkpoint was written by, if it lies in one.
+
+    >>> run_of(Path("elsewhere/weights.keras")) is None
+    True
+    """
+    folder = checkpoint.parent.parent
+    return folder if checkpoint.parent == folder / CHECKPOINTS else None
 
 
 def folder_of(runs: Path, version: int) -> Path:

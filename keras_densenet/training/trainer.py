@@ -13,6 +13,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from keras_densenet.analysis.curves import plot_curves
+from keras_densenet.analysis.report import write_report
 from keras_densenet.data import DataModule
 from keras_densenet.training.batches import (
     batches_to_fit,
@@ -53,6 +54,13 @@ from keras_densenet.training.multi_worker import (
 )
 from keras_densenet.training.optimizer import unscaled
 from keras_densenet.training.precision import dtype_policy, policy_name
+from keras_densenet.training.reporting import (
+    HELD_OUT,
+    command_to_report,
+    held_out,
+    predictions_of,
+    some_pictures,
+)
 from keras_densenet.training.resumption import (
     checkpoint_path,
     nothing_left,
@@ -61,9 +69,11 @@ from keras_densenet.training.resumption import (
 from keras_densenet.training.run import Run, skip_first
 from keras_densenet.training.run_config import given_flags, write_config
 from keras_densenet.training.run_folder import (
+    CHECKPOINTS,
     continued_folder,
     folder_of,
     run_folder,
+    run_of,
     version_of,
 )
 from keras_densenet.training.screen import Screen, device_line
@@ -292,6 +302,56 @@ class Trainer(Flags):
         self._screen.say(f"Exported {written}")
         return written
 
+    def report(
+        self,
+        module: Module,
+        datamodule: DataModule | None = None,
+        ckpt_path: str | os.PathLike | None = None,
+        path: str | os.PathLike | None = None,
+    ) -> Path | None:
+        """Write a page about what was trained, which any browser opens by itself.
+
+        Learning curves, confusion matrix, the worst mistakes as pictures, reliability,
+        feature reuse, gradients, costs and configuration: see
+        `keras_densenet.analysis.write_report`. It is of the test pictures; where there
+        are none, of the validation pictures.
+
+        Args:
+            module: What was trained.
+            datamodule: By default the one trained or tested on last.
+            ckpt_path: As in `fit`; None takes the model as it is.
+            path: Of the page; by default `report.html` in the run's folder.
+
+        Returns:
+            The path. None on several machines, of which each has a share of the
+            pictures: then it prints the command that writes it in one process.
+
+        Raises:
+            MisconfigurationError: There are no pictures.
+        """
+        data = datamodule or self._data
+        if data is None:
+            raise MisconfigurationError("report needs datamodule=: its test pictures.")
+        if self._cluster:
+            self._screen.say(command_to_report(self.log_dir))
+            return None
+        stage, dataset = held_out(self, data)
+        self._data = data
+        model = self._ready(module, data, ckpt_path)
+        run = self._run_of(model, data, ckpt_path)
+        written = write_report(
+            path or (run or Path(self.default_root_dir)) / "report.html",
+            model,
+            predictions_of(model, dataset, data),
+            title=f"{model.name} on {data.title}",
+            pictures=HELD_OUT[stage],
+            run=run,
+            batch=some_pictures(model, dataset),
+        )
+        data.teardown(stage)
+        self._screen.say(f"Report: {written}")
+        return written
+
     @names_lost_workers
     def save_checkpoint(self, filepath: str | os.PathLike) -> Path:
         """Write the model of the latest `fit` as it is now, for `ckpt_path`.
@@ -432,7 +492,7 @@ class Trainer(Flags):
         )
         if self.checkpoint_callback and self.log_dir:
             self.checkpoint_callback.attach(
-                run, self.log_dir / "checkpoints", self.is_global_zero
+                run, self.log_dir / CHECKPOINTS, self.is_global_zero
             )
         self._run = run
         return run
@@ -511,6 +571,14 @@ class Trainer(Flags):
             load_checkpoint(model, self._checkpoint(model, data, ckpt_path))
             _take_averages(model)
         return model
+
+    def _run_of(
+        self, model: keras.Model, data: DataModule, ckpt_path: str | os.PathLike | None
+    ) -> Path | None:
+        """Give the folder of the run that a model's weights are of, if it is known."""
+        if ckpt_path is not None:
+            return run_of(self._checkpoint(model, data, ckpt_path))
+        return self.log_dir if self.model is model else None
 
     @names_lost_workers
     def _evaluate(

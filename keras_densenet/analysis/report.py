@@ -1,0 +1,191 @@
+"""The report of a run: one page that needs no network and no program but a browser."""
+
+import base64
+import datetime
+import io
+import os
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from keras_densenet.analysis.curves import plot_curves, read_metrics
+from keras_densenet.analysis.feature_reuse import (
+    feature_reuse,
+    observe_feature_reuse,
+    plot_feature_reuse,
+)
+from keras_densenet.analysis.gradient_flow import gradient_flow, plot_gradient_flow
+from keras_densenet.analysis.predictions import (
+    Mistake,
+    Predictions,
+    plot_confusion,
+    plot_reliability,
+)
+from keras_densenet.analysis.profile import MEMORY_MODES, Profile, profile
+
+THUMBNAIL = 160  # pixels of the longer side of a mistake's picture
+MANY_CLASSES = 10  # from here on the five most probable ones are looked at, too
+
+
+def write_report(
+    path: str | os.PathLike,
+    model: keras.Model,
+    predictions: Predictions,
+    *,
+    title: str,
+    pictures: str = "test",
+    run: str | os.PathLike | None = None,
+    batch: tuple[Any, Any] | None = None,
+) -> Path:
+    """Write one self-contained HTML page about a trained network.
+
+    Learning curves, what it confuses, its worst mistakes as pictures, how far its
+    confidence can be believed, which layers use which features, how gradients flow,
+    what it costs, and what it was made with. All pictures are inside the page; it has
+    no script and asks no host for anything.
+
+    Args:
+        path: Of the page, as "report.html". Its folder is made.
+        model: The network. What cannot be drawn of it is left out, with the reason.
+        predictions: Of labelled pictures.
+        title: Of the page.
+        pictures: Which ones they are, such as "test".
+        run: Folder of a run, with its `metrics.csv` and `config.yaml`, if there are.
+        batch: Standardised pictures and labels, which gradients are taken of.
+
+    Returns:
+        The path.
+    """
+    costs = _found(lambda: {"profile": profile(model)})
+    of_run = _run(Path(run)) if run else {}
+    environment = Environment(
+        loader=PackageLoader("keras_densenet.analysis", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html").render(
+        title=title,
+        pictures=f"{len(predictions.labels):,} {pictures} pictures",
+        facts=_facts(
+            predictions, pictures, costs.get("profile"), of_run.get("metrics", {})
+        ),
+        curves=of_run.get("curves"),
+        config=of_run.get("config"),
+        confusion=_embedded(plot_confusion(predictions)),
+        confused=predictions.most_confused(),
+        mistakes=[_shown(m, predictions.class_names) for m in predictions.mistakes],
+        reliability=_embedded(plot_reliability(predictions.reliability())),
+        scores=predictions.class_scores(),
+        reuse=_found(lambda: _reuse(model)),
+        gradients=_found(lambda: _gradients(model, batch)) if batch else None,
+        costs=costs | {"modes": MEMORY_MODES},
+        versions=_versions(),
+        written=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{os.getpid()}-{path.name}")
+    beside.write_text(page, encoding="utf-8")
+    beside.replace(path)  # a page that was there stays until this one is whole
+    return path
+
+
+def _found(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Give what can be found in a network, or why it cannot."""
+    try:
+        return look()
+    except ValueError as error:  # what analysis raises for networks it cannot read
+        return {"why_not": str(error)}
+
+
+def _facts(
+    predictions: Predictions,
+    pictures: str,
+    costs: Profile | None,
+    metrics: Mapping[str, list[float]],
+) -> dict[str, str]:
+    facts = {f"{pictures} error": f"{100 * (1 - predictions.accuracy):.2f} %"}
+    if len(predictions.class_names) > MANY_CLASSES:
+        facts["top-5 error"] = f"{100 * (1 - predictions.top_k_accuracy(5)):.2f} %"
+    facts["cross-entropy"] = f"{predictions.cross_entropy:.3f}"
+    calibration = predictions.reliability().expected_calibration_error
+    facts["calibration error"] = f"{100 * calibration:.1f} %"
+    if costs:
+        facts["parameters"] = f"{costs.parameters:,}"
+        if costs.multiply_adds is not None:
+            facts["multiply-adds a picture"] = f"{costs.multiply_adds:,}"
+    if metrics.get("epoch"):
+        facts["epochs"] = f"{int(metrics['epoch'][-1]) + 1}"
+    if metrics.get("images_per_second"):
+        speed = np.nanmedian(metrics["images_per_second"])
+        facts["images/s in training"] = f"{speed:,.0f}"
+    return facts
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    """Give what a run's folder tells, of the files that are there."""
+    found: dict[str, Any] = {}
+    metrics, config = folder / "metrics.csv", folder / "config.yaml"
+    if metrics.is_file():
+        found["metrics"] = read_metrics(metrics)
+        curves = plot_curves(metrics)
+        found["curves"] = _embedded(curves) if curves else None
+    if config.is_file():
+        found["config"] = config.read_text(encoding="utf-8")
+    return found
+
+
+def _reuse(model: keras.Model) -> dict[str, Any]:
+    matrices = feature_reuse(model)
+    picture = _embedded(plot_feature_reuse(matrices, observations=False))
+    return {"picture": picture, "observations": observe_feature_reuse(matrices)}
+
+
+def _gradients(model: keras.Model, batch: tuple[Any, Any]) -> dict[str, Any]:
+    flow = gradient_flow(model, batch)
+    picture = _embedded(plot_gradient_flow({model.name: flow}))
+    return {"picture": picture, "count": len(batch[1])}
+
+
+def _shown(mistake: Mistake, class_names: Any) -> dict[str, Any]:
+    return {
+        "picture": _thumbnail(mistake.picture),
+        "label": class_names[mistake.label],
+        "answer": class_names[mistake.answer],
+        "probability": f"{mistake.probability:.0%}",
+    }
+
+
+def _thumbnail(picture: np.ndarray) -> str:
+    """Give a picture as PNG, made smaller if it is large."""
+    pixels = np.clip(np.rint(picture), 0, 255)
+    if pixels.shape[-1] not in (1, 3):  # other channels than grey or RGB
+        pixels = pixels.mean(axis=-1, keepdims=True)
+    image = keras.utils.array_to_img(pixels, data_format="channels_last", scale=False)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return _data_address(file, "image/png")
+
+
+def _embedded(figure: Figure) -> str:
+    file = io.BytesIO()
+    figure.savefig(file, format="svg")
+    return _data_address(file, "image/svg+xml")
+
+
+def _data_address(file: io.BytesIO, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _versions() -> str:
+    packages = ("keras-densenet", "tensorflow", "keras")
+    return ", ".join(f"{package} {version(package)}" for package in packages)

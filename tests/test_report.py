@@ -1,0 +1,212 @@
+"""The page about a run: what is in it, and that it asks nobody for anything."""
+
+import base64
+import io
+from html.parser import HTMLParser
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import keras_densenet as kd
+from keras_densenet.analysis import Mistake, Predictions, write_report
+from keras_densenet.training import MisconfigurationError
+
+ASKS_FOR = ("src", "href", "srcset", "action", "poster", "data")
+NAMES = ["<script>alert(1)</script>", "dög & cat", "owl"]
+
+
+class Page(HTMLParser):
+    """What a page shows and asks for."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.asked, self.tags, self.text = [], [], ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.asked += [value for name, value in attrs if name in ASKS_FOR]
+
+    def handle_data(self, data):
+        self.text += data
+
+    def pictures(self):
+        return [attrs["src"] for tag, attrs in self.tags if tag == "img"]
+
+    def parts(self):
+        return [attrs["id"] for tag, attrs in self.tags if tag == "section"]
+
+
+def three_classes(mistakes=()):
+    probabilities = np.array([[0.5, 0.5, 0], [0.2, 0.2, 0.6], [0.9, 0.1, 0]])
+    return Predictions(np.array([0, 2, 1]), probabilities, NAMES, mistakes)
+
+
+def dense():
+    return keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    data = kd.data.Digits(batch_size=64)
+    module = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)
+    trainer = kd.Trainer(
+        max_epochs=1,
+        limit_train_batches=2,
+        limit_val_batches=1,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, datamodule=data)
+    return trainer, module, data
+
+
+def test_a_run_has_its_report_in_its_folder(trained):
+    trainer, module, data = trained
+    path = trainer.report(module)
+    assert path == trainer.log_dir / "report.html"
+    page = Page(path)
+    assert page.parts() == [
+        *("curves", "confusion", "mistakes", "reliability"),
+        *("reuse", "gradients", "costs", "config"),
+    ]
+    accuracy = trainer.test(module, data)["accuracy"]
+    assert f"{100 * (1 - accuracy):.2f} %" in page.text
+    assert "360 test pictures" in page.text  # a fifth of 1,797
+    assert "network: keras_densenet.models.DenseNetBC" in page.text
+    assert f"{module.model.count_params():,}" in page.text
+    assert not list(trainer.log_dir.glob(".*"))
+
+
+def test_it_asks_nobody_for_anything(trained):
+    trainer, module, _ = trained
+    page = Page(trainer.report(module))
+    inside = ("data:", "#")
+    assert len(page.asked) > 30
+    assert [a for a in page.asked if not a.startswith(inside)] == []
+    assert "script" not in {tag for tag, _ in page.tags}
+    policy = next(a["content"] for _, a in page.tags if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'")
+    parts = {a["id"] for _, a in page.tags if "id" in a}
+    assert {a[1:] for a in page.asked if a.startswith("#")} <= parts
+    assert "url(" not in trainer.report(module).read_text()
+
+
+def test_the_worst_mistakes_are_the_pictures_themselves(trained):
+    trainer, module, data = trained
+    page = Page(trainer.report(module))
+    data.setup("test")
+    images, labels = map(
+        np.concatenate, zip(*data.test_dataset().as_numpy_iterator(), strict=True)
+    )
+    probabilities = module.model.predict(images, verbose=0)
+    wrong = np.flatnonzero(probabilities.argmax(1) != labels)
+    of_labels = probabilities[wrong, labels[wrong]]
+    worst = wrong[of_labels.argmin()]
+    raw = images[worst] * data.std + data.mean
+    kinds = [p for p in page.pictures() if p.startswith("data:image/png")]
+    assert len(kinds) == min(24, len(wrong))
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(kinds[0].split(",")[1]))))
+    if raw.shape[-1] == 1:
+        raw = raw[..., 0]
+    np.testing.assert_array_equal(shown, np.clip(np.rint(raw), 0, 255))
+
+
+def test_from_a_checkpoint_in_a_new_trainer(trained, tmp_path):
+    trainer, _, data = trained
+    checkpoint = trainer.checkpoint_callback.last_model_path
+    other = kd.Trainer(default_root_dir=tmp_path, enable_progress_bar=False)
+    again = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)
+    path = other.report(again, datamodule=data, ckpt_path=checkpoint)
+    assert path == trainer.log_dir / "report.html"
+    elsewhere = tmp_path / "pages" / "mine.html"
+    assert other.report(again, data, checkpoint, path=elsewhere) == elsewhere
+    assert Page(elsewhere).parts() == Page(path).parts()
+
+
+def test_names_are_text_and_nothing_else(tmp_path):
+    mistake = Mistake(np.zeros((200, 100, 5)), 1, 0, 0.9, 2.3)
+    path = write_report(
+        tmp_path / "deep" / "report.html",
+        dense(),
+        three_classes([mistake]),
+        title="<b>mine</b>",
+    )
+    page = Page(path)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert NAMES[0] in page.text
+    assert "<b>mine</b>" in page.text
+    assert "dög & cat, taken for" in page.text
+    picture = next(p for p in page.pictures() if p.startswith("data:image/png"))
+    shown = Image.open(io.BytesIO(base64.b64decode(picture.split(",")[1])))
+    assert shown.size == (80, 160)
+
+
+def test_what_a_network_does_not_have_is_said(tmp_path):
+    path = write_report(tmp_path / "r.html", dense(), three_classes(), title="flat")
+    page = Page(path)
+    assert "has no DenseBlock" in page.text
+    assert page.parts() == ["confusion", "mistakes", "reliability", "reuse", "costs"]
+    # One of three is wrong, and no picture of it was given.
+    assert "33.33 %" in page.text
+
+
+def test_without_test_pictures_it_is_of_those_to_validate_on(trained, tmp_path):
+    _, module, data = trained
+    limits = {"limit_test_batches": 0, "limit_val_batches": 1}
+    few = kd.Trainer(default_root_dir=tmp_path, enable_progress_bar=False, **limits)
+    page = Page(few.report(module.model, datamodule=data))
+    assert "64 validation pictures" in page.text
+    assert "validation error" in page.text
+    assert (tmp_path / "report.html").exists()  # it knows no run
+    none = kd.Trainer(limit_test_batches=0, limit_val_batches=0)
+    with pytest.raises(MisconfigurationError, match="nothing to report on"):
+        none.report(module.model, datamodule=data)
+
+
+def test_logits_and_labels_of_shares(tmp_path):
+    class Shares(kd.data.Digits):
+        def test_dataset(self):
+            return super().test_dataset().map(lambda x, y: (x, tf.one_hot(y, 10)))
+
+    data = Shares(batch_size=64)
+    inputs = keras.Input(data.input_shape)
+    x = keras.layers.Dense(10)(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, x, name="logits")
+    trainer = kd.Trainer(default_root_dir=tmp_path, enable_progress_bar=False)
+    text = Page(trainer.report(model, datamodule=data)).text
+    data.setup("test")
+    images, labels = map(
+        np.concatenate, zip(*data.test_dataset().as_numpy_iterator(), strict=True)
+    )
+    logits = keras.ops.convert_to_tensor(model.predict(images, verbose=0))
+    loss = keras.losses.categorical_crossentropy(labels, logits, from_logits=True)
+    assert f"{float(keras.ops.mean(loss)):.3f}" in text
+
+
+def test_ten_views_are_refused(tmp_path):
+    class Views(kd.data.Digits):
+        def test_dataset(self):
+            return super().test_dataset().map(lambda x, y: (tf.stack([x] * 10, 1), y))
+
+    with pytest.raises(MisconfigurationError, match="batches of pictures"):
+        kd.Trainer().report(dense(), datamodule=Views())
+
+
+def test_two_replicas_say_the_same(trained, tmp_path):
+    trainer, module, data = trained
+    two = kd.Trainer(
+        devices=2, default_root_dir=tmp_path, enable_progress_bar=False, strategy="auto"
+    )
+    again = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)
+    checkpoint = trainer.checkpoint_callback.last_model_path
+    page = Page(two.report(again, data, checkpoint, path=tmp_path / "two.html"))
+    one = Page(trainer.report(module))
+    shown = [p for p in page.pictures() if p.startswith("data:image/png")]
+    assert shown == [p for p in one.pictures() if p.startswith("data:image/png")]
+    assert "360 test pictures" in page.text
