@@ -4,6 +4,7 @@ from . import (
     export as export,
     layers as layers,
     training as training,
+    tuning as tuning,
 )
 from .models import (
     DenseNet as DenseNet,

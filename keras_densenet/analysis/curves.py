@@ -67,7 +67,7 @@ def _draw(axis: Any, epochs: list[float], name: str, curves: dict) -> None:
     axis.set_xlabel("epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
-    if name == "learning_rate":
+    if name == "learning_rate" and any(rate > 0 for rate in curves[name]):
         axis.set_yscale("log")
     elif len(axis.lines) > 1:
         axis.legend()

@@ -50,7 +50,7 @@ class Timer(keras.callbacks.Callback):
 
     def __init__(self, max_time: datetime.timedelta | dict | str) -> None:
         super().__init__()
-        self.max_seconds = _seconds(max_time)
+        self.max_seconds = seconds_of(max_time)
         self.seconds = 0.0
 
     @property
@@ -72,10 +72,10 @@ class Timer(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def _seconds(max_time: datetime.timedelta | dict | str) -> float:
+def seconds_of(max_time: datetime.timedelta | dict | str) -> float:
     """Give the seconds of a duration.
 
-    >>> _seconds("00:01:30:00"), _seconds({"minutes": 2})
+    >>> seconds_of("00:01:30:00"), seconds_of({"minutes": 2})
     (5400.0, 120.0)
     """
     if isinstance(max_time, str):

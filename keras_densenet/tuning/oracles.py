@@ -1,0 +1,119 @@
+"""Which candidate comes next: keras-tuner's oracles, within a budget and whole on disk.
+
+They differ from keras-tuner's in what a search loses when it is killed: nothing.
+keras-tuner's take a trial that has ended for one under way, until the next begins, and
+write their files in place.
+"""
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+import numpy as np
+from keras_tuner.oracles import (
+    BayesianOptimizationOracle,
+    HyperbandOracle,
+    RandomSearchOracle,
+)
+from sklearn.exceptions import ConvergenceWarning
+
+DRAWS = 300  # before the budget is said to leave nothing new
+CANDIDATES = 64  # drawn within the budget, where the optimum lies outside of it
+ENDED = ("COMPLETED", "FAILED")
+
+
+class _WithinBudget(keras_tuner.Oracle):
+    """Proposes what is within the budget, until the time is over.
+
+    Attributes:
+        fits: Says whether values are within the budget.
+        ends_at: `time.monotonic()` from which on nothing new begins.
+    """
+
+    fits: Callable[[Mapping[str, Any]], bool]
+    ends_at: float = float("inf")
+    _retry_queue: list[str]
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Propose the next trial, or end the search."""
+        if time.monotonic() >= self.ends_at:
+            # Trials that are under way on other workers end, and then all stops.
+            return {"status": "IDLE" if self.ongoing_trials else "STOPPED"}
+        return super().populate_space(trial_id)
+
+    def _random_values(self) -> dict[str, Any] | None:
+        for _ in range(DRAWS):
+            values = super()._random_values()
+            if values is None or self.fits(values):
+                return values
+        return None
+
+    # --- on disk -------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write where the search is."""
+        write_whole(Path(self._get_oracle_fname()), self.get_state())
+
+    def _save_trial(self, trial: Any) -> None:
+        folder = Path(self._get_trial_dir(trial.trial_id))
+        write_whole(folder / "trial.json", trial.get_state())
+
+    def reload(self) -> None:
+        """Go on with a search that was ended at any moment."""
+        super().reload()
+        ended = [id_ for id_, trial in self.trials.items() if trial.status in ENDED]
+        self.end_order += [id_ for id_ in ended if id_ not in self.end_order]
+        again = [id_ for id_ in self._retry_queue if id_ not in ended]
+        self._retry_queue = list(dict.fromkeys(again))
+        for id_ in self.trials.keys() - set(self.start_order):
+            # Its file was written and the oracle's was not: it did not begin, and will
+            # be drawn again.
+            del self.trials[id_]
+            Path(self._get_trial_dir(id_), "trial.json").unlink()
+
+
+def write_whole(path: Path, state: dict[str, Any]) -> None:
+    """Write a whole file, or leave the one that was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}")
+    with beside.open("w") as file:
+        json.dump(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+class RandomOracle(_WithinBudget, RandomSearchOracle):
+    """Draws at random."""
+
+
+class HalvingOracle(_WithinBudget, HyperbandOracle):
+    """Draws at random, and trains the better half or third for longer."""
+
+
+class BayesianOracle(_WithinBudget, BayesianOptimizationOracle):
+    """Proposes what a Gaussian process expects to be good."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Propose the optimum, or the best of those that are within the budget."""
+        with warnings.catch_warnings():
+            # Of few trials, or of equal scores, no length scale is the best.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            response = super().populate_space(trial_id)
+        values = response.get("values")
+        if not values or (self.fits(values) and not self._duplicate(values)):
+            return response
+        drawn = [self._random_values() for _ in range(CANDIDATES)]
+        candidates = [values for values in drawn if values]
+        if not candidates:
+            return {"status": "STOPPED"}
+        space = self._nonfixed_space()
+        places = [[hp.value_to_prob(c[hp.name]) for hp in space] for c in candidates]
+        mean, deviation = self.gpr.predict(np.array(places), return_std=True)
+        best = int(np.argmin(mean - self.beta * deviation))  # it minimises
+        return {"status": "RUNNING", "values": candidates[best]}

@@ -1,0 +1,235 @@
+"""What is searched: DenseNets for small pictures, and how they are trained."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import keras_tuner
+
+from keras_densenet.analysis.profile import Profile, profile
+from keras_densenet.data import DataModule
+from keras_densenet.models import DenseNet
+from keras_densenet.training import ImageClassifier, Trainer
+from keras_densenet.training.compilation import compiled
+
+Range = bool | float | list | tuple  # see DenseNetHyperModel
+OF_THE_NETWORK = ("depth", "growth_rate", "bottleneck", "compression", "dropout_rate")
+STEPS = {  # between the values of a range; others are continuous
+    "growth_rate": 4,
+    "compression": 0.1,
+    "dropout_rate": 0.05,
+    "augmentation": 0.1,
+}
+LOGARITHMIC = ("learning_rate", "weight_decay")
+
+
+class DenseNetHyperModel(keras_tuner.HyperModel):
+    """DenseNets for small pictures with their training, within a budget.
+
+    What is searched is given as a number, which fixes it; a list, of which one is
+    chosen; or a tuple (lowest, highest). A list's first is the one that makes the
+    smallest network: the budget is checked with it.
+
+    Args:
+        data: Makes the data module: takes `batch_size` and, where `augmentation` is not
+            0, `strong`, as `keras_densenet.data.Digits` does.
+        depth: L, 6 n + 4; of a range all that are.
+        growth_rate: k; of a range every fourth.
+        bottleneck: Whether there are 1x1 convolutions before the 3x3 ones.
+        compression: theta in (0, 1].
+        dropout_rate: In [0, 1).
+        learning_rate: At the start; of a range on a logarithmic scale.
+        weight_decay: The same.
+        batch_size: Of a range all powers of 2.
+        augmentation: Strength of RandAugment, in [0, 1]; 0 is without.
+        max_parameters: No network with more is built.
+        max_multiply_adds: Of one picture.
+        max_memory: In bytes, that a batch takes in training, in float32, with weights
+            and momentum; by `keras_densenet.analysis.profile`.
+        memory_efficient: Of all networks; see `keras_densenet.DenseNet`.
+        lr_schedule: Of all; see `keras_densenet.ImageClassifier`.
+        max_epochs: Of the whole training, which the schedule is for.
+
+    Raises:
+        ValueError: A range without a value, or even the smallest network is over the
+            budget.
+    """
+
+    def __init__(
+        self,
+        data: Callable[..., DataModule],
+        *,
+        depth: Range = (16, 100),
+        growth_rate: Range = (8, 40),
+        bottleneck: Range = [True, False],  # noqa: B006, it is only read
+        compression: Range = (0.4, 1.0),
+        dropout_rate: Range = (0.0, 0.3),
+        learning_rate: Range = (0.01, 0.5),
+        weight_decay: Range = (1e-5, 1e-3),
+        batch_size: Range = (32, 128),
+        augmentation: Range = (0.0, 0.5),
+        max_parameters: float | None = None,
+        max_multiply_adds: float | None = None,
+        max_memory: float | None = None,
+        memory_efficient: bool | str = False,
+        lr_schedule: str = "cosine",
+        max_epochs: int = 10,
+    ) -> None:
+        super().__init__()
+        self.make_data = data
+        self.max_epochs = max_epochs
+        self.max_parameters = max_parameters
+        self.max_multiply_adds = max_multiply_adds
+        self.max_memory = max_memory
+        self.ranges: dict[str, Range] = {
+            "depth": _choices(depth, _depths),
+            "growth_rate": growth_rate,
+            "bottleneck": bottleneck,
+            "compression": compression,
+            "dropout_rate": dropout_rate,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "batch_size": _choices(batch_size, _powers_of_2),
+            "augmentation": augmentation,
+        }
+        self.memory_efficient = memory_efficient
+        self.lr_schedule = lr_schedule
+        self._facts = data(batch_size=1)  # classes and sizes: nothing is read
+        smallest = keras_tuner.HyperParameters()
+        self.declare_hyperparameters(smallest)
+        why = self.over_budget(smallest.values)
+        if why:
+            raise ValueError(f"Even the smallest network is over the budget: {why}.")
+
+    def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
+        """Tell keras-tuner what there is to choose."""
+        for name, values in self.ranges.items():
+            _declare(hp, name, values)
+
+    # --- one candidate -------------------------------------------------------------
+
+    def data(self, values: Mapping[str, Any]) -> DataModule:
+        """Make a candidate's data module."""
+        options: dict[str, Any] = {"batch_size": values["batch_size"]}
+        if values["augmentation"]:
+            options["strong"] = {"rand_augment": values["augmentation"]}
+        return self.make_data(**options)
+
+    def module(self, values: Mapping[str, Any]) -> ImageClassifier:
+        """Make a candidate's network with its training."""
+        return ImageClassifier(
+            DenseNet,
+            learning_rate=values["learning_rate"],
+            weight_decay=values["weight_decay"],
+            lr_schedule=self.lr_schedule,  # type: ignore[arg-type]
+            memory_efficient=self.memory_efficient,
+            **{name: values[name] for name in OF_THE_NETWORK},
+        )
+
+    def costs(self, values: Mapping[str, Any]) -> Profile:
+        """Count what a candidate costs, without building it."""
+        network = tuple(values[name] for name in OF_THE_NETWORK)
+        shape = tuple(self._facts.input_shape)
+        return _costs(network, self._facts.num_classes, shape, values["batch_size"])
+
+    def over_budget(self, values: Mapping[str, Any]) -> str:
+        """Say in what a candidate is over the budget; "" where it is within."""
+        if not (self.max_parameters or self.max_multiply_adds or self.max_memory):
+            return ""
+        costs = self.costs(values)
+        peak = costs.training_peak(self.memory_efficient)
+        found = {
+            "parameters": (costs.parameters, self.max_parameters),
+            "multiply-adds": (costs.multiply_adds, self.max_multiply_adds),
+            "bytes in training": (peak, self.max_memory),
+        }
+        return ", ".join(
+            f"{cost:,} {what} of {limit:,.0f}"
+            for what, (cost, limit) in found.items()
+            if limit is not None and cost is not None and cost > limit
+        )
+
+    # --- what keras-tuner's own tuners call ----------------------------------------
+
+    def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
+        """Build and compile a candidate.
+
+        Raises:
+            keras_tuner.errors.FailedTrialError: It is over the budget; not built.
+        """
+        self.declare_hyperparameters(hp)
+        why = self.over_budget(hp.values)
+        if why:
+            raise keras_tuner.errors.FailedTrialError(f"Over the budget: {why}.")
+        data, trainer = self.data(hp.values), Trainer(max_epochs=self.max_epochs)
+        data.prepare_data()
+        data.setup("fit")
+        steps = self.max_epochs * int(data.train_dataset().cardinality())
+        return compiled(trainer, self.module(hp.values), data, steps)
+
+    def fit(
+        self, hp: keras_tuner.HyperParameters, model: keras.Model, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """Train a candidate with `model.fit`, on its own batches."""
+        data = self.data(hp.values)
+        data.prepare_data()
+        data.setup("fit")
+        kwargs = {"epochs": self.max_epochs, "shuffle": False} | kwargs
+        validation = data.val_dataset()
+        return model.fit(data.train_dataset(), validation_data=validation, **kwargs)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _costs(
+    network: tuple, classes: int, input_shape: tuple, batch_size: int
+) -> Profile:
+    options = dict(zip(OF_THE_NETWORK, network, strict=True))
+    # In this scope weights have a shape and no memory, and nothing is computed.
+    with keras.StatelessScope(initialize_variables=False):
+        model = DenseNet(classes=classes, input_shape=input_shape, **options)
+        return profile(model, batch_size)
+
+
+def _declare(hp: keras_tuner.HyperParameters, name: str, values: Range) -> None:
+    if isinstance(values, list):
+        if sorted(values) == [False, True] and isinstance(values[0], bool):
+            hp.Boolean(name, default=values[0])
+        else:
+            hp.Choice(name, values, default=values[0])
+    elif not isinstance(values, tuple):
+        hp.Fixed(name, values)
+    elif name in LOGARITHMIC:
+        hp.Float(name, *values, sampling="log")
+    elif isinstance(values[0], int):
+        hp.Int(name, *values, step=STEPS[name], default=values[0])
+    else:
+        hp.Float(name, *values, step=STEPS[name], default=values[0])
+
+
+def _choices(values: Range, of_range: Callable[[int, int], list[int]]) -> Range:
+    """Turn a range into the list of what is valid in it."""
+    if not isinstance(values, tuple):
+        return values
+    found = of_range(*values)
+    if not found:
+        raise ValueError(f"There is no valid value in {values}.")
+    return found
+
+
+def _depths(low: int, high: int) -> list[int]:
+    """Give the depths with and without bottlenecks: 6 n + 4.
+
+    >>> _depths(16, 30)
+    [16, 22, 28]
+    """
+    return [depth for depth in range(low, high + 1) if depth > 4 and depth % 6 == 4]
+
+
+def _powers_of_2(low: int, high: int) -> list[int]:
+    """Give the powers of 2 in a range.
+
+    >>> _powers_of_2(20, 128)
+    [32, 64, 128]
+    """
+    return [2**n for n in range(high.bit_length()) if low <= 2**n <= high]

@@ -1,0 +1,187 @@
+"""One trial after the other: each a run of the trainer in a folder of its own."""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import keras_tuner
+from keras_tuner.errors import FatalValueError
+
+from keras_densenet.analysis.curves import read_metrics
+from keras_densenet.training import (
+    ImageClassifier,
+    MisconfigurationError,
+    Trainer,
+    seed_everything,
+)
+from keras_densenet.training.checkpoints import latest_whole
+from keras_densenet.tuning.oracles import write_whole
+from keras_densenet.tuning.progress import Progress
+from keras_densenet.tuning.search_space import DenseNetHyperModel
+
+
+class Rung(NamedTuple):
+    """The epochs that a trial trains, of a training that others may have begun.
+
+    Attributes:
+        first: Epochs that are trained already, by the trial `begun_by`.
+        last: The epoch to train up to.
+        begun_by: The trial of the same candidate in the rung before, if any.
+    """
+
+    first: int
+    last: int
+    begun_by: str | None
+
+
+def rung_of(trial: keras_tuner.engine.trial.Trial, max_epochs: int) -> Rung:
+    """Give the epochs of a trial: Hyperband says which, others train all."""
+    values = trial.hyperparameters.values
+    return Rung(
+        values.get("tuner/initial_epoch", 0),
+        values.get("tuner/epochs", max_epochs),
+        values.get("tuner/trial_id"),
+    )
+
+
+class Trials(keras_tuner.Tuner):
+    """Trains what an oracle proposes.
+
+    Each trial is one `Trainer.fit`, whose checkpoints let it go on after a kill, and
+    let Hyperband's next rung go on with weights, optimizer, schedule and data where the
+    rung before ended: exactly as one training would have gone.
+
+    Args:
+        oracle: Proposes.
+        hypermodel: Makes networks and data.
+        seed: Of each trial: they differ in what is searched alone.
+        flags: Of the trainer.
+        progress: Told of each trial and epoch.
+        **kwargs: Those of `keras_tuner.Tuner`.
+    """
+
+    hypermodel: DenseNetHyperModel
+
+    def __init__(
+        self,
+        oracle: keras_tuner.Oracle,
+        hypermodel: DenseNetHyperModel,
+        *,
+        seed: int,
+        flags: dict[str, Any],
+        progress: Progress,
+        **kwargs: Any,
+    ) -> None:
+        self.seed = seed
+        self.flags = flags
+        self.progress = progress
+        self._asked = 0.0
+        super().__init__(oracle, hypermodel, **kwargs)
+
+    def _populate_initial_space(self) -> None:
+        # keras-tuner would build a network to see what it asks for.
+        space = self.oracle.get_space()
+        self.hypermodel.declare_hyperparameters(space)
+        self.oracle.update_space(space)
+
+    def save(self) -> None:
+        """Write where the search is; keras-tuner's file beside it never changes."""
+        if not self._is_worker():
+            self.oracle.save()
+        path = Path(self._get_tuner_fname())
+        if not path.is_file():
+            write_whole(path, self.get_state())
+
+    def on_search_begin(self) -> None:
+        """Write what a search that is killed in its first trial goes on from."""
+        self.save()
+
+    def pre_create_trial(self) -> None:
+        """Wait a moment where another worker has to end a trial first."""
+        if time.monotonic() - self._asked < 1:
+            time.sleep(1)
+        self._asked = time.monotonic()
+
+    def on_trial_begin(self, trial: keras_tuner.engine.trial.Trial) -> None:
+        """Say what is tried."""
+        costs = self.hypermodel.costs(trial.hyperparameters.values)
+        rung = rung_of(trial, self.hypermodel.max_epochs)
+        self.progress.begin(trial, rung.last - rung.first, costs.parameters)
+
+    def run_trial(
+        self, trial: keras_tuner.engine.trial.Trial, *_: Any, **__: Any
+    ) -> dict[str, float]:
+        """Train one candidate, and give the metrics of its best epoch."""
+        rung = rung_of(trial, self.hypermodel.max_epochs)
+        values = trial.hyperparameters.values
+        begun = time.perf_counter()
+        keras.utils.clear_session()  # what the trial before has left
+        seed_everything(self.seed)
+        trainer = Trainer(
+            max_epochs=rung.last,
+            default_root_dir=self._folder(trial.trial_id),
+            callbacks=[self.progress.epochs()],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **self.flags,
+        )
+        module = _of_the_whole(self.hypermodel, values, rung.last)
+        checkpoint = self._checkpoint(trial.trial_id, rung.begun_by)
+        try:
+            trainer.fit(module, self.hypermodel.data(values), ckpt_path=checkpoint)
+        except MisconfigurationError as error:  # not of this candidate alone
+            raise FatalValueError(str(error)) from error
+        log = trainer.log_dir or checkpoint.parent.parent  # type: ignore[union-attr]
+        seconds = time.perf_counter() - begun
+        best = _best_epoch(log / "metrics.csv", self.oracle.objective)
+        return best | {"seconds": seconds, "epochs": rung.last - rung.first}
+
+    def on_trial_end(self, trial: keras_tuner.engine.trial.Trial) -> None:
+        """Say what came out, also of a trial that failed."""
+        super().on_trial_end(trial)
+        self.progress.end(self.oracle.get_trial(trial.trial_id), self.oracle.objective)
+
+    def _folder(self, trial_id: str) -> Path:
+        return Path(self.get_trial_dir(trial_id))
+
+    def _checkpoint(self, trial_id: str, begun_by: str | None) -> Path | None:
+        """Give where a trial goes on: where it was ended itself, or the rung before."""
+        for id_ in (trial_id, begun_by):
+            if id_ is None:
+                continue
+            folders = self._folder(id_).glob("runs/*/version_*/checkpoints")
+            for folder in sorted(
+                folders, key=lambda f: f.stat().st_mtime, reverse=True
+            ):
+                last, _ = latest_whole(folder)
+                if last:
+                    return last
+        return None
+
+
+def _of_the_whole(
+    hypermodel: DenseNetHyperModel, values: dict[str, Any], epochs: int
+) -> ImageClassifier:
+    """Make a module whose schedule is that of the whole training."""
+    module = hypermodel.module(values)
+    configure = module.configure_optimizer
+    share = epochs / hypermodel.max_epochs
+    module.configure_optimizer = (  # type: ignore[method-assign]
+        lambda total_steps: configure(round(total_steps / share))
+    )
+    return module
+
+
+def _best_epoch(metrics: Path, objective: Any) -> dict[str, float]:
+    """Give the metrics of the epoch with the best objective."""
+    columns = read_metrics(metrics)
+    if objective.name not in columns:
+        raise FatalValueError(
+            f"objective={objective.name!r} is none of the metrics: "
+            f"{', '.join(columns)}."
+        )
+    better = max if objective.direction == "max" else min
+    known = [n for n, value in enumerate(columns[objective.name]) if value == value]
+    best = better(known, key=lambda n: columns[objective.name][n])
+    return {name: column[best] for name, column in columns.items()}

@@ -1,0 +1,212 @@
+"""Search for a network that is better than the default one and no larger.
+
+    python recipes/tune.py                          # digits: 10 minutes on 2 CPU cores
+    python recipes/tune.py --data cifar10 --max-epochs 27 --max-time 01:00:00:00
+    python recipes/tune.py --algorithm bayesian --max-trials 30
+    python recipes/tune.py --workers 2              # two processes share one search
+
+Depth, growth rate, bottlenecks, compression, dropout, learning rate, weight decay,
+batch size and augmentation are searched within the parameters of the default network,
+DenseNet-BC (L = 22, k = 12). Then the best one and the default one are trained anew
+with several seeds, and tested. Into `<output_dir>/<data>-<algorithm>/` go
+
+    trials.csv          what was tried, what came out, how long it took
+    front.png           score against parameters, with the Pareto front
+    coordinates.png     what was chosen, coloured by score
+    trial_<n>/          the run of each trial
+    best/, default/     the runs of the two networks; best/ with its report
+
+Called again, a search that was ended goes on where it was.
+"""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+DATA = ("digits", "cifar10", "cifar100", "svhn")
+ALGORITHMS = ("hyperband", "random", "bayesian")
+DEPTH, GROWTH_RATE = 22, 12  # of the default network,
+BATCH_SIZE = {"digits": 32}  # and its batches, as the other recipes have them; else 64
+QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
+
+
+def main(options: argparse.Namespace) -> None:
+    """Search, train the best network and the default one anew, test both."""
+    import keras_densenet as kd
+
+    make_data = data_sets(options.data_dir)[options.data]
+    if options.workers > 1:
+        run_workers(options.workers)
+        options.overwrite = False  # they have
+    found = kd.tuning.search(
+        kd.tuning.DenseNetHyperModel(
+            make_data,
+            depth=(16, 58),
+            growth_rate=(4, 32),
+            max_parameters=options.max_parameters or default_parameters(make_data),
+            max_epochs=options.max_epochs,
+        ),
+        algorithm=options.algorithm,
+        max_trials=options.max_trials,
+        max_time=options.max_time,
+        directory=options.output_dir,
+        project_name=f"{options.data}-{options.algorithm}",
+        seed=options.seed,
+        overwrite=options.overwrite,
+    )
+    if not is_part_of_a_search():
+        print(f"All trials: {found.folder / 'trials.csv'}")
+        print(f"The best, trial {found.best.trial}: {found.best.values}")
+        batch_size = BATCH_SIZE.get(options.data, 64)
+        compare(found, options.seeds, batch_size, options.export_dir)
+
+
+def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", choices=DATA, default="digits", help="what it is trained on")
+    add("--data-dir", help="where TensorFlow Datasets has it, or is to have it")
+    add("--algorithm", choices=ALGORITHMS, default="hyperband")
+    add("--max-trials", type=int, default=20, help="not of hyperband")
+    add("--max-epochs", type=int, default=12, help="of a network's whole training")
+    add("--max-parameters", type=int, help="by default the default network's")
+    add("--max-time", help="of the search, as 00:00:10:00: then no trial begins")
+    add("--workers", type=int, default=1, help="processes that share the search")
+    add("--seed", type=int, default=0, help="of the search and of its trials")
+    add("--seeds", type=int, default=3, help="with how many the two are trained anew")
+    add("--output-dir", default="tuning", help="where all of it goes")
+    add("--export-dir", help="where to write the best as a SavedModel, if at all")
+    add("--overwrite", action="store_true", help="begin anew, not where it ended")
+    return parser.parse_args(arguments)
+
+
+def default_parameters(make_data) -> int:
+    """Count those of the default network."""
+    import keras_densenet as kd
+
+    facts = make_data(batch_size=1)
+    shapes = {"classes": facts.num_classes, "input_shape": facts.input_shape}
+    return kd.DenseNetBC(DEPTH, GROWTH_RATE, **shapes).count_params()
+
+
+def compare(found, seeds: int, batch_size: int, export_dir: str | None) -> None:
+    """Train the best network and the default one anew with each seed, and test them."""
+    errors = {"best": [], "default": []}
+    for seed in range(1, seeds + 1):
+        trainer, module, data = replace(found, seed=seed).retrain(**QUIET)
+        errors["best"].append(test_error(trainer, module, data))
+        if seed == 1:
+            trainer.report(module, datamodule=data)
+            if export_dir:
+                trainer.export(module, export_dir)
+        errors["default"].append(error_of_default(found, seed, batch_size))
+    for name, values in errors.items():
+        if values:
+            listed = ", ".join(f"{value:.2f}" for value in values)
+            mean = sum(values) / len(values)
+            print(f"Test error of the {name} network: {mean:.2f} % (mean of {listed})")
+
+
+def data_sets(data_dir: str | None) -> dict:
+    """Give what makes each data module."""
+    import keras_densenet as kd
+
+    return {
+        "digits": kd.data.Digits,
+        "cifar10": partial(kd.data.CIFAR10, data_dir=data_dir),
+        "cifar100": partial(kd.data.CIFAR100, data_dir=data_dir),
+        "svhn": partial(kd.data.SVHN, data_dir=data_dir),
+    }
+
+
+def error_of_default(found, seed: int, batch_size: int) -> float:
+    """Train and test the default network, in percent."""
+    import keras_densenet as kd
+
+    kd.seed_everything(seed)
+    module = kd.ImageClassifier(
+        kd.DenseNetBC, depth=DEPTH, growth_rate=GROWTH_RATE, lr_schedule="cosine"
+    )
+    data = found.hypermodel.make_data(batch_size=batch_size)
+    folder, epochs = found.folder / "default", found.hypermodel.max_epochs
+    trainer = kd.Trainer(max_epochs=epochs, default_root_dir=folder, **QUIET)
+    trainer.fit(module, datamodule=data)
+    return test_error(trainer, module, data)
+
+
+def test_error(trainer, module, data) -> float:
+    """Give the error on the test pictures, in percent."""
+    return 100 * (1 - trainer.test(module, datamodule=data)["accuracy"])
+
+
+# --- several processes ---------------------------------------------------------------
+
+
+def is_part_of_a_search() -> bool:
+    """Say whether this process is one of several that share a search."""
+    return "KERASTUNER_TUNER_ID" in os.environ
+
+
+def run_workers(workers: int) -> None:
+    """Start keras-tuner's chief, which proposes, and workers, which train; wait.
+
+    Each runs this file with the same options but `--workers`. When all workers have
+    ended the chief has nothing left to do: what was tried is on the disk. Trials of a
+    worker that died are taken up by the search that follows, in this process.
+    """
+    processes = {
+        name: subprocess.Popen([sys.executable, *arguments_of_part()], env=environment)
+        for name, environment in environments(workers).items()
+    }
+    chief = processes.pop("chief")
+    try:
+        while any(process.poll() is None for process in processes.values()):
+            if chief.poll():
+                sys.exit("error: the process that proposes has ended: see above.")
+            time.sleep(0.5)
+        for name, process in processes.items():
+            if process.returncode:
+                print(f"{name} ended with exit code {process.returncode}.")
+    finally:
+        for process in (*processes.values(), chief):
+            process.terminate()
+            process.wait()
+
+
+def arguments_of_part() -> list[str]:
+    """Give this command line with one worker."""
+    arguments, skipped = [str(Path(__file__).resolve())], False
+    for argument in sys.argv[1:]:
+        if skipped or argument.startswith("--workers="):
+            skipped = False
+        elif argument == "--workers":
+            skipped = True
+        else:
+            arguments.append(argument)
+    return arguments
+
+
+def environments(workers: int) -> dict[str, dict[str, str]]:
+    """Give the environment of each process, as keras-tuner reads it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
+    names = ["chief", *(f"tuner{number}" for number in range(workers))]
+    return {n: os.environ | shared | {"KERASTUNER_TUNER_ID": n} for n in names}
+
+
+if __name__ == "__main__":
+    try:
+        main(parsed())
+    except ValueError as error:
+        sys.exit(f"error: {error}")

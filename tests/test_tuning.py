@@ -1,0 +1,456 @@
+"""Searching: what is proposed, built, carried on, and kept when it is killed."""
+
+import csv
+import json
+import random
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+import keras_densenet as kd
+from keras_densenet.training import MisconfigurationError
+from keras_densenet.tuning import DenseNetHyperModel, Record, pareto_front
+from keras_densenet.tuning.oracles import BayesianOracle
+from keras_densenet.tuning.search import _planned
+
+SMALL = {  # trained in seconds
+    "depth": [10, 16],
+    "growth_rate": (4, 12),
+    "augmentation": 0.0,
+    "batch_size": [32, 64],
+    "max_epochs": 2,
+}
+FEW = {"limit_train_batches": 1, "limit_val_batches": 1, "verbose": False}
+
+
+def space(**options):
+    return DenseNetHyperModel(kd.data.Digits, **SMALL | options)
+
+
+def searched(tmp_path, hypermodel, **options):
+    defaults = {"algorithm": "random", "max_trials": 3, "directory": tmp_path}
+    return kd.tuning.search(hypermodel, **defaults | FEW | options)
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """Parameters of each network that is really built, with weights."""
+    sizes = []
+    configure_model = kd.ImageClassifier.configure_model
+
+    def counted(self, *args, **kwargs):
+        model = configure_model(self, *args, **kwargs)
+        sizes.append(model.count_params())
+        return model
+
+    monkeypatch.setattr(kd.ImageClassifier, "configure_model", counted)
+    return sizes
+
+
+# --- the space ---------------------------------------------------------------------
+
+
+def test_numbers_fix_lists_choose_tuples_are_ranges():
+    hypermodel = DenseNetHyperModel(
+        kd.data.Digits,
+        depth=(16, 34),
+        growth_rate=12,
+        bottleneck=True,
+        compression=[0.5, 1.0],
+        learning_rate=(0.01, 1.0),
+        batch_size=(20, 130),
+    )
+    hp = keras_tuner.HyperParameters()
+    hypermodel.declare_hyperparameters(hp)
+    by_name = {p.name: p for p in hp.space}
+    assert by_name["depth"].values == [16, 22, 28, 34]
+    assert by_name["batch_size"].values == [32, 64, 128]
+    assert by_name["compression"].values == [0.5, 1.0]
+    assert by_name["growth_rate"].value == 12
+    assert by_name["bottleneck"].value is True
+    # The middle of a logarithmic range is the geometric mean.
+    assert by_name["learning_rate"].prob_to_value(0.5) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"depth": (17, 21)}, "no valid value in .17, 21."),
+        ({"max_parameters": 1000}, "smallest network is over the budget"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(options, why):
+    with pytest.raises(ValueError, match=why):
+        DenseNetHyperModel(kd.data.Digits, **options)
+
+
+@pytest.mark.parametrize("bottleneck", [True, False])
+def test_costs_are_those_of_the_network_that_is_built(bottleneck):
+    values = {
+        "depth": 16,
+        "growth_rate": 8,
+        "bottleneck": bottleneck,
+        "compression": 0.7,
+        "dropout_rate": 0.1,
+        "batch_size": 32,
+    }
+    costs = space().costs(values)
+    del values["batch_size"]
+    there = kd.analysis.profile(kd.DenseNet(**values), 32)
+    assert costs.parameters == there.parameters
+    assert costs.multiply_adds == there.multiply_adds
+    assert costs.training_peak(False) == there.training_peak(False)
+
+
+def test_a_candidate_is_counted_without_a_weight(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a weight was made")
+
+    monkeypatch.setattr(keras.Variable, "_initialize", refuse)
+    monkeypatch.setattr(keras.Variable, "_initialize_with_initializer", refuse)
+    values = dict.fromkeys(("dropout_rate", "augmentation"), 0.0) | {
+        "depth": 190,
+        "growth_rate": 40,
+        "bottleneck": True,
+        "compression": 0.5,
+        "batch_size": 64,
+    }
+    # 25.6 M trainable ones (Table 2 of the paper), and moving statistics.
+    assert space().costs(values).trainable_parameters == 25_624_430
+
+
+# --- the budget --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["random", "bayesian", "hyperband"])
+def test_what_is_over_the_budget_is_never_built(tmp_path, built, algorithm):
+    hypermodel = space(max_parameters=12_000)
+    found = searched(tmp_path, hypermodel, algorithm=algorithm, max_trials=5)
+    assert len(built) == len(found.records)
+    assert max(built) <= 12_000
+    assert {r.parameters for r in found.records} == set(built)
+    assert all(record.status == "COMPLETED" for record in found.records)
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ({"max_multiply_adds": 5e6}, "multiply-adds of 5,000,000"),
+        ({"max_memory": 40e6}, "bytes in training of 40,000,000"),
+    ],
+)
+def test_other_budgets(limit, words):
+    large = {
+        "depth": 16,
+        "growth_rate": 12,
+        "bottleneck": False,
+        "compression": 1.0,
+        "dropout_rate": 0.0,
+        "batch_size": 64,
+    }
+    assert words in space(**limit).over_budget(large)
+    small = large | {"depth": 10, "growth_rate": 4, "compression": 0.4}
+    assert space(**limit).over_budget(small | {"batch_size": 32}) == ""
+
+
+def test_the_optimum_outside_of_the_budget_gives_the_best_inside():
+    """A score that grows with x is best at the limit, which is 0.5."""
+    hp = keras_tuner.HyperParameters()
+    hp.Float("x", 0, 1)
+    oracle = BayesianOracle(
+        keras_tuner.Objective("score", "max"),
+        max_trials=20,
+        num_initial_points=4,
+        hyperparameters=hp,
+        seed=3,
+        beta=0.1,
+    )
+    oracle.fits = lambda values: values["x"] <= 0.5
+    oracle._save_trial = oracle.save = lambda *_: None
+    oracle.verbose = 0
+    proposed = []
+    for _ in range(12):
+        trial = oracle.create_trial("tuner0")
+        x = trial.hyperparameters.values["x"]
+        proposed.append(x)
+        oracle.update_trial(trial.trial_id, {"score": x})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    assert max(proposed) <= 0.5
+    assert min(proposed[-4:]) > 0.48  # chance alone: one in 390,000
+
+
+# --- trials ------------------------------------------------------------------------
+
+
+def test_rungs_are_one_training(tmp_path):
+    """Weights and optimizer go on: two epochs in rungs of one are two epochs."""
+    hypermodel = space(depth=10, growth_rate=4, bottleneck=True)
+    flags = {"limit_train_batches": 3, "deterministic": True}
+    found = searched(tmp_path, hypermodel, algorithm="hyperband", factor=2, **flags)
+    second = [r for r in found.records if r.begun_by]
+    assert second
+    for record in second:
+        kd.seed_everything(0)
+        trainer = kd.Trainer(
+            max_epochs=2,
+            default_root_dir=tmp_path / "whole",
+            limit_val_batches=1,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **flags,
+        )
+        module = hypermodel.module(record.values)
+        trainer.fit(module, hypermodel.data(record.values))
+        folder = found.folder / f"trial_{record.trial - 1:04}"
+        (last,) = folder.glob("runs/*/*/checkpoints/last.keras")
+        rungs = keras.saving.load_model(last)
+        for ours, whole in zip(
+            rungs.get_weights(), module.model.get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(ours, whole)
+        assert int(rungs.optimizer.iterations) == 6
+
+
+def test_a_trial_that_fails_is_named_and_survived(tmp_path):
+    class Failing(DenseNetHyperModel):
+        def module(self, values):
+            if values["batch_size"] == 64:
+                raise MemoryError("no room for 64 pictures")
+            return super().module(values)
+
+    hypermodel = Failing(kd.data.Digits, **SMALL)
+    found = searched(tmp_path, hypermodel, max_trials=5, seed=2)
+    failed = [r for r in found.records if r.status == "FAILED"]
+    assert 0 < len(failed) < 5
+    assert all("no room for 64 pictures" in record.message for record in failed)
+    assert all(record.values["batch_size"] == 64 for record in failed)
+    assert found.best.values["batch_size"] == 32
+    with (found.folder / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == [r.status for r in found.records]
+
+
+def test_too_many_failures_end_it(tmp_path):
+    class Failing(DenseNetHyperModel):
+        def module(self, values):
+            raise MemoryError("never")
+
+    hypermodel = Failing(kd.data.Digits, **SMALL)
+    with pytest.raises(RuntimeError, match="consecutive failures"):
+        searched(tmp_path, hypermodel, max_consecutive_failed_trials=2)
+
+
+def test_a_mistake_of_the_user_ends_it_at_once(tmp_path):
+    with pytest.raises(ValueError, match="none of the metrics"):
+        searched(tmp_path, space(), objective="val_f1")
+    with pytest.raises(ValueError, match="algorithm must be one of"):
+        searched(tmp_path, space(), algorithm="grid")
+    with pytest.raises(MisconfigurationError, match="max_time must be"):
+        searched(tmp_path, space(), max_time="10 minutes")
+
+
+def test_no_trial_begins_after_its_time(tmp_path, built):
+    found = searched(tmp_path, space(), max_trials=50, max_time={"seconds": 3})
+    assert 1 <= len(built) < 10
+    assert len(found.records) == len(built)
+
+
+def test_two_replicas(tmp_path):
+    found = searched(tmp_path, space(), max_trials=1, devices=2, strategy="mirrored")
+    assert found.best.status == "COMPLETED"
+
+
+def test_the_best_is_trained_anew(tmp_path):
+    found = searched(tmp_path, space(), max_trials=2)
+    trainer, module, data = found.retrain(1, limit_train_batches=1)
+    assert module.model.count_params() == found.best.parameters
+    assert data.batch_size == found.best.values["batch_size"]
+    assert (found.folder / "best") in trainer.log_dir.parents
+    assert (found.folder / "front.png").stat().st_size > 5_000
+    assert (found.folder / "coordinates.png").stat().st_size > 5_000
+
+
+def test_keras_tuners_own_tuners_take_it(tmp_path, built):
+    tuner = keras_tuner.RandomSearch(
+        space(max_parameters=12_000),
+        objective="val_accuracy",
+        max_trials=4,
+        seed=1,
+        directory=tmp_path,
+        max_consecutive_failed_trials=4,
+    )
+    tuner.search(epochs=1, verbose=0)
+    status = [trial.status for trial in tuner.oracle.trials.values()]
+    assert set(status) == {"COMPLETED", "FAILED"}
+    assert max(built) <= 12_000
+
+
+# --- going on ----------------------------------------------------------------------
+
+
+def times_of(found):
+    return {p: p.stat().st_mtime_ns for p in found.folder.glob("trial_*/trial.json")}
+
+
+def test_a_search_that_is_over_runs_nothing_again(tmp_path, built):
+    before = times_of(searched(tmp_path, space()))
+    count = len(built)
+    assert times_of(searched(tmp_path, space())) == before
+    more = searched(tmp_path, space(), max_trials=4)
+    assert len(built) == count + 1
+    assert len(more.records) == 4
+
+
+def test_killed_after_a_trials_end_was_written(tmp_path, built):
+    """keras-tuner notes that it has ended when the next one begins."""
+    found = searched(tmp_path, space())
+    oracle = found.folder / "oracle.json"
+    state = json.loads(oracle.read_text())
+    state["ongoing_trials"] = {"tuner0": "1"}
+    state["end_order"].remove("1")
+    oracle.write_text(json.dumps(state))
+    before, count = times_of(found), len(built)
+    assert times_of(searched(tmp_path, space())) == before
+    assert len(built) == count
+
+
+def test_killed_between_a_trials_file_and_the_oracles(tmp_path, built):
+    """The trial is drawn again, under its number."""
+    found = searched(tmp_path, space())
+    oracle, trial = found.folder / "oracle.json", found.folder / "trial_2/trial.json"
+    state = json.loads(oracle.read_text())
+    for name in ("start_order", "end_order"):
+        state[name].remove("2")
+    state["seed_state"] -= len(state["hyperparameters"]["space"])
+    state["tried_so_far"].remove(state["id_to_hash"].pop("2"))
+    state["ongoing_trials"] = {}
+    oracle.write_text(json.dumps(state))
+    trial.write_text(trial.read_text().replace("COMPLETED", "RUNNING"))
+    count = len(built)
+    again = searched(tmp_path, space())
+    assert len(built) == count + 1
+    assert [r.status for r in again.records] == ["COMPLETED"] * 3
+
+
+def test_another_search_is_refused_in_its_folder(tmp_path):
+    searched(tmp_path, space(), max_trials=1)
+    with pytest.raises(ValueError, match="max_epochs was 2 and is 3"):
+        searched(tmp_path, space(max_epochs=3))
+    anew = searched(tmp_path, space(max_epochs=3), max_trials=1, overwrite=True)
+    assert len(anew.records) == 1
+
+
+def statuses(folder):
+    trials = folder.glob("trial_*/trial.json")
+    return {path: json.loads(path.read_text())["status"] for path in trials}
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_no_trial_is_lost_or_run_twice(tmp_path):
+    script = textwrap.dedent(
+        f"""
+        import keras_densenet as kd
+        hypermodel = kd.tuning.DenseNetHyperModel(kd.data.Digits, **{SMALL})
+        kd.tuning.search(hypermodel, algorithm="random", max_trials=8, seed=1,
+            directory={str(tmp_path)!r}, limit_train_batches=4, limit_val_batches=1)
+        """
+    )
+    folder, kills, begun = tmp_path / "densenet", 0, []
+    draw = random.Random(4)
+    for _ in range(60):
+        done = {p: p.read_text() for p, s in statuses(folder).items() if s != "RUNNING"}
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-c", script], stdout=subprocess.PIPE, text=True
+        )
+        try:
+            said, _ = process.communicate(timeout=draw.uniform(6, 16))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            said, _ = process.communicate()
+            kills += 1
+        begun += re.findall(r"^Trial (\d+) of 8:", said, re.MULTILINE)
+        assert {path: path.read_text() for path in done} == done
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0
+    assert kills >= 3
+    assert list(statuses(folder).values()) == ["COMPLETED"] * 8
+    # One is begun again for each kill at most: that which was under way.
+    assert len(begun) <= 8 + kills
+
+
+@pytest.mark.slow
+def test_two_workers_share_a_search(tmp_path):
+    recipe = Path(__file__).parent.parent / "recipes" / "tune.py"
+    options = "--workers 2 --algorithm random --max-trials 4 --max-epochs 1 --seeds 0"
+    done = subprocess.run(
+        [sys.executable, recipe, *options.split(), "--output-dir", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=True,
+    )
+    begun = re.findall(r"^(\w+): Trial (\d+) of 4:", done.stdout, re.MULTILINE)
+    assert sorted(number for _, number in begun) == ["1", "2", "3", "4"]
+    assert {worker for worker, _ in begun} == {"tuner0", "tuner1"}
+    folder = tmp_path / "digits-random"
+    assert list(statuses(folder).values()) == ["COMPLETED"] * 4
+    with (folder / "trials.csv").open(newline="") as file:
+        chosen = [tuple(row.values())[8:] for row in csv.DictReader(file)]
+    assert len(set(chosen)) == 4
+
+
+# --- results -----------------------------------------------------------------------
+
+
+def record(trial, parameters, score):
+    return Record(trial, "COMPLETED", score, 1, 1.0, None, parameters, 1, {}, "")
+
+
+def test_the_pareto_front_by_hand():
+    records = [
+        record(1, 100, 0.5),
+        record(2, 50, 0.6),  # smaller and better than the first
+        record(3, 200, 0.6),  # no better than the second
+        record(4, 300, 0.9),
+        record(5, 300, 0.8),
+        record(6, 10, None),
+    ]
+    assert [r.trial for r in pareto_front(records)] == [2, 4]
+    assert [r.trial for r in pareto_front(records, highest=False)] == [2, 1]
+
+
+def test_how_much_hyperband_will_train():
+    """By Li et al.'s Algorithm 1 with R = 9, eta = 3, in keras-tuner's numbers.
+
+    Three brackets: 9 at 1 epoch, 3 up to 3, 1 up to 9; 5 at 3, 2 up to 9; 3 at 9.
+    """
+    from keras_densenet.tuning.oracles import HalvingOracle
+
+    oracle = HalvingOracle("val_accuracy", max_epochs=9, factor=3)
+    trials, epochs = _planned(oracle, 9)
+    sizes = [[9, 3, 1], [5, 2], [3]]
+    assert trials == sum(map(sum, sizes))
+    assert epochs == (9 * 1 + 3 * 2 + 1 * 6) + (5 * 3 + 2 * 6) + 3 * 9
+
+
+def test_the_time_that_is_left(monkeypatch):
+    from keras_densenet.tuning.progress import Progress
+
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    progress = Progress(trials=2, epochs=10, done=2, quiet=True)
+    callback = progress.epochs()
+    for _ in range(2):
+        now[0] += 30
+        callback.on_epoch_end(0, {})
+    assert progress.left() == "about 0:03:00 left"  # 6 epochs of half a minute
