@@ -154,11 +154,11 @@ def plot_comparison(trained: list[Trained], data: str, path: Path) -> None:
         for kind, marker in (("DenseNet-BC", "o"), ("ResNet", "s")):
             of_kind = [t for t in trained if t.name.startswith(kind)]
             x, y = [getattr(t, cost) for t in of_kind], [t.error for t in of_kind]
-            axis.semilogx(x, y, marker=marker, label=kind)
+            axis.semilogx(x, y, marker=marker, label=f"{kind}, by its depth")
             for t in of_kind:
-                at = (getattr(t, cost), t.error)
-                offset = {"xytext": (0, 8), "textcoords": "offset points"}
-                axis.annotate(t.name, at, ha="center", **offset)
+                at, depth = (getattr(t, cost), t.error), t.name.rpartition("-")[2]
+                offset = {"xytext": (8, 4), "textcoords": "offset points"}
+                axis.annotate(depth, at, **offset)
         axis.set_xlabel(cost.replace("multiply_adds", "multiply-adds a picture"))
         axis.margins(x=0.35, y=0.15)
         axis.legend()
