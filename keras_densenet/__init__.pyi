@@ -5,6 +5,7 @@ from . import (
     layers as layers,
     training as training,
     tuning as tuning,
+    weights as weights,
 )
 from .models import (
     DenseNet as DenseNet,

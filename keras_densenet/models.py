@@ -30,6 +30,7 @@ from keras_densenet.layers import (
     checked_data_format,
     he_convolution,
 )
+from keras_densenet.weights import load as load_weights
 
 # Name: growth rate k, dense layers in each block. The first four are Table 1; 161 is
 # the authors' release; the last two are the technical report's (arXiv 1707.06990).
@@ -183,7 +184,8 @@ def _imagenet_densenet(variant: str) -> Callable[..., keras.Model]:
         if include_top:
             x = _classifier(x, classes, classifier_activation)
         model = keras.Model(inputs, x, name=name)
-        _load(model, weights)
+        if weights is not None:
+            load_weights(model, weights)
         return model
 
     build.__name__ = build.__qualname__ = variant
@@ -197,8 +199,9 @@ _IMAGENET_DOC = """Build {} for ImageNet (Table 1): k = {}, blocks of
     {} dense layers, bottlenecks, compression 0.5.
 
     Args:
-        weights: None for random weights, or the path of a `.weights.h5` or `.keras`
-            file of this network.
+        weights: None for random weights; "imagenet" for those of `keras.applications`
+            (121, 169, 201), which it downloads; or a file of weights, of this package,
+            keras.applications, torchvision or timm: see `keras_densenet.weights.load`.
         include_top: Whether the network ends in the classifier.
         classes: Number of classes, >= 1.
         input_shape: `(H, W, channels)`, 29x29 or larger, or None for a free size.
@@ -219,7 +222,8 @@ _IMAGENET_DOC = """Build {} for ImageNet (Table 1): k = {}, blocks of
         to class probabilities `(N, classes)`.
 
     Raises:
-        ValueError: An argument out of its range.
+        ValueError: An argument out of its range; weights of another network, or that
+            cannot be had.
     """
 
 DenseNet121 = _imagenet_densenet("DenseNet121")
@@ -332,14 +336,3 @@ def _check_top(include_top: bool, pooling: str | None) -> None:
         raise ValueError(
             "The classifier reads averages: pooling='max' needs include_top=False."
         )
-
-
-def _load(model: keras.Model, weights: str | os.PathLike | None) -> None:
-    if weights is None:
-        return
-    if not os.path.isfile(weights):
-        raise ValueError(
-            "weights must be None or the path of a .weights.h5 or .keras file; there "
-            f"are no ready weights to download. Received: weights={str(weights)!r}"
-        )
-    model.load_weights(weights)

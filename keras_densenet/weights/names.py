@@ -1,0 +1,112 @@
+"""The names that torchvision and timm have for a DenseNet's weights."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_densenet.layers import BatchNorm, DenseBlock, Transition
+
+# "denselayer1.norm.1.weight" of the files of 2017, and of torchvision before 0.3.
+OLD_SPELLING = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+WRAPPERS = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
+
+
+class Weight(NamedTuple):
+    """A weight of ours, and its name in PyTorch."""
+
+    name: str
+    variable: keras.Variable
+
+    @property
+    def shape(self) -> tuple:
+        """Its shape in PyTorch."""
+        return to_pytorch(np.empty(self.variable.shape, "bool")).shape
+
+
+def weights_by_name(model: keras.Model) -> list[Weight]:
+    """Give all weights of a network with PyTorch's names, in its order.
+
+    Args:
+        model: A DenseNet of this package, with or without its classifier.
+    """
+    return [
+        Weight(f"{name}.{kind}", variable)
+        for name, layer in _parts(model)
+        for kind, variable in _variables(layer)
+    ]
+
+
+def _parts(model: keras.Model) -> Iterator[tuple[str, Any]]:
+    """Give the layers with weights: `features.conv0`, ..., `classifier`."""
+    blocks = transitions = 0
+    for layer in model.layers:
+        if isinstance(layer, DenseBlock):
+            blocks += 1
+            for number, dense_layer in enumerate(layer.dense_layers, 1):
+                name = f"features.denseblock{blocks}.denselayer{number}"
+                yield from _of_dense_layer(name, dense_layer)
+        elif isinstance(layer, Transition):
+            transitions += 1
+            yield f"features.transition{transitions}.norm", layer.bn
+            yield f"features.transition{transitions}.conv", layer.conv
+        elif layer.name in _OTHERS:
+            yield _OTHERS[layer.name], layer
+
+
+_OTHERS = {
+    "stem_conv": "features.conv0",
+    "stem_bn": "features.norm0",
+    "final_bn": "features.norm5",
+    "classifier": "classifier",
+}
+
+
+def _of_dense_layer(name: str, layer: Any) -> Iterator[tuple[str, Any]]:
+    halves = [(layer.bn, layer.conv)]
+    if layer.bottleneck:
+        halves.insert(0, (layer.bottleneck_bn, layer.bottleneck_conv))
+    for number, (norm, convolution) in enumerate(halves, 1):
+        yield f"{name}.norm{number}", norm
+        yield f"{name}.conv{number}", convolution
+
+
+def _variables(layer: Any) -> list[tuple[str, keras.Variable]]:
+    if isinstance(layer, BatchNorm):
+        return [
+            ("weight", layer.gamma),
+            ("bias", layer.beta),
+            ("running_mean", layer.moving_mean),
+            ("running_var", layer.moving_variance),
+        ]
+    bias = getattr(layer, "bias", None)
+    return [("weight", layer.kernel)] + ([] if bias is None else [("bias", bias)])
+
+
+def todays_name(name: str) -> str:
+    """Give a weight's name as torchvision and timm have it today.
+
+    >>> todays_name("module.features.denseblock1.denselayer2.norm.1.running_var")
+    'features.denseblock1.denselayer2.norm1.running_var'
+    """
+    for wrapper in WRAPPERS:
+        name = name.removeprefix(wrapper)
+    return OLD_SPELLING.sub(r"\1\2.", name)
+
+
+def to_pytorch(array: np.ndarray) -> np.ndarray:
+    """Turn a kernel `(H, W, in, out)` or `(in, out)` into PyTorch's `(out, in, H, W)`.
+
+    >>> to_pytorch(np.zeros((3, 5, 16, 12))).shape, to_pytorch(np.zeros((7, 10))).shape
+    ((12, 16, 3, 5), (10, 7))
+    """
+    if array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
+    return array.T
+
+
+def from_pytorch(array: np.ndarray) -> np.ndarray:
+    """Turn PyTorch's kernel into Keras's."""
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T

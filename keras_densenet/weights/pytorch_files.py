@@ -1,0 +1,245 @@
+"""PyTorch's files without PyTorch, and without running what is in them.
+
+A `.pth` file is a pickle, which may call any function of Python. This reads those that
+make tensors and ordered dictionaries, and refuses all others by name. Both formats are
+read: the zip archive of PyTorch 1.6 and later, and the one before, which the networks
+of 2017 are still offered in.
+"""
+
+import io
+import math
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from keras_densenet.weights.errors import WeightsError
+
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the format before 1.6 begins with it
+STORAGES: dict[str, Any] = {
+    "FloatStorage": np.float32,
+    "DoubleStorage": np.float64,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+
+
+class _Storage(NamedTuple):
+    """Numbers that tensors are views of, by their name in the file."""
+
+    dtype: Any
+    key: str
+    size: int
+
+
+class _Tensor(NamedTuple):
+    """A view: element (i, j) is at `offset + i strides[0] + j strides[1]`."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple
+    strides: tuple
+
+
+def read_pth(path: Path) -> Any:
+    """Read what `torch.save` wrote, with arrays for tensors.
+
+    Args:
+        path: Of the file.
+
+    Raises:
+        WeightsError: It is damaged, or no such file, or calls for something else than
+            tensors.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            return _read_archive(path)
+        with path.open("rb") as file:
+            return _read_before_1_6(file)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    except (
+        *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, EOFError),
+        *(ValueError, KeyError, IndexError, TypeError, AttributeError),
+        *(OverflowError, MemoryError, UnicodeDecodeError, NotImplementedError),
+    ) as error:
+        raise WeightsError(
+            f"{path} is damaged, or no file of PyTorch: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _read_archive(path: Path) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
+        folder = name.removesuffix("data.pkl")
+        order = f"{folder}byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
+            raise WeightsError("it was written on a big-endian machine.")
+        found = _Unpickler(io.BytesIO(archive.read(name))).load()
+
+        def numbers(storage: _Storage) -> np.ndarray:
+            raw = archive.read(f"{folder}data/{storage.key}")
+            return np.frombuffer(raw, storage.dtype)
+
+        return _with_arrays(found, numbers)
+
+
+def _read_before_1_6(file: Any) -> Any:
+    """Read magic number, version, sizes, the pickle, and then all storages."""
+    if _Unpickler(file).load() != MAGIC_NUMBER:
+        raise WeightsError("it is no file of PyTorch.")
+    _Unpickler(file).load()  # the version, and the sizes of C's types: little-endian
+    if not _Unpickler(file).load().get("little_endian", True):
+        raise WeightsError("it was written on a big-endian machine.")
+    unpickler = _Unpickler(file)
+    found = unpickler.load()
+    read: dict[str, np.ndarray] = {}
+    for key in _Unpickler(file).load():
+        storage = unpickler.storages[key]
+        (count,) = struct.unpack("<q", file.read(8))
+        raw = file.read(count * np.dtype(storage.dtype).itemsize)
+        read[key] = np.frombuffer(raw, storage.dtype)
+        if len(read[key]) != count:
+            raise WeightsError("it is cut off.")
+    return _with_arrays(found, lambda storage: read[storage.key])
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes tensors and dictionaries, and refuses to call anything else."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Give what a pickle may call."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuilt
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return lambda tensor, *_: tensor
+        if module == "torch" and name in STORAGES:
+            return STORAGES[name]
+        if (module, name) == ("torch", "Size"):
+            return tuple
+        raise WeightsError(
+            f"it calls for {module}.{name}, which is no tensor: nothing of it was run. "
+            "Save the weights alone, torch.save(model.state_dict(), path)."
+        )
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """Note a storage: ("storage", type, key, device, count) and, before, a view."""
+        kind, dtype, key, _, count, *view = pid
+        if kind != "storage" or (view and view[0] is not None):
+            raise WeightsError(f"it has a {kind} with a view, which is not known.")
+        storage = _Storage(dtype, str(key), int(count))
+        return self.storages.setdefault(storage.key, storage)
+
+
+def _rebuilt(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+    if not isinstance(storage, _Storage):
+        raise WeightsError("it has a tensor without numbers.")
+    return _Tensor(storage, int(offset), tuple(shape), tuple(strides))
+
+
+def _with_arrays(found: Any, numbers: Any) -> Any:
+    """Put arrays in the place of tensors."""
+    if isinstance(found, _Tensor):
+        return _array(found, numbers(found.storage))
+    if isinstance(found, Mapping):
+        return {key: _with_arrays(value, numbers) for key, value in found.items()}
+    if isinstance(found, list):
+        return [_with_arrays(value, numbers) for value in found]
+    return found
+
+
+def _array(tensor: _Tensor, numbers: np.ndarray) -> np.ndarray:
+    """Copy a view out of its storage, which it must not reach beyond."""
+    sizes = [*tensor.shape, *tensor.strides, tensor.offset]
+    if len(tensor.shape) != len(tensor.strides) or any(size < 0 for size in sizes):
+        raise WeightsError("it has a tensor of an impossible shape.")
+    steps = zip(tensor.shape, tensor.strides, strict=True)
+    last = tensor.offset + sum((size - 1) * stride for size, stride in steps)
+    if math.prod(tensor.shape) and last >= len(numbers):
+        raise WeightsError("it has a tensor beyond its numbers: it is cut off.")
+    strides = [stride * numbers.itemsize for stride in tensor.strides]
+    first = numbers[tensor.offset :]
+    return np.lib.stride_tricks.as_strided(first, tensor.shape, strides).copy()
+
+
+# --- writing -----------------------------------------------------------------------
+
+
+def write_pth(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as a state dict that `torch.load` reads, `weights_only` too.
+
+    Args:
+        path: Of the file.
+        arrays: float32 or int64, by name.
+    """
+    folder = path.stem
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(f"{folder}/data.pkl", _pickled(arrays))
+        archive.writestr(f"{folder}/byteorder", "little")
+        for number, array in enumerate(arrays.values()):
+            raw = np.ascontiguousarray(array).tobytes()
+            archive.writestr(f"{folder}/data/{number}", raw)
+        archive.writestr(f"{folder}/version", "3\n")
+
+
+def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Write the pickle by hand: it names classes of PyTorch, which is not there."""
+    parts = [pickle.PROTO + b"\x02", _ORDERED_DICT, pickle.MARK]
+    for number, (name, array) in enumerate(arrays.items()):
+        parts += [_text(name), _tensor(str(number), array)]
+    return b"".join([*parts, pickle.SETITEMS, pickle.STOP])
+
+
+_ORDERED_DICT = (
+    pickle.GLOBAL + b"collections\nOrderedDict\n" + pickle.EMPTY_TUPLE + pickle.REDUCE
+)
+
+
+def _tensor(key: str, array: np.ndarray) -> bytes:
+    kinds = {np.dtype("float32"): b"FloatStorage", np.dtype("int64"): b"LongStorage"}
+    storage = [_text("storage"), pickle.GLOBAL, b"torch\n", kinds[array.dtype], b"\n"]
+    strides = [
+        math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)
+    ]  # of elements, the last axis next to each other
+    arguments = [
+        _tuple(*storage, _text(key), _text("cpu"), _integer(array.size)),
+        pickle.BINPERSID,
+        _integer(0),
+        _tuple(*map(_integer, array.shape)),
+        _tuple(*map(_integer, strides)),
+        pickle.NEWFALSE,
+        _ORDERED_DICT,
+    ]
+    function = pickle.GLOBAL + b"torch._utils\n_rebuild_tensor_v2\n"
+    return function + _tuple(*arguments) + pickle.REDUCE
+
+
+def _tuple(*parts: bytes) -> bytes:
+    return b"".join([pickle.MARK, *parts, pickle.TUPLE])
+
+
+def _text(text: str) -> bytes:
+    raw = text.encode()
+    return pickle.BINUNICODE + struct.pack("<I", len(raw)) + raw
+
+
+def _integer(number: int) -> bytes:
+    return pickle.BININT + struct.pack("<i", number)

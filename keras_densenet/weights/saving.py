@@ -1,0 +1,50 @@
+"""Our weights, for torchvision."""
+
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+from safetensors.numpy import save_file
+
+from keras_densenet.weights.errors import WeightsError
+from keras_densenet.weights.loading import COUNTER
+from keras_densenet.weights.names import to_pytorch, weights_by_name
+from keras_densenet.weights.pytorch_files import write_pth
+
+
+def save(model: keras.Model, path: str | os.PathLike) -> Path:
+    """Write a network's weights as a state dict of torchvision's DenseNet.
+
+    `torchvision.models.densenet121().load_state_dict(torch.load(path))` takes it, and
+    timm's and the deeper ones likewise.
+
+    Args:
+        model: A DenseNet of this package.
+        path: Of the file: `.pth` or `.pt`, or `.safetensors`.
+
+    Returns:
+        The path.
+
+    Raises:
+        WeightsError: Another ending, or the model has no dense block.
+    """
+    path = Path(path)
+    arrays = {}
+    for weight in weights_by_name(model):
+        array = keras.ops.convert_to_numpy(weight.variable).astype("float32")
+        arrays[weight.name] = np.ascontiguousarray(to_pytorch(array))
+        if weight.name.endswith("running_var"):
+            counter = weight.name.removesuffix(".running_var") + COUNTER
+            arrays[counter] = np.zeros((), "int64")
+    if not any("denseblock" in name for name in arrays):
+        raise WeightsError(f"{model.name} is no DenseNet of keras_densenet.")
+    beside = path.with_name(f".{os.getpid()}-{path.name}")
+    if path.suffix == ".safetensors":
+        save_file(arrays, beside)
+    elif path.suffix in (".pth", ".pt"):
+        write_pth(beside, arrays)
+    else:
+        raise WeightsError(f"{path} must end in .pth, .pt or .safetensors.")
+    beside.replace(path)
+    return path
