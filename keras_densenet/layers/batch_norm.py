@@ -32,6 +32,17 @@ def second_run() -> Iterator[None]:
         _runs_again.reset(token)
 
 
+def freeze_parts(layer: keras.layers.Layer) -> None:
+    """Freeze the layers within a layer that is made frozen, as from its config.
+
+    Keras freezes them when `trainable` is set, but not when a layer is made so: their
+    batch norms would go on with the statistics of the batch.
+    """
+    if not layer.trainable:
+        layer.trainable = True  # or TensorFlow passes over what is False already
+        layer.trainable = False
+
+
 def checked_synchronization(synchronized: bool) -> bool:
     """Give it back, refusing True on a backend that has no replicas to agree with."""
     if synchronized and keras.backend.backend() != "tensorflow":

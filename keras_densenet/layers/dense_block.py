@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_densenet.layers.batch_norm import freeze_parts
 from keras_densenet.layers.data_format import (
     channel_axis,
     checked_data_format,
@@ -101,6 +102,7 @@ class DenseBlock(keras.layers.Layer):
             layer.build(
                 with_channels(input_shape, self.axis, channels + i * self.growth_rate)
             )
+        freeze_parts(self)
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """Let each layer add its k maps to all the maps before it."""

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-from keras_densenet.layers.batch_norm import BatchNorm
+from keras_densenet.layers.batch_norm import BatchNorm, freeze_parts
 from keras_densenet.layers.convolution import he_convolution
 from keras_densenet.layers.data_format import (
     channel_axis,
@@ -100,6 +100,7 @@ class DenseLayer(keras.layers.Layer):
             shape[self.axis] = self.bottleneck_conv.filters
         self.bn.build(tuple(shape))
         self.conv.build(tuple(shape))
+        freeze_parts(self)
 
     def call(
         self, x: Any, moments: Moments | None = None, training: bool | None = None

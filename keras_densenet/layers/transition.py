@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_densenet.layers.batch_norm import BatchNorm
+from keras_densenet.layers.batch_norm import BatchNorm, freeze_parts
 from keras_densenet.layers.convolution import he_convolution
 from keras_densenet.layers.data_format import (
     channel_axis,
@@ -87,6 +87,7 @@ class Transition(keras.layers.Layer):
             name="conv",
         )
         self.conv.build(input_shape)
+        freeze_parts(self)
 
     def _kept(self, maps: int) -> int:
         # 0.29 * 100 is 28.999999999999996 in binary, and floor(theta m) means 29.
