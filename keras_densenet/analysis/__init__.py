@@ -3,6 +3,10 @@
 python -m keras_densenet.analysis feature_reuse runs/cifar10-.../version_0 reuse.png
 """
 
+from keras_densenet.analysis.class_activation import (
+    class_activation,
+    plot_class_activation,
+)
 from keras_densenet.analysis.curves import plot_curves, read_metrics
 from keras_densenet.analysis.feature_reuse import (
     feature_reuse,
@@ -34,9 +38,11 @@ __all__ = [
     "Predictions",
     "Profile",
     "Reliability",
+    "class_activation",
     "feature_reuse",
     "gradient_flow",
     "observe_feature_reuse",
+    "plot_class_activation",
     "plot_confusion",
     "plot_curves",
     "plot_feature_reuse",
