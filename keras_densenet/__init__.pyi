@@ -19,6 +19,7 @@ from .models import (
     DenseNetBC as DenseNetBC,
 )
 from .training import (
+    FineTuning as FineTuning,
     ImageClassifier as ImageClassifier,
     Trainer as Trainer,
     Tuner as Tuner,

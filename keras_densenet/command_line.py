@@ -14,6 +14,7 @@ of options is YAML: `--print_config` prints one, and each run keeps its own.
 
 import argparse
 import importlib
+import inspect
 import re
 import shlex
 import sys
@@ -218,9 +219,11 @@ class Options:
         if self.values.seed_everything is not None:
             seed_everything(self.values.seed_everything)
 
-    def data(self) -> "DataModule":
-        """Make the data module."""
-        return _made(self.values.data)
+    def data(self, **others: Any) -> "DataModule":
+        """Make the data module; `others` win."""
+        described = self.values.data.as_dict()
+        described["init_args"] = (described.get("init_args") or {}) | others
+        return _made(described)
 
     def data_or_digits(self) -> "DataModule":
         """Make and prepare the data module; digits where unnamed data cannot be had."""
@@ -307,7 +310,8 @@ def parse(
     if any(argument.startswith("--data.help") for argument in written):
         defaults.setdefault("model.network", "DenseNetBC")  # any will do
     network = _network(written, defaults)
-    _add_arguments(parser, network, _named(written, "class_path"))
+    class_path = _named(written, "class_path") or defaults.get("model.class_path")
+    _add_arguments(parser, network, class_path)
     if "--model.help" in written:
         parser.print_help()
         parser.exit()
@@ -433,11 +437,14 @@ def _add_arguments(
     parser.add_argument(
         "--model.class_path", default=None, help="a subclass of ImageClassifier"
     )
-    parser.add_function_arguments(
-        network, "model", as_group=False, skip={"classes", "input_shape"}
-    )
+    module = _imported(class_path) if class_path else ImageClassifier
+    # Where both have an option, as FineTuning and DenseNet121 have weights, it is the
+    # module's.
+    skip: set[str | int] = {"classes", "input_shape"}
+    skip |= {*inspect.signature(module).parameters}
+    parser.add_function_arguments(network, "model", as_group=False, skip=skip)
     parser.add_class_arguments(
-        _imported(class_path) if class_path else ImageClassifier,
+        module,
         "model",
         as_group=False,
         instantiate=False,

@@ -9,6 +9,10 @@ from .errors import (
     MisconfigurationException as MisconfigurationException,
     WorkerLostError as WorkerLostError,
 )
+from .fine_tuning import (
+    FineTuning as FineTuning,
+    freeze as freeze,
+)
 from .flags import Flags as Flags
 from .image_classifier import ImageClassifier as ImageClassifier
 from .optimizer import (

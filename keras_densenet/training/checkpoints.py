@@ -38,6 +38,8 @@ class RunState:
         data: The data module's `state_dict`.
         callbacks: What training has changed in each callback, by its class's name.
         stopped: Whether a callback has ended the training for good.
+        preprocessing: Mean and standard deviation that pictures are standardised with,
+            for `keras_densenet.weights.preprocessing`.
         arrays: Random seeds, the epoch's metrics so far and what callbacks have of
             arrays, by name.
     """
@@ -47,6 +49,7 @@ class RunState:
     data: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, dict] = field(default_factory=dict)
     stopped: bool = False
+    preprocessing: dict[str, list[float]] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
 

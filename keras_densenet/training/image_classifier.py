@@ -114,12 +114,15 @@ depth: it has classes, input_shape.
 
     def configure_optimizer(self, total_steps: int) -> keras.optimizers.Optimizer:
         """Make the paper's optimizer for a training of `total_steps` steps."""
+        schedule = self.schedule(total_steps)
+        return TorchSGD(schedule, self.momentum, weight_decay=self.weight_decay)
+
+    def schedule(self, total_steps: int) -> Any:
+        """Give the learning rate of each step: a number, or a schedule of Keras."""
         learning_rate = self._scaled_learning_rate()
         if self.lr_schedule == "cosine":
-            schedule = cosine_schedule(learning_rate, total_steps)
-        else:
-            schedule = step_schedule(learning_rate, total_steps, self.milestones)
-        return TorchSGD(schedule, self.momentum, weight_decay=self.weight_decay)
+            return cosine_schedule(learning_rate, total_steps)
+        return step_schedule(learning_rate, total_steps, self.milestones)
 
     def configure_loss(self) -> keras.losses.Loss:
         """Make the loss: cross-entropy of labels and probabilities."""

@@ -1,6 +1,6 @@
 """The paper's optimizer and its schedule (section 4.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -28,6 +28,8 @@ class TorchSGD(keras.optimizers.Optimizer):
         nesterov: Whether momentum is Nesterov's.
         weight_decay: Coupled (L2), on all trainable weights: kernels, the classifier's
             bias, and BN's gamma and beta, as the authors have it.
+        layer_rates: Factor of the learning rate for each layer's weights, by the
+            layer's name; 1 for those that are not named. See `FineTuning`.
         name: The optimizer's name.
         **kwargs: Those of `keras.optimizers.Optimizer`.
     """
@@ -38,6 +40,7 @@ class TorchSGD(keras.optimizers.Optimizer):
         momentum: float = 0.9,
         nesterov: bool = True,
         weight_decay: float = 1e-4,
+        layer_rates: Mapping[str, float] | None = None,
         name: str = "torch_sgd",
         **kwargs: Any,
     ) -> None:
@@ -46,13 +49,20 @@ class TorchSGD(keras.optimizers.Optimizer):
         self.nesterov = nesterov
         # Not under Keras's name for it, with which Keras would decay a second time.
         self.coupled_weight_decay = weight_decay
+        self.layer_rates = dict(layer_rates or {})
 
     def build(self, variables: list) -> None:
         """Create one velocity a variable."""
         if self.built:
             return
         super().build(variables)
+        self._factors = [self._factor(variable.path) for variable in variables]
         self.velocities = self.add_optimizer_variables(variables, "velocity")
+
+    def _factor(self, path: str) -> float:
+        """Give a weight's, by its layers: "dense_block1/layer1/conv/kernel"."""
+        layers = path.split("/")[:-1]
+        return next((r for n, r in self.layer_rates.items() if n in layers), 1.0)
 
     def _backend_update_step(
         self, grads: list, trainable_variables: list, learning_rate: Any
@@ -63,8 +73,11 @@ class TorchSGD(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Move one variable by one step."""
+        index = self._get_variable_index(variable)
         learning_rate = ops.cast(learning_rate, variable.dtype)
-        velocity = self.velocities[self._get_variable_index(variable)]
+        if self._factors[index] != 1:
+            learning_rate = learning_rate * self._factors[index]
+        velocity = self.velocities[index]
         gradient = ops.cast(gradient, variable.dtype)
         gradient = gradient + self.coupled_weight_decay * variable
         if keras.backend.backend() == "tensorflow":
@@ -96,6 +109,7 @@ class TorchSGD(keras.optimizers.Optimizer):
             "momentum": self.momentum,
             "nesterov": self.nesterov,
             "weight_decay": self.coupled_weight_decay,
+            "layer_rates": self.layer_rates,
         }
 
 

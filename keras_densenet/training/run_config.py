@@ -90,14 +90,23 @@ def _described(thing: Any) -> dict[str, Any] | str:
 def _arguments(thing: Any) -> dict[str, Any]:
     """Give a thing's arguments, which by custom are attributes of the same names."""
     try:
-        parameters = inspect.signature(type(thing)).parameters.values()
+        names = _names_of_arguments(type(thing))
     except ValueError:  # of a class that is not Python's own
         return {}
-    names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
     there = vars(thing)
     # A private one is what was given where the public one is what came of it.
     kept = {name: there.get(f"_{name}", there.get(name, there)) for name in names}
     return {name: value for name, value in kept.items() if value is not there}
+
+
+def _names_of_arguments(thing: type) -> list[str]:
+    """Name a class's arguments; where it passes others on, its parent's, too."""
+    parameters = inspect.signature(thing).parameters.values()
+    names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+    parent = thing.__base__
+    if len(names) < len(parameters) and parent not in (None, object):
+        names += [n for n in _names_of_arguments(parent) if n not in names]
+    return names
 
 
 @functools.singledispatch

@@ -2,6 +2,7 @@
 
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.loading import load
+from keras_densenet.weights.preprocessing import Preprocessing, preprocessing
 from keras_densenet.weights.saving import save
 
-__all__ = ["WeightsError", "load", "save"]
+__all__ = ["Preprocessing", "WeightsError", "load", "preprocessing", "save"]

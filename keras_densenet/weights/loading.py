@@ -23,7 +23,8 @@ from keras_densenet.weights.pytorch_files import read_pth
 
 Source: TypeAlias = keras.Model | Mapping[str, Any] | str | os.PathLike
 
-SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".keras", ".h5")
+OF_PYTORCH = (".pth", ".pt", ".bin", ".safetensors")
+SUFFIXES = (*OF_PYTORCH, ".keras", ".h5")
 NESTED = ("state_dict", "model", "state_dict_ema")  # of training scripts
 IMAGENET = "imagenet"
 CLASSIFIER = "classifier."
@@ -98,25 +99,29 @@ def _arrays(model: keras.Model, source: Source) -> dict[str, np.ndarray]:
     if isinstance(source, keras.Model):
         return _of_keras(model, source)
     if isinstance(source, Mapping):
-        return _of_pytorch(source)
+        return of_pytorch(source)
     if source == IMAGENET:
         return _of_keras(model, _downloaded(model))
+    path = checked_path(source)
+    if path.suffix in OF_PYTORCH:
+        return read_state_dict(path)
+    return _of_keras(model, _read_keras(model, path))
+
+
+def checked_path(source: str | os.PathLike) -> Path:
+    """Give the path of a file of weights, refusing what is none by its name."""
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(
             f'There is no file {path}. Weights are "{IMAGENET}", a model, a state '
             f"dict, or a file that ends in one of {', '.join(SUFFIXES)}."
         )
-    if path.suffix == ".safetensors":
-        return _of_pytorch(_read_safetensors(path))
-    if path.suffix in (".pth", ".pt", ".bin"):
-        return _of_pytorch(read_pth(path))
-    if path.suffix not in (".keras", ".h5"):
+    if path.suffix not in SUFFIXES:
         raise WeightsError(
             f"{path}: the name of a file of weights ends in one of "
             f"{', '.join(SUFFIXES)}."
         )
-    return _of_keras(model, _read_keras(model, path))
+    return path
 
 
 # --- keras.applications ------------------------------------------------------------
@@ -159,7 +164,7 @@ def _read_keras(model: keras.Model, path: Path) -> keras.Model:
         if path.suffix == ".keras":
             return keras.saving.load_model(path, compile=False)
         with h5py.File(path) as file:
-            network = _network_of(model, _layers_in(file))
+            network = _network_of(model, layers_in(file))
         network.load_weights(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
@@ -169,7 +174,7 @@ def _read_keras(model: keras.Model, path: Path) -> keras.Model:
     return network
 
 
-def _layers_in(file: h5py.File) -> Mapping[str, Any]:
+def layers_in(file: h5py.File) -> Mapping[str, Any]:
     """Give the layers in a file of Keras 3, or of Keras 2, by their names."""
     return file.get("layers", file)
 
@@ -251,6 +256,12 @@ def _with_our_epsilon(
 # --- PyTorch -----------------------------------------------------------------------
 
 
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """Read a file of PyTorch: arrays by today's names, with Keras's axes."""
+    is_safe = path.suffix == ".safetensors"
+    return of_pytorch(_read_safetensors(path) if is_safe else read_pth(path))
+
+
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
@@ -258,7 +269,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path} is damaged, or no safetensors: {error}") from error
 
 
-def _of_pytorch(found: Any) -> dict[str, np.ndarray]:
+def of_pytorch(found: Any) -> dict[str, np.ndarray]:
     """Give a state dict's arrays by today's names, with Keras's axes."""
     for name in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):

@@ -1,0 +1,90 @@
+"""How pictures were standardised for the weights of a source."""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import keras
+
+from keras_densenet.layers import DenseBlock
+from keras_densenet.weights.errors import WeightsError
+from keras_densenet.weights.loading import (
+    IMAGENET,
+    OF_PYTORCH,
+    Source,
+    checked_path,
+    layers_in,
+    of_pytorch,
+    read_state_dict,
+)
+
+RUN_STATE = "run_state.json"  # that the trainer adds to its checkpoints
+IMAGENET_STEM = "features.norm0.weight"  # of networks for small pictures there is none
+
+
+class Preprocessing(NamedTuple):
+    """What a network's pictures are standardised with: `(raw - mean) / std`.
+
+    Attributes:
+        mean: Of each channel, in 0..255.
+        std: Of each channel, in 0..255.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+# 255 times (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225)
+TORCH = Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+
+def preprocessing(source: Source) -> Preprocessing | None:
+    """Say how pictures were standardised for weights.
+
+    A network answers nonsense to pictures that are standardised otherwise. Give it to
+    the data: `ImageFolder(root, **preprocessing(source)._asdict())`.
+
+    Args:
+        source: As in `load`.
+
+    Returns:
+        Torch's for "imagenet" and for networks of keras.applications, torchvision and
+        timm; what a checkpoint of `keras_densenet.Trainer` was trained with; None where
+        nothing says it.
+
+    Raises:
+        WeightsError: The file cannot be read.
+        FileNotFoundError: There is no such file.
+    """
+    if isinstance(source, keras.Model):
+        ours = any(isinstance(layer, DenseBlock) for layer in source.layers)
+        return None if ours else TORCH
+    if isinstance(source, Mapping):
+        return TORCH if IMAGENET_STEM in of_pytorch(source) else None
+    if source == IMAGENET:
+        return TORCH
+    path = checked_path(source)
+    if path.suffix in OF_PYTORCH:
+        return TORCH if IMAGENET_STEM in read_state_dict(path) else None
+    try:
+        return _of_checkpoint(path) if path.suffix == ".keras" else _of_h5(path)
+    except (OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        raise WeightsError(f"{path} is damaged: {error}") from error
+
+
+def _of_checkpoint(path: Path) -> Preprocessing | None:
+    with zipfile.ZipFile(path) as archive:
+        if RUN_STATE not in archive.namelist():
+            return None
+        known = json.loads(archive.read(RUN_STATE)).get("preprocessing")
+    return Preprocessing(tuple(known["mean"]), tuple(known["std"])) if known else None
+
+
+def _of_h5(path: Path) -> Preprocessing | None:
+    """Tell files of keras.applications from our own by the names of layers."""
+    with h5py.File(path) as file:
+        ours = any(name.startswith("dense_block") for name in layers_in(file))
+    return None if ours else TORCH

@@ -1,0 +1,281 @@
+"""Weights from elsewhere, a new classifier, and what stays as it is."""
+
+import re
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+import keras_densenet as kd
+from keras_densenet.data.arrays import Split
+from keras_densenet.training import MisconfigurationError, TorchSGD, freeze
+from keras_densenet.training.fine_tuning import layer_rates
+from keras_densenet.weights import WeightsError, preprocessing
+
+SMALL = {"depth": 10, "growth_rate": 4}
+QUIET = {
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "limit_train_batches": 3,
+    "limit_val_batches": 1,
+}
+TORCHS = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+DIGITS = ((77.8,) * 3, (95.8,) * 3)
+
+
+class Odd(kd.data.Digits):
+    """The digits, even or odd: other classes of the same pictures."""
+
+    num_classes = 2
+    class_names = ("even", "odd")
+
+    def load_splits(self, stage):
+        return {
+            name: Split(split.images, split.labels % 2)
+            for name, split in super().load_splits(stage).items()
+        }
+
+
+def fine_tuning(source, **options):
+    return kd.FineTuning(kd.DenseNetBC, weights=source, **SMALL | options)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A network of ten digits, and its checkpoint."""
+    keras.utils.set_random_seed(0)
+    folder = tmp_path_factory.mktemp("ten")
+    module = kd.ImageClassifier(kd.DenseNetBC, **SMALL)
+    trainer = kd.Trainer(max_epochs=1, default_root_dir=folder, **QUIET)
+    trainer.fit(module, datamodule=kd.data.Digits(batch_size=64))
+    return module.model, trainer.checkpoint_callback.last_model_path
+
+
+def by_layer(model):
+    return {
+        layer.name: [weight.numpy() for weight in layer.weights]
+        for layer in model.layers
+        if layer.weights
+    }
+
+
+def changed(before, after):
+    """Name the layers of which any weight is another, and those of which all are."""
+    some, whole = set(), set()
+    for name, weights in before.items():
+        differ = [
+            not np.array_equal(a, b) for a, b in zip(weights, after[name], strict=True)
+        ]
+        some |= {name} if any(differ) else set()
+        whole |= {name} if all(differ) else set()
+    return some, whole
+
+
+LAYERS = [  # of DenseNetBC that have weights, from the pictures on
+    "stem_conv",
+    "dense_block1",
+    "transition1",
+    "dense_block2",
+    "transition2",
+    "dense_block3",
+    "final_bn",
+    "classifier",
+]
+
+
+@pytest.mark.parametrize("memory_efficient", [False, True, "full"])
+@pytest.mark.parametrize(
+    ("frozen", "stay"),
+    [(None, 0), ("stem_conv", 1), ("dense_block2", 4), ("backbone", 7)],
+)
+def test_what_is_frozen_stays_and_the_rest_learns(
+    trained, tmp_path, frozen, stay, memory_efficient
+):
+    model, checkpoint = trained
+    source = by_layer(model)
+    module = fine_tuning(checkpoint, frozen=frozen, memory_efficient=memory_efficient)
+    trainer = kd.Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
+    trainer.fit(module, datamodule=Odd(batch_size=64))
+    after = by_layer(module.model)
+    # Maps: 8, 8 + 4, half of it 6, 6 + 4, half of it 5, 5 + 4.
+    assert [weight.shape for weight in after.pop("classifier")] == [(9, 2), (2,)]
+    source.pop("classifier")
+    some, whole = changed(source, after)
+    # Kernels, gammas, betas and moving statistics: all of them, or none.
+    assert sorted(some) == sorted(whole) == sorted(LAYERS[stay:-1])
+    trainable = module.model.trainable_weights
+    assert len(module.model.optimizer.velocities) == len(trainable)
+
+
+def test_frozen_batch_norms_are_those_of_inference(trained):
+    """A picture's features do not depend on what else is in its batch."""
+    model, checkpoint = trained
+    module = fine_tuning(checkpoint, frozen="dense_block2", memory_efficient=True)
+    model = module.configure_model(Odd())
+    images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
+
+    def features(images, training):
+        until = keras.Model(model.input, model.get_layer("dense_block2").output)
+        return np.asarray(until(images, training=training))
+
+    np.testing.assert_array_equal(features(images, True), features(images, False))
+    alone = features(images[:1], True)
+    np.testing.assert_allclose(features(images, True)[:1], alone, atol=1e-5)
+
+
+def test_two_phases(trained, tmp_path):
+    """The second fit goes on with the weights of the first, and trains all."""
+    module = fine_tuning(trained[1], frozen="backbone")
+    trainer = kd.Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
+    trainer.fit(module, datamodule=Odd(batch_size=64))
+    first = by_layer(module.model)
+    module.frozen, module.learning_rate = None, 0.0
+    trainer.fit(module, datamodule=Odd(batch_size=64))
+    second = by_layer(module.model)
+    # At a rate of 0 kernels stay what the first phase made of them; BNs do not.
+    for name in ("stem_conv", "classifier"):
+        for a, b in zip(first[name], second[name], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert "dense_block1" in changed(first, second)[0]
+    assert len(module.model.trainable_weights) > 2
+
+
+@pytest.mark.parametrize("last", ["stem_conv", "dense_block1", "transition1"])
+def test_a_file_keeps_what_is_frozen(tmp_path, last):
+    model = kd.DenseNetBC(10, 4)
+    freeze(model, last)
+    model.save(tmp_path / "frozen.keras")
+    copies = (
+        keras.saving.load_model(tmp_path / "frozen.keras"),
+        keras.models.clone_model(model),
+    )
+    images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
+    for copy in copies:
+        ours, theirs = ([w.path for w in m.trainable_weights] for m in (model, copy))
+        assert theirs == ours
+        maps = keras.Model(copy.input, copy.get_layer(last).output)
+        in_training = np.asarray(maps(images, training=True))
+        np.testing.assert_array_equal(in_training, maps(images, training=False))
+
+
+def test_rates_of_layers_by_hand():
+    model = kd.DenseNetBC(10, 4)
+    assert layer_rates(model, 0.5) == {
+        "classifier": 1,
+        "final_bn": 1 / 2,
+        "dense_block3": 1 / 4,
+        "transition2": 1 / 8,
+        "dense_block2": 1 / 16,
+        "transition1": 1 / 32,
+        "dense_block1": 1 / 64,
+        "stem_conv": 1 / 128,
+    }
+
+
+def test_a_step_with_rates_of_layers():
+    # rate 0.1, no momentum and decay, gradient 1: steps of 0.1, 0.05 and 0.1.
+    model = keras.Sequential(
+        [
+            keras.Input((1,)),
+            keras.layers.Dense(1, use_bias=False, name="early"),
+            keras.layers.Dense(1, name="late"),
+        ]
+    )
+    rates = {"early": 0.5}
+    optimizer = TorchSGD(0.1, 0.0, weight_decay=0.0, layer_rates=rates)
+    before = [weight.numpy() for weight in model.trainable_weights]
+    ones = [keras.ops.ones(weight.shape) for weight in model.trainable_weights]
+    optimizer.apply(ones, model.trainable_weights)
+    steps = [
+        float(np.sum(old - new.numpy()))
+        for old, new in zip(before, model.trainable_weights, strict=True)
+    ]
+    assert steps == pytest.approx([0.05, 0.1, 0.1], abs=1e-6)
+    again = TorchSGD.from_config(optimizer.get_config())
+    assert again.layer_rates == rates
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"frozen": "dense_block9"}, "before the last one .* dense_block1"),
+        ({"frozen": "classifier"}, "before the last one"),
+        ({"frozen": "global_average_pool"}, None),
+        ({"layer_decay": 0.0}, "layer_decay is in"),
+        ({"layer_decay": 1.5}, "layer_decay is in"),
+    ],
+)
+def test_what_cannot_be_frozen(trained, options, says):
+    def make():
+        return fine_tuning(trained[1], **options).configure_model(Odd())
+
+    if says is None:  # a layer without weights, before the classifier
+        assert len(make().trainable_weights) == 2
+        return
+    with pytest.raises(MisconfigurationError, match=says):
+        make()
+
+
+def test_your_own_model_is_frozen():
+    model = kd.DenseNetBC(10, 4)
+    freeze(model, "transition1")
+    assert not model.get_layer("dense_block1").trainable
+    assert model.get_layer("dense_block2").trainable
+    freeze(model, None)
+    assert all(layer.trainable for layer in model.layers)
+
+
+# --- what pictures were standardised with --------------------------------------------
+
+
+def test_a_checkpoint_says_what_pictures_were_standardised_with(trained):
+    assert preprocessing(trained[1]) == DIGITS
+
+
+def test_other_standardisation_is_refused_with_what_to_write(trained, tmp_path):
+    data = Odd(batch_size=64, mean=(125.3, 123.0, 113.9))
+    trainer = kd.Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
+    with pytest.raises(MisconfigurationError, match=re.escape("(77.8, 77.8, 77.8)")):
+        trainer.fit(fine_tuning(trained[1]), datamodule=data)
+
+
+def test_what_a_source_says(trained, tmp_path):
+    model = trained[0]
+    large = kd.DenseNet121(classes=3, input_shape=(32, 32, 3))
+    of_large = kd.weights.save(large, tmp_path / "large.safetensors")
+    assert preprocessing("imagenet") == TORCHS
+    assert preprocessing(of_large) == TORCHS  # a network for ImageNet's pictures
+    for suffix in (".pth", ".safetensors"):  # which says nothing of small ones
+        saved = kd.weights.save(model, tmp_path / f"small{suffix}")
+        assert preprocessing(saved) is None
+    theirs = keras.applications.DenseNet121(weights=None, include_top=False)
+    assert preprocessing(theirs) == TORCHS
+    theirs.save_weights(tmp_path / "theirs.weights.h5")
+    assert preprocessing(tmp_path / "theirs.weights.h5") == TORCHS
+    model.save_weights(tmp_path / "ours.weights.h5")
+    assert preprocessing(tmp_path / "ours.weights.h5") is None
+    model.save(tmp_path / "plain.keras")
+    assert preprocessing(tmp_path / "plain.keras") is None
+    assert preprocessing(model) is None
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.h5", "a.pth", "a.safetensors", "a.txt"])
+def test_what_says_nothing_is_refused(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match="no file"):
+        preprocessing(tmp_path / name)
+    (tmp_path / name).write_bytes(b"something else" * 9)
+    with pytest.raises(WeightsError, match=name):
+        preprocessing(tmp_path / name)
+
+
+def test_an_empty_h5_file_is_no_weights(tmp_path):
+    h5py.File(tmp_path / "a.h5", "w").close()
+    with pytest.raises(WeightsError, match=re.escape("a.h5")):
+        kd.weights.load(kd.DenseNetBC(10, 4), tmp_path / "a.h5")
+
+
+def test_another_network_is_refused(trained):
+    module = kd.FineTuning(kd.DenseNetBC, weights=trained[1], depth=16, growth_rate=4)
+    with pytest.raises(WeightsError, match="another network"):
+        module.configure_model(Odd())
