@@ -1,6 +1,7 @@
 """Every recipe, run as a user runs it, in its smallest form."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 import keras_densenet as kd
 from keras_densenet import command_line
@@ -213,6 +215,107 @@ def test_imagenet_trains_on_a_folder_and_is_tested_by_ten_crops(tmp_path):
         wrong["ten crops"] += np.sum(np.mean(logs, axis=0).argmax(-1) != labels)
     for how, number in wrong.items():  # of 4 pictures
         assert f"By {how}: top-1 error {25 * number:.2f} %\n" in answer.stdout
+
+
+def write_digits(root, digits, many):
+    """Write a folder of real pictures: one folder a digit."""
+    pixels, labels = load_digits(return_X_y=True)
+    for digit in digits:
+        (root / f"digit {digit}").mkdir(parents=True)
+        for number, grey in enumerate(pixels[labels == digit][:many]):
+            picture = (
+                np.uint8(grey.reshape(8, 8) * (255 / 16)).repeat(4, 0).repeat(4, 1)
+            )
+            Image.fromarray(picture).save(root / f"digit {digit}" / f"{number}.png")
+
+
+def test_finetune_trains_tests_looks_and_exports(tmp_path):
+    """In one command, on pictures that are standardised as the weights say."""
+    write_digits(tmp_path / "pictures", (3, 8), 40)
+    before = kd.Trainer(
+        max_epochs=1,
+        limit_train_batches=2,
+        default_root_dir=tmp_path / "before",
+        enable_progress_bar=False,
+    )
+    network = {"depth": 10, "growth_rate": 4}
+    module = kd.ImageClassifier(kd.DenseNetBC, **network)
+    before.fit(module, datamodule=kd.data.Digits(batch_size=32))
+    checkpoint = before.checkpoint_callback.last_model_path
+    answer = run(
+        "finetune.py",
+        *(
+            "--data-dir",
+            "pictures",
+            "--weights",
+            checkpoint,
+            "--frozen",
+            "dense_block1",
+        ),
+        *("--network", "DenseNetBC", *SMALL, "--image-size", 32, "--max-epochs", 2),
+        *("--export-dir", "served/digits", "--batch-size", 16, "--class-weight"),
+        cwd=tmp_path,
+    )
+    assert answer.returncode == 0, answer.stderr
+    folder = tmp_path / "runs" / "imagefolder-densenet_bc_10_4" / "version_0"
+    for name in ("confusion.png", "class_activation.png", "report.html"):
+        assert (folder / name).stat().st_size > 1_000
+    assert "│ digit 3 │ 6        │" in answer.stdout  # 15 % of 40
+    # The stem and the first block are those of the checkpoint still.
+    tuned = keras.saving.load_model(folder / "checkpoints" / "last.keras")
+    for name, same in (
+        ("stem_conv", True),
+        ("dense_block1", True),
+        ("final_bn", False),
+    ):
+        ours, theirs = (m.get_layer(name).weights for m in (tuned, module.model))
+        equal = [np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True)]
+        assert all(equal) == same
+    # What it is served with, and what its own checkpoint says, are the digits' own.
+    exported = json.loads(
+        (
+            tmp_path / "served" / "digits" / "1" / "assets.extra" / "export.json"
+        ).read_text()
+    )
+    assert exported["preprocessing"]["mean"] == [77.8] * 3
+    again = kd.weights.preprocessing(folder / "checkpoints" / "last.keras")
+    assert again == ((77.8,) * 3, (95.8,) * 3)
+    error = re.search(r"^Test error: (.+) %$", answer.stdout, re.M)[1]
+    # Its config makes it again, in a new process.
+    tested = subprocess.run(
+        [
+            *(sys.executable, "-m", "keras_densenet", "test", "--ckpt_path", "last"),
+            *("--config", folder / "config.yaml"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert tested.returncode == 0, tested.stderr
+    accuracy = re.search(r"accuracy │ ([\d.]+)", tested.stdout)[1]
+    assert 100 * (1 - float(accuracy)) == pytest.approx(float(error), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--data-dir", "nowhere"], "There is no folder nowhere"),
+        (["--data-dir", "pictures", "--weights", "no.pth"], "There is no file no.pth"),
+        (["--data-dir", "pictures", "--weights", "text.pth"], "text.pth"),
+        (["--data-dir", "pictures", "--frozen", "layer9"], "dense_block1"),
+    ],
+)
+def test_finetune_says_what_is_wrong(given, words, tmp_path):
+    write_digits(tmp_path / "pictures", (3, 8), 9)
+    (tmp_path / "text.pth").write_text("no weights")
+    small = ["--network", "DenseNetBC", *SMALL, "--image-size", 32, "--batch-size", 4]
+    if "--weights" not in given:
+        given = ["--from-scratch", *given]
+    answer = run("finetune.py", *small, *given, cwd=tmp_path)
+    assert answer.returncode == 1
+    assert words in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 def test_imagenet_says_what_to_get(tmp_path):

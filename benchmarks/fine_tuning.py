@@ -1,0 +1,137 @@
+"""What weights from elsewhere are worth: fine-tuning against training from scratch.
+
+    python benchmarks/fine_tuning.py --data-dir tfds        # 20 minutes on 2 CPU cores
+
+A DenseNet-BC (L = 22, k = 12) is trained on eight of CIFAR-10's classes. Of the two
+others, cats and dogs, 400 and 200 pictures become a folder to train on, 100 and 50
+more one to validate on, and all 2,000 test pictures one to test on. Then
+`recipes/finetune.py` trains on that folder with those weights and without, with the
+same seeds. It prints the test error of each, and keeps all runs.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+from PIL import Image
+
+import keras_densenet as kd
+from keras_densenet.data.arrays import Split
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "finetune.py"
+NEW = {"cat": 3, "dog": 5}  # CIFAR-10's numbers
+MANY = {"cat": {"train": 400, "val": 100}, "dog": {"train": 200, "val": 50}}
+NETWORK = {"depth": 22, "growth_rate": 12}
+WAYS = {
+    "fine-tuned": (),
+    "classifier alone": ("--frozen", "backbone"),
+    "from scratch": ("--from-scratch",),
+    "from scratch, 5 times the epochs": ("--from-scratch", "--max-epochs", "100"),
+}
+TEST_ERROR = re.compile(r"^Test error: ([\d.]+) %$", re.M)
+
+
+class OtherClasses(kd.data.CIFAR10):
+    """CIFAR-10 without the classes of the folder."""
+
+    num_classes = 10 - len(NEW)
+    old = tuple(number for number in range(10) if number not in NEW.values())
+    class_names = tuple(kd.data.CIFAR10.class_names[number] for number in old)
+
+    def load_splits(self, stage: str) -> dict[str, Split]:
+        """Read the pictures of the other classes, and number these anew."""
+        numbers = np.full(10, -1)
+        numbers[list(self.old)] = range(len(self.old))
+        return {
+            name: Split(
+                np.asarray(split.images)[numbers[split.labels] >= 0],
+                numbers[split.labels][numbers[split.labels] >= 0],
+            )
+            for name, split in super().load_splits(stage).items()
+        }
+
+
+def main() -> None:
+    """Make the folder and the weights, train in each way, and print what came out."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir", help="where TensorFlow Datasets has CIFAR-10")
+    parser.add_argument("--output-dir", type=Path, default=Path("fine_tuning"))
+    parser.add_argument("--max-epochs", type=int, default=10, help="on eight classes")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    pictures, weights = options.output_dir / "pictures", options.output_dir / "eight"
+    if not pictures.is_dir():
+        write_folder(pictures, options.data_dir)
+    found = sorted(weights.glob("runs/*/*/checkpoints/last.keras"))
+    if not found:
+        found = [train_on_others(weights, options.data_dir, options.max_epochs)]
+    for name, arguments in WAYS.items():
+        errors = [
+            fine_tuned(pictures, found[-1], seed, arguments, options.output_dir)
+            for seed in range(1, options.seeds + 1)
+        ]
+        each = ", ".join(f"{error:.2f}" for error in errors)
+        print(f"{name}: {mean(errors):.2f} % test error (mean of {each})", flush=True)
+
+
+def write_folder(root: Path, data_dir: str | None) -> None:
+    """Write the pictures of the new classes as a person would have them."""
+    data = kd.data.CIFAR10(data_dir=data_dir)
+    data.prepare_data()
+    train, test = data.load_splits("fit")["train"], data.load_splits("test")["test"]
+    for name, number in NEW.items():
+        of_class = np.asarray(train.images)[np.asarray(train.labels) == number]
+        first = 0
+        for split, many in MANY[name].items():
+            write_pictures(root / split / name, of_class[first : first + many])
+            first += many
+        of_test = np.asarray(test.images)[np.asarray(test.labels) == number]
+        write_pictures(root / "test" / name, of_test)
+
+
+def write_pictures(folder: Path, pictures: np.ndarray) -> None:
+    """Write PNGs."""
+    folder.mkdir(parents=True)
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{number:04}.png")
+
+
+def train_on_others(folder: Path, data_dir: str | None, epochs: int) -> Path:
+    """Train on the eight classes; give the last checkpoint."""
+    kd.seed_everything(0)
+    module = kd.ImageClassifier(kd.DenseNetBC, lr_schedule="cosine", **NETWORK)
+    data = OtherClasses(data_dir=data_dir)
+    trainer = kd.Trainer(max_epochs=epochs, default_root_dir=folder)
+    trainer.fit(module, datamodule=data)
+    metrics: Mapping[str, float] = trainer.test(module, datamodule=data)
+    print(f"Eight classes: {100 * (1 - metrics['accuracy']):.2f} % test error")
+    return Path(trainer.checkpoint_callback.last_model_path)
+
+
+def fine_tuned(
+    pictures: Path, weights: Path, seed: int, arguments: tuple, folder: Path
+) -> float:
+    """Run the recipe, and give its test error in percent."""
+    command = [sys.executable, RECIPE, "--data-dir", pictures, "--image-size", 32]
+    command += ["--network", "DenseNetBC", "--weights", weights, "--seed", seed]
+    command += ["--trainer.default_root_dir", folder]
+    for name, value in NETWORK.items():
+        command += [f"--model.{name}", value]
+    done = subprocess.run(
+        [*map(str, command), *arguments], capture_output=True, text=True, check=False
+    )
+    found = TEST_ERROR.search(done.stdout)
+    if not found:
+        sys.exit(f"{done.stdout}\n{done.stderr}")
+    return float(found[1])
+
+
+if __name__ == "__main__":
+    main()
