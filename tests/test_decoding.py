@@ -135,3 +135,24 @@ def test_pixels_are_those_of_evaluation(answers, name, tmp_path):
 @pytest.mark.parametrize("name", NO_PICTURES)
 def test_what_is_no_picture_is_an_error_that_says_so(answers, name):
     assert NO_PICTURES[name][1] in answers[name]
+
+
+def test_a_bmp_with_other_masks_is_refused():
+    """Its colours would be taken in another order than they are in."""
+    file = io.BytesIO()
+    Image.new("RGBA", (3, 2), (10, 20, 30, 255)).save(file, "BMP")
+    usual = bytearray(file.getvalue())
+    usual[30:34] = (3).to_bytes(4, "little")  # masks follow the header of 40 bytes
+    usual[54:54] = b"".join(
+        mask.to_bytes(4, "little") for mask in (0xFF0000, 0xFF00, 0xFF)
+    )
+    usual[10:14] = (66).to_bytes(4, "little")  # where the pixels begin
+    np.testing.assert_array_equal(
+        decoding.decode(bytes(usual)), np.full((2, 3, 3), [10, 20, 30])
+    )
+    other = usual.copy()
+    other[54:66] = b"".join(
+        mask.to_bytes(4, "little") for mask in (0xFF, 0xFF00, 0xFF0000)
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="A BMP must have"):
+        decoding.decode(bytes(other))

@@ -226,7 +226,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         export(network(), tmp_path, method="cubic")
     with pytest.raises(ValueError, match="centre cannot be cut out with 32"):
         export(network(), tmp_path, short_side=31)
-    with pytest.raises(ValueError, match="std must be above 0"):
+    with pytest.raises(ValueError, match="std above 0"):
         kd.export.savedmodel(network(), tmp_path, mean=MEAN, std=(1, 0, 1))
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="is a file"):
@@ -391,3 +391,113 @@ import sys, keras_densenet as kd
 model = kd.DenseNetBC(10, 4, classes=3)
 kd.export.savedmodel(model, sys.argv[1], mean=(0, 0, 0), std=(1, 1, 1))
 """
+
+
+# --- what would be served wrongly is not published -----------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mean": (float("nan"), 0, 0)}, "mean and std must be finite"),
+        ({"std": (float("inf"), 1, 1)}, "mean and std must be finite"),
+    ],
+)
+def test_preprocessing_that_loses_the_picture_is_refused(tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        kd.export.savedmodel(
+            network(), tmp_path / "net", **{"mean": MEAN, "std": STD} | options
+        )
+    assert not (tmp_path / "net").exists()
+
+
+def test_nans_behind_a_relu_are_found(tmp_path):
+    model = network()
+    kernel = model.get_layer("stem_conv").kernel
+    kernel.assign(kernel * np.nan)
+    with pytest.raises(ExportError, match="stem_conv/kernel"):
+        export(model, tmp_path / "net")
+
+
+def test_answers_that_nobody_knows_are_refused(tmp_path):
+    pictures = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(4, 3)(pictures)
+    logits = keras.layers.GlobalAveragePooling2D()(x)
+    with pytest.raises(ValueError, match=r"end it in keras\.layers\.Softmax"):
+        export(keras.Model(pictures, logits), tmp_path / "net")
+    model = keras.Model(pictures, keras.layers.Softmax()(logits))
+    folder = export(model, tmp_path / "net")
+    expected = model((raw_pictures(2) - MEAN) / STD, training=False).numpy()
+    answers = served(folder, raw_pictures(2), tmp_path)
+    np.testing.assert_allclose(answers["probabilities"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_versions_own_folder_is_no_folder_of_versions(tmp_path):
+    folder = export(network(), tmp_path / "net")
+    with pytest.raises(ValueError, match="is a version itself"):
+        export(network(), folder)
+    assert not (folder / "1").exists()
+
+
+def test_what_is_in_a_folder_of_that_name_is_not_published(tmp_path):
+    left = tmp_path / "net" / f".tmp-{socket.gethostname()}-{os.getpid()}"
+    (left / "variables").mkdir(parents=True)
+    (left / "variables" / "junk").write_text("of another container's process")
+    folder = export(network(), tmp_path / "net")
+    assert not list(folder.rglob("junk"))
+
+
+@keras.saving.register_keras_serializable(package="test_export")
+class Doubled(keras.layers.Conv2D):
+    """A convolution that is not what its class says."""
+
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+@pytest.mark.parametrize("kind", ["axis", "subclass", "two outputs"])
+def test_what_cannot_be_folded_is_left_as_it_is(tmp_path, kind):
+    pictures = keras.Input((32, 32, 3))
+    make = Doubled if kind == "subclass" else keras.layers.Conv2D
+    convolved = make(32, 3, padding="same")(pictures)
+    bn = keras.layers.BatchNormalization(axis=1 if kind == "axis" else -1)
+    x = bn(convolved)
+    if kind == "two outputs":
+        part = keras.Model(pictures, [convolved, x])
+        x = keras.layers.Add()(part(pictures))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(pictures, keras.layers.Dense(3, "softmax")(x))
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.uniform(0.2, 1.0, w.shape) for w in model.get_weights()])
+    folder = export(model, tmp_path / "net")
+    expected = model((raw_pictures(2) - MEAN) / STD, training=False).numpy()
+    answers = served(folder, raw_pictures(2), tmp_path)
+    np.testing.assert_allclose(answers["probabilities"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_facts_that_json_has_no_word_for(tmp_path):
+    facts = {"metrics": {"loss": float("nan"), 1: [float("inf")]}}
+    folder = export(network(), tmp_path / "net", facts=facts)
+    text = (folder / "assets.extra" / "export.json").read_text()
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    found = json.loads(text, parse_constant=refuse)
+    assert found["metrics"] == {"loss": "nan", "1": ["inf"]}
+
+
+def test_a_savedmodel_is_not_named_as_a_file(tmp_path):
+    trainer = kd.Trainer(max_epochs=1)
+    with pytest.raises(ValueError, match='format="onnx"'):
+        trainer.export(
+            network(), tmp_path / "net.onnx", datamodule=kd.data.Digits(batch_size=2)
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_not_written_where_a_folder_is(tmp_path):
+    (tmp_path / "net.onnx").mkdir()
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        kd.export.onnx(network(), tmp_path / "net.onnx", mean=MEAN, std=STD)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]

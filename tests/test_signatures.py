@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -236,6 +237,24 @@ def test_a_thousand_malformed_requests_are_survived(flowers, tmp_path):
     assert peaks[-1] - peaks[len(peaks) // 2] < 100
 
 
+@pytest.mark.parametrize("name", ["serve", "embed"])
+def test_pictures_of_another_size_are_refused(flowers, tmp_path, name):
+    """A server does not look at the shape that a signature tells it."""
+    *_, data, version = flowers
+    height, width, _ = data.input_shape
+    shapes = [
+        (1, 2 * height, 2 * width, 3),
+        (2, height // 2, 2 * width, 3),
+        (1, 3, height, width),
+        (1, height, width, 1),
+        (3, height, width, 3),
+    ]
+    asked = [(name, {"images": np.zeros(shape, "float32")}) for shape in shapes]
+    *wrong, right = ask(version, asked, tmp_path)[0]
+    assert all("images must have shape" in answer for answer in wrong)
+    assert right["logits"].shape[0] == 3
+
+
 def test_warm_up_and_golden_requests_are_replayed(flowers):
     *_, version = flowers
     report = kd.export.verify(version)
@@ -285,6 +304,47 @@ def test_what_does_not_hold_is_named(flowers, tmp_path, damage, message):
         (copy / "saved_model.pb").write_bytes(b"nothing")
     with pytest.raises(kd.export.ExportError, match=message):
         kd.export.verify(copy)
+
+
+def as_nan(text):
+    return re.sub(r'"logits": \[[^,\]]+', '"logits": [NaN', text)
+
+
+DAMAGED = {  # file: what is done to it, what is said
+    "golden/embed.response.json": (as_nan, "logits is no number everywhere"),
+    "labels.txt": (
+        lambda text: "\n".join(reversed(text.splitlines())),
+        "labels.txt has other classes",
+    ),
+    "./labels.txt": (lambda text: "one\n", "labels.txt has 1 lines"),
+    "export.json": (lambda text: text[:20], "is damaged: JSONDecodeError"),
+    "./export.json": (lambda text: "[]", "is damaged: TypeError"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files_are_named(flowers, tmp_path, name):
+    *_, version = flowers
+    shutil.copytree(version, tmp_path / "1")
+    file = tmp_path / "1" / "assets.extra" / name
+    change, says = DAMAGED[name]
+    file.write_text(change(file.read_text()))
+    with pytest.raises(kd.export.ExportError, match=says):
+        kd.export.verify(tmp_path / "1")
+
+
+def test_a_version_without_labels_or_with_cut_requests(flowers, tmp_path):
+    *_, version = flowers
+    shutil.copytree(version, tmp_path / "1")
+    extra = tmp_path / "1" / "assets.extra"
+    with (extra / "tf_serving_warmup_requests").open("ab") as file:
+        file.write(b"123")
+    with pytest.raises(kd.export.ExportError, match="is damaged: error: unpack_from"):
+        kd.export.verify(tmp_path / "1")
+    (extra / "labels.txt").unlink()
+    (extra / "tf_serving_warmup_requests").unlink()
+    with pytest.raises(kd.export.ExportError, match=r"there is no labels\.txt"):
+        kd.export.verify(tmp_path / "1")
 
 
 def test_the_servers_files_are_read_by_its_own_parser(flowers, tmp_path):

@@ -6,6 +6,7 @@ for `tf_serving_warmup_requests`: it asks them before it takes the version into 
 
 import base64
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -65,8 +66,21 @@ def write_facts(
         "weights_sha256": weights_checksum(version),
         "saved_model_fingerprint": fingerprint.singleprint(),
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=_plain)
+    text = json.dumps(
+        _finite(content), indent=2, ensure_ascii=False, default=_plain, allow_nan=False
+    )
     (version / "assets.extra" / "export.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(content: Any) -> Any:
+    """Give what JSON has no word for, NaN and infinity, as a text."""
+    if isinstance(content, Mapping):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return str(content)
+    return content
 
 
 def _gives(signature: Signature) -> dict[str, Any]:

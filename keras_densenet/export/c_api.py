@@ -295,7 +295,7 @@ def check(folder: Path) -> dict[str, Any]:
         were replayed, None if they cannot be read here; "errors": what is wrong.
     """
     extra = folder / "assets.extra"
-    errors = _other_weights(folder, extra)
+    errors = [*_other_weights(folder, extra), *_other_labels(extra)]
     differences: dict[str, float] = {}
     report: dict[str, Any] = {"differences": differences, "errors": errors}
     try:
@@ -330,6 +330,23 @@ def _other_weights(folder: Path, extra: Path) -> list[str]:
     if found == facts["weights_sha256"]:
         return []
     return [f"the weights are not those that were exported: SHA-256 {found}"]
+
+
+def _other_labels(extra: Path) -> list[str]:
+    """Compare `labels.txt` with the golden answer's classes and their numbers."""
+    if not (extra / "labels.txt").is_file():
+        return ["there is no labels.txt"]
+    labels = (extra / "labels.txt").read_text(encoding="utf-8").splitlines()
+    answers = json.loads((extra / "golden" / "serve.response.json").read_bytes())
+    classes = len(answers["predictions"][0]["logits"])
+    if len(labels) != classes:
+        return [f"labels.txt has {len(labels)} lines for {classes} classes"]
+    of_files = extra / "golden" / "predict_bytes.response.json"
+    if of_files.is_file():
+        for row in json.loads(of_files.read_bytes())["predictions"]:
+            if [labels[number] for number in row["class_ids"]] != row["classes"]:
+                return ["labels.txt has other classes than the golden answers"]
+    return []
 
 
 def weights_checksum(folder: Path) -> str:
@@ -391,6 +408,8 @@ def difference(golden: Mapping[str, list], answer: Mapping[str, Any]) -> float:
         if expected.shape != got.shape:
             raise ValueError(f"{name} has shape {got.shape}, not {expected.shape}")
         scale = max(1.0, float(np.abs(expected).max(initial=0)))
+        if not (np.isfinite(expected).all() and np.isfinite(got).all()):
+            raise ValueError(f"{name} is no number everywhere")
         found = max(found, float(np.abs(expected - got).max(initial=0)) / scale)
     for name in golden.keys() & {"classes", "class_ids"}:
         _refuse_other_classes(golden[name], answer[name], np.array(golden["scores"]))
@@ -457,7 +476,12 @@ def _values(tensor: Any) -> np.ndarray:
 
 def main() -> None:
     """Check the version that the command line names."""
-    report = check(Path(sys.argv[1]))
+    try:
+        report = check(Path(sys.argv[1]))
+    except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+        # JSON that was cut or is something else, a cut file of requests
+        damage = f"a file in assets.extra is damaged: {type(error).__name__}: {error}"
+        report = {"errors": [damage]}
     forbidden = {"keras_densenet", "keras", "tensorflow.python"} & sys.modules.keys()
     assert not forbidden, forbidden
     print(json.dumps(report))

@@ -322,8 +322,13 @@ def _refuse_without(extra: str, *modules: str) -> None:
 def _written(content: bytes, path: str | os.PathLike) -> Path:
     """Write beside, and rename."""
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the name of the file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{os.getpid()}-{path.name}")
-    beside.write_bytes(content)
-    os.replace(beside, path)
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
     return path

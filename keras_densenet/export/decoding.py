@@ -15,7 +15,8 @@ from keras_densenet.data.picture_files import decode_jpeg
 
 MAX_PIXELS = 2**25  # 33 million: 0.1 GB decoded
 
-HEADER = 36  # bytes, in which what a file declares is to be found
+HEADER = 66  # bytes, in which what a file declares is to be found
+RED_MASK = 0x00FF0000  # of a BMP whose bytes are blue, green, red, as they are read
 EXIF_WITHIN = 2**17  # bytes of a JPEG; the segment itself may have half as many
 EXIF = int.from_bytes(b"Exif", "little")
 ORIENTATION = 0x0112  # EXIF's tag
@@ -78,7 +79,7 @@ def _bmp(encoded: Any, header: Any) -> Any:
     )
     height = tf.minimum(height, 2**32 - height)  # negative: from the top down
     plain = (compression == 0) & ((bits == 8) | (bits == 24) | (bits == 32))
-    masked = (compression == 3) & (bits == 32)
+    masked = (compression == 3) & (bits == 32) & (_number(header[54:58]) == RED_MASK)
     can_be_read = tf.debugging.Assert(
         plain | masked, ["A BMP must have 8, 24 or 32 bits a pixel, not compressed."]
     )

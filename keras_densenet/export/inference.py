@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_densenet.layers import BatchNorm, DenseBlock, Transition
+from keras_densenet.layers.convolution import NarrowConvolution, PointwiseConvolution
 from keras_densenet.layers.dense_layer import BOTTLENECK_WIDTH
 from keras_densenet.layers.tensorflow_kernels import affine
 
@@ -90,24 +91,35 @@ def _folded(model: keras.Model) -> keras.Model:
 def _batch_norms_after_convolutions(model: keras.Model) -> list[tuple]:
     """Find the batch norms that alone read a convolution: `[(bn, convolution)]`."""
     found = []
-    for layer in model._flatten_layers(include_self=False):
+    layers = list(model._flatten_layers(include_self=False))
+    models = [model, *(layer for layer in layers if _is_functional(layer))]
+    given = {id(output) for one in models for output in one.outputs}
+    for layer in layers:
         if not isinstance(layer, BatchNorm | keras.layers.BatchNormalization):
             continue
         if len(layer._inbound_nodes) != 1:
             continue  # shared, or a part of a layer that is not functional
         before = layer.input._keras_history.operation
-        if _takes_a_bias(before) and len(before._outbound_nodes) == 1:
+        if not _takes_a_bias(before) or not _is_by_channel(layer):
+            continue
+        # What else reads the convolution, or gets it as an output, needs it as it is.
+        if len(before._outbound_nodes) == 1 and id(before.output) not in given:
             found.append((layer, before))
     return found
 
 
 def _takes_a_bias(layer: Any) -> bool:
     return (
-        isinstance(layer, keras.layers.Conv2D)
+        type(layer) in _CONVOLUTIONS  # a subclass may compute something else
         and layer.activation is keras.activations.linear
         and layer.data_format == "channels_last"
         and len(layer._inbound_nodes) == 1
     )
+
+
+def _is_by_channel(bn: keras.Layer) -> bool:
+    axis = bn.axis[0] if isinstance(bn.axis, list | tuple) else bn.axis
+    return axis in (-1, 3)
 
 
 def _absorbing(convolution: keras.layers.Conv2D, bn: keras.Layer) -> list[np.ndarray]:
@@ -320,6 +332,9 @@ def _without_policies(config: Any) -> Any:
     return config
 
 
+_CONVOLUTIONS = (keras.layers.Conv2D, NarrowConvolution, PointwiseConvolution)
+
+
 # --- logits and features ---------------------------------------------------------
 
 
@@ -336,6 +351,26 @@ def _with_logits(model: keras.Model) -> Network:
     answers = {"logits": head(head.input), "features": head.input}
     whole = keras.Model(model.inputs[0], answers)
     return Network(lambda images: whole(images, training=False), activation)
+
+
+def refuse_unknown_answers(model: keras.Model) -> None:
+    """Refuse a model of whose answers nobody knows what they are.
+
+    Raises:
+        ValueError: They are no probabilities, and do not come from a dense layer.
+    """
+    head, _ = _head(model)
+    if head is not None:
+        return
+    size = [n or 64 for n in model.input_shape[1:]]
+    noise = np.random.default_rng(0).normal(size=(2, *size)).astype("float32")
+    answers = np.asarray(model(noise, training=False), "float64")
+    if (answers < 0).any() or not np.allclose(answers.sum(axis=-1), 1, atol=1e-2):
+        raise ValueError(
+            f"{model.name} gives numbers that are no probabilities, and its last layer "
+            "is no keras.layers.Dense of which they would be logits: end it in "
+            "keras.layers.Softmax()."
+        )
 
 
 def _head(model: keras.Model) -> tuple[keras.layers.Dense | None, Any]:

@@ -1,20 +1,27 @@
 """Publish a model as a version that TensorFlow Serving loads."""
 
+import math
 import os
 import shutil
 import socket
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import psutil
 import tensorflow as tf
 
 from keras_densenet.export import assets
-from keras_densenet.export.inference import inference_network, unfolded_network
+from keras_densenet.export.inference import (
+    inference_network,
+    refuse_unknown_answers,
+    unfolded_network,
+)
 from keras_densenet.export.signatures import Preprocessing, Serving, Signature
 from keras_densenet.export.verification import ExportError, verify
 
@@ -62,8 +69,9 @@ def savedmodel(
         The folder of the new version, one above the highest there.
 
     Raises:
-        ValueError: The model is not from pictures to classes; mean or std do not fit
-            the channels, or class_names the classes; another argument is wrong.
+        ValueError: The model is not from pictures to classes, or nobody knows whether
+            it gives logits; mean or std do not fit the channels, or class_names the
+            classes; another argument is wrong.
         OSError: The folder cannot be written to.
         ExportError: What was written does not answer as the model does.
     """
@@ -75,6 +83,8 @@ def savedmodel(
     _check(model, preprocessing, class_names, top_k)
     classes = model.output_shape[-1]
     names = [str(name) for name in class_names or range(classes)]
+    refuse_unknown_answers(model)
+    _refuse_no_numbers(model)
     serving = Serving(preprocessing, names, min(top_k, classes))
     served = serving.signatures(inference_network(model))
     expected = serving.signatures(unfolded_network(model))
@@ -83,7 +93,13 @@ def savedmodel(
         raise NotADirectoryError(
             f"{base} is a file: give the folder of the model's versions."
         )
+    if (base / "saved_model.pb").exists():
+        raise ValueError(
+            f"{base} is a version itself: give the folder that it is in, {base.parent}."
+        )
     base.mkdir(parents=True, exist_ok=True)
+    if not os.access(base, os.W_OK):
+        raise PermissionError(f"{base} cannot be written to.")
     with _staged(base) as staged:
         _write(served, staged)
         _write_extra(
@@ -113,8 +129,11 @@ def _check(
             f"The model reads {channels} channels: mean and std need as many values, "
             f"in 0..255. Received: mean={mean}, std={std}"
         )
-    if not all(value > 0 for value in std):
-        raise ValueError(f"std must be above 0. Received: std={std}")
+    if not all(map(math.isfinite, (*mean, *std))) or not all(v > 0 for v in std):
+        raise ValueError(
+            "mean and std must be finite, and std above 0. Received: "
+            f"mean={mean}, std={std}"
+        )
     if class_names and len(class_names) != classes:
         raise ValueError(
             f"The model tells {classes} classes apart and class_names has "
@@ -139,6 +158,16 @@ def _check(
             f"Of pictures whose short side has {preprocessing.short_side} pixels the "
             f"centre cannot be cut out with {max(sides)}. Received: "
             f"short_side={preprocessing.short_side}"
+        )
+
+
+def _refuse_no_numbers(model: keras.Model) -> None:
+    """Refuse NaNs in the weights: a ReLU makes 0 of them, so that answers have none."""
+    broken = [w.path for w in model.weights if not np.isfinite(np.asarray(w)).all()]
+    if broken:
+        raise ExportError(
+            f"There are NaNs or infinite numbers in {len(broken)} weights, such as "
+            f"{broken[0]}: it was not published."
         )
 
 
@@ -200,15 +229,16 @@ def _write_extra(
 def _staged(base: Path) -> Iterator[Path]:
     """Give a folder beside the versions, whose name is no version's.
 
-    What is left of a process that was killed is taken away.
+    What is left of a process that was killed more than an hour ago is taken away.
     """
     prefix = f".tmp-{socket.gethostname()}-"
     for left in base.glob(f"{prefix}*"):
-        pid = left.name.removeprefix(prefix)
+        pid = left.name.removeprefix(prefix).partition("-")[0]
         old = time.time() - left.stat().st_mtime > HOUR  # another container's, else
         if pid.isdecimal() and not psutil.pid_exists(int(pid)) and old:
             shutil.rmtree(left, ignore_errors=True)
-    staged = base / f"{prefix}{os.getpid()}"
+    # Its own, also where another container's process or thread has this number.
+    staged = base / f"{prefix}{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
         yield staged
     finally:

@@ -83,5 +83,8 @@ def _batching(max_batch_size: int, threads: int) -> str:
 def _replace(path: Path, content: str) -> None:
     """Write a file that a server may read at any moment."""
     beside = path.with_name(f".{os.getpid()}-{path.name}")
-    beside.write_text(content, encoding="utf-8")
-    os.replace(beside, path)
+    try:
+        beside.write_text(content, encoding="utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

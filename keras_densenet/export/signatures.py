@@ -132,10 +132,22 @@ class Serving:
     def _answers(self, network: Network, images: Any) -> dict[str, Any]:
         """Give them for any number of pictures; the signatures choose."""
         count = tf.shape(images)[0]
+        # A server does not hold requests to the shape that it is told of.
+        with tf.control_dependencies([self._has_our_size(images)]):
+            images = tf.identity(images)
         # oneDNN's convolutions fail on no pictures at all: then there is one.
         some = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
         answer = self.answers(network, some)
         return {name: values[:count] for name, values in answer.items()}
+
+    def _has_our_size(self, images: Any) -> Any:
+        """Assert it: others could be taken for more pictures, or fewer, of ours."""
+        expected = [-1 if n is None else n for n in self.preprocessing.input_shape]
+        fixed = tf.constant(expected)
+        found = tf.shape(images)[1:]
+        fits = tf.reduce_all((found == fixed) | (fixed == -1))
+        what = f"images must have shape (N, H, W, channels), with {expected}, not"
+        return tf.debugging.Assert(fits, [what, found])
 
     def _of_files(self, answers: Callable, image_bytes: Any) -> dict[str, Any]:
         answer = _serve(answers, self._decoded(image_bytes))

@@ -42,7 +42,7 @@ class Measured(NamedTuple):
 
 
 def refuse_to_export(
-    data: DataModule | None, to: str, quantize: str | None
+    data: DataModule | None, to: str, quantize: str | None, path: str | os.PathLike
 ) -> DataModule:
     """Refuse what cannot be exported, before a model is made; give the data."""
     if data is None:
@@ -53,6 +53,12 @@ def refuse_to_export(
     if to not in FORMATS:
         raise MisconfigurationError(
             f"format must be one of {', '.join(FORMATS)}. Received: {to!r}"
+        )
+    of_a_file = {".onnx": "onnx", ".tflite": "litert"}.get(Path(path).suffix)
+    if to == "savedmodel" and of_a_file:
+        raise MisconfigurationError(
+            f"A SavedModel is a folder, and {path} is the name of a file: give "
+            f'format="{of_a_file}", or the folder of the versions.'
         )
     if quantize and to != "litert":
         raise MisconfigurationError(

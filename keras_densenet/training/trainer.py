@@ -287,7 +287,7 @@ class Trainer(Flags):
             MisconfigurationError: There is no such format, or no data module.
             keras_densenet.export.ExportError: It does not answer as the model does.
         """
-        data = refuse_to_export(datamodule or self._data, format, quantize)
+        data = refuse_to_export(datamodule or self._data, format, quantize, path)
         model = self._ready(module, data, ckpt_path)
         written = Path(path)
         if self.is_global_zero:
