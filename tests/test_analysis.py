@@ -158,3 +158,59 @@ def test_blocks_of_one_and_two_layers_are_too_short_to_say(tmp_path):
         assert "too short" in said[0]
         assert "too short" in said[2]
         kd.analysis.plot_feature_reuse(matrices, tmp_path / "short.png")
+
+
+# --- what is no measure ------------------------------------------------------------
+
+
+def of_features(head):
+    """Give a network whose blocks are ours and whose head is not."""
+    pictures = keras.Input((8, 8, 3))
+    maps = kd.layers.DenseBlock(2, 4)(pictures)  # 3 + 2 x 4 maps
+    return keras.Model(pictures, head(maps))
+
+
+def test_the_first_dense_layer_reads_the_maps():
+    pool = keras.layers.GlobalAveragePooling2D()
+    first = keras.layers.Dense(6, activation="relu")
+    model = of_features(lambda x: keras.layers.Dense(2)(first(pool(x))))
+    weights = np.abs(np.random.default_rng(0).normal(size=(11, 6))).astype("float32")
+    first.set_weights([weights, np.zeros(6)])
+    (matrix,) = kd.analysis.feature_reuse(model)
+    by_hand = [weights[:3].mean(), weights[3:7].mean(), weights[7:].mean()]
+    np.testing.assert_allclose(matrix[:, -1], by_hand, rtol=1e-6)
+
+
+def test_of_flattened_maps_there_is_no_column():
+    flat = keras.layers.Flatten()
+    model = of_features(lambda x: keras.layers.Dense(2)(flat(x)))
+    (matrix,) = kd.analysis.feature_reuse(model)
+    assert np.isnan(matrix[:, -1]).all()
+    assert np.isfinite(matrix[0, 0])
+
+
+def test_a_damaged_last_checkpoint_is_passed_over(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    model = kd.DenseNetBC(10, 4)
+    model.save(folder / "before-last.keras")
+    whole = (folder / "before-last.keras").read_bytes()
+    (folder / "last.keras").write_bytes(whole[: len(whole) // 2])
+    found = kd.analysis.feature_reuse(tmp_path)
+    for ours, theirs in zip(kd.analysis.feature_reuse(model), found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match=r"last\.keras is damaged"):
+        kd.analysis.feature_reuse(folder / "last.keras")
+
+
+def test_a_line_that_was_not_written_whole_is_left_out(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,loss,val_loss\n0,1.0,2.0\n1,0.5")
+    assert kd.analysis.read_metrics(str(path)) == {
+        "epoch": [0.0],
+        "loss": [1.0],
+        "val_loss": [2.0],
+    }
+    path.write_text("epoch,loss\n0,abc\n")
+    with pytest.raises(ValueError, match=r"metrics\.csv is no table of numbers"):
+        kd.analysis.read_metrics(path)

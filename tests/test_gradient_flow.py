@@ -141,3 +141,25 @@ def test_what_cannot_be_taken_apart_is_refused():
 
     with pytest.raises(ValueError, match="functional or sequential"):
         kd.analysis.gradient_flow(Mine(), batch())
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "says"),
+    [
+        (np.zeros((0, 8, 8, 3), "float32"), [], "one picture or more"),
+        (np.zeros((2, 8, 8, 3), "float32"), [0], "a label for each"),
+        (np.zeros((2, 8, 8, 3), "float32"), [0, 10], "has 10 classes"),
+    ],
+)
+def test_what_no_gradient_is_taken_of(images, labels, says):
+    model = kd.DenseNetBC(10, 4, input_shape=(8, 8, 3))
+    with pytest.raises(ValueError, match=says):
+        kd.analysis.gradient_flow(model, (images, np.array(labels, "int64")))
+
+
+def test_a_model_that_is_frozen_has_none():
+    model = kd.DenseNetBC(10, 4, input_shape=(8, 8, 3))
+    model.trainable = False
+    batch = np.zeros((2, 8, 8, 3), "float32"), np.zeros(2, "int64")
+    with pytest.raises(ValueError, match="weights that are trained"):
+        kd.analysis.gradient_flow(model, batch)

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from matplotlib.ticker import MaxNLocator
 _NOT_DRAWN = ("epoch", "images_per_second", "peak_memory_mb")
 
 
-def plot_curves(metrics: Path, picture: Path | None = None) -> Figure | None:
+def plot_curves(
+    metrics: str | os.PathLike, picture: str | os.PathLike | None = None
+) -> Figure | None:
     """Draw each metric against the epochs, training beside validation.
 
     Args:
@@ -37,13 +40,23 @@ def plot_curves(metrics: Path, picture: Path | None = None) -> Figure | None:
     return figure
 
 
-def read_metrics(metrics: Path) -> dict[str, list[float]]:
-    """Give the columns of a `metrics.csv`; NaN where an epoch has no value."""
-    with metrics.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {
-        name: [_number(row[name]) for row in rows] for name in (rows[0] if rows else ())
-    }
+def read_metrics(metrics: str | os.PathLike) -> dict[str, list[float]]:
+    """Give the columns of a `metrics.csv`; NaN where an epoch has no value.
+
+    A last line that was not written whole is left out.
+
+    Raises:
+        ValueError: It is another kind of file.
+    """
+    try:
+        with Path(metrics).open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        if rows and None in rows[-1].values():
+            rows.pop()
+        names = rows[0] if rows else ()
+        return {name: [_number(row[name]) for row in rows] for name in names}
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"{metrics} is no table of numbers: {error}") from error
 
 
 def _number(text: str) -> float:

@@ -1,6 +1,8 @@
 """Which layers use which features: Figure 5 of the paper, and what it says of it."""
 
 import os
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 from keras_densenet.layers import DenseBlock, Transition
 
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)  # what a broken archive raises
 COLOURS = "turbo"  # blue is nearly none, red is strong, as in the paper
 
 
@@ -29,16 +32,19 @@ def feature_reuse(model: keras.Model | str | os.PathLike) -> list[np.ndarray]:
         weight that joins source and reader; NaN where the source comes later.
 
     Raises:
-        ValueError: The model has no dense block.
+        ValueError: The model has no dense block, or is quantised; or the file is
+            damaged, or no model.
         FileNotFoundError: There is no such file, or no checkpoint in the folder.
     """
     if not isinstance(model, keras.Model):
-        model = keras.saving.load_model(_file(Path(model)), compile=False)
+        model = _loaded(Path(model))
     blocks = [layer for layer in model.layers if isinstance(layer, DenseBlock)]
     if not blocks:
         raise ValueError(
-            f"{model.name} has no DenseBlock: feature reuse is measured in networks of "
-            "keras_densenet (keras.applications' have no block to look into)."
+            f"{model.name} has no DenseBlock among its own layers: feature reuse is "
+            "measured in networks of keras_densenet (keras.applications' have no block "
+            "to look into). Of a network within a model give the network: "
+            "model.get_layer(name)."
         )
     readers = _readers(model, len(blocks))
     return [
@@ -47,16 +53,27 @@ def feature_reuse(model: keras.Model | str | os.PathLike) -> list[np.ndarray]:
     ]
 
 
-def _file(path: Path) -> Path:
-    """Give the `.keras` file that a path means."""
+def _loaded(path: Path) -> keras.Model:
+    """Load a `.keras` file; of a run's folder the last checkpoint that is whole."""
+    paths = [path]
     if path.is_dir():
-        path = path / "checkpoints" / "last.keras"
-    if not path.is_file():
+        names = ("last.keras", "before-last.keras")
+        paths = [path / "checkpoints" / name for name in names]
+    there = [path for path in paths if path.is_file()]
+    if not there:
         raise FileNotFoundError(
-            f"There is no {path}. Give a .keras file, or the folder of a run, as "
+            f"There is no {paths[0]}. Give a .keras file, or the folder of a run, as "
             "runs/cifar10-densenet_40_12/version_0."
         )
-    return path
+    problem: Exception
+    for file in there:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                archive.testzip()
+            return keras.saving.load_model(file, compile=False)
+        except (OSError, ValueError, KeyError, TypeError, *DAMAGED) as error:
+            problem = error
+    raise ValueError(f"{there[0]} is damaged, or no model of Keras: {problem}")
 
 
 def _readers(model: keras.Model, num_blocks: int) -> list[np.ndarray | None]:
@@ -64,9 +81,9 @@ def _readers(model: keras.Model, num_blocks: int) -> list[np.ndarray | None]:
     readers = [
         layer.conv.kernel for layer in model.layers if isinstance(layer, Transition)
     ]
-    last = model.layers[-1]
-    classifier = last.kernel if isinstance(last, keras.layers.Dense) else None
-    return [*readers, classifier][:num_blocks]
+    # Of several dense layers the first one reads the maps.
+    dense = [x.kernel for x in model.layers if isinstance(x, keras.layers.Dense)]
+    return [*readers, *dense[:1], None][:num_blocks]
 
 
 def _block_matrix(block: DenseBlock, reader: Any) -> np.ndarray:
@@ -74,8 +91,16 @@ def _block_matrix(block: DenseBlock, reader: Any) -> np.ndarray:
     # Source s ends where the maps that layer s + 1 reads end: k0, k0 + k, ...
     ends = [kernel.shape[-2] for kernel in kernels]
     matrix = np.full((len(kernels) + 1,) * 2, np.nan, "float32")
+    last = block.dense_layers[-1]
+    maps = ends[-1] + last.growth_rate
+    if reader is not None and reader.shape[-2] != maps:
+        reader = None  # it reads something else, such as maps that were flattened
     for column, kernel in enumerate([*kernels, reader]):
         if kernel is not None:
+            if "int" in str(kernel.dtype):
+                raise ValueError(
+                    "Feature reuse is measured before a model is quantised."
+                )
             weights = np.abs(keras.ops.convert_to_numpy(kernel))  # (..., C, out)
             by_source = np.split(weights, ends[:column], axis=-2)
             matrix[: column + 1, column] = [part.mean() for part in by_source]

@@ -56,7 +56,8 @@ def gradient_flow(
             of probabilities.
 
     Raises:
-        ValueError: The model is neither functional nor sequential.
+        ValueError: The model is neither functional nor sequential, has more than one
+            output or nothing to train, or the batch is empty or of other classes.
     """
     if not hasattr(model, "operations") and not isinstance(model, keras.Sequential):
         raise ValueError(
@@ -64,6 +65,7 @@ def gradient_flow(
             f"{type(model).__name__}"
         )
     images, labels = (tf.convert_to_tensor(part) for part in batch)
+    _refuse(model, images, labels)
     blocks: list[_ReadBlock] = []
 
     def read(layer: Any) -> Any:
@@ -91,6 +93,27 @@ def gradient_flow(
         norms / np.where(sizes > 0, sizes, 1),
         [_shares(of_block) for of_block in of_taps],
     )
+
+
+def _refuse(model: keras.Model, images: Any, labels: Any) -> None:
+    """Refuse what no gradient can be taken of."""
+    if not model.trainable_weights or len(model.outputs) != 1:
+        raise ValueError(
+            "gradient_flow needs a model with one output and weights that are trained. "
+            f"Received: {model.name} with {len(model.outputs)} outputs and "
+            f"{len(model.trainable_weights)} such weights"
+        )
+    if len(images) == 0 or len(images) != len(labels):
+        raise ValueError(
+            "gradient_flow needs a label for each picture, and one picture or more. "
+            f"Received: {len(images)} pictures, {len(labels)} labels"
+        )
+    classes = model.outputs[0].shape[-1]
+    if labels.dtype.is_integer and not 0 <= int(tf.reduce_max(labels)) < classes:
+        raise ValueError(
+            f"{model.name} has {classes} classes. Received: labels up to "
+            f"{int(tf.reduce_max(labels))}"
+        )
 
 
 def _cross_entropy(labels: Any) -> Any:

@@ -79,6 +79,11 @@ class Predictions:
                 f"probabilities {np.shape(self.probabilities)}, "
                 f"{len(self.class_names)} names"
             )
+        if not 0 <= np.min(self.labels) <= np.max(self.labels) < expected[1]:
+            raise ValueError(
+                f"Labels are numbers in 0..{expected[1] - 1}. Received: "
+                f"{np.min(self.labels)}..{np.max(self.labels)}"
+            )
 
     @property
     def answers(self) -> np.ndarray:

@@ -105,6 +105,11 @@ class Profile:
             memory: In bytes, as 16e9; less what else has to be in it.
             memory_efficient: A mode of the network.
         """
+        if memory_efficient not in MEMORY_MODES:
+            raise ValueError(
+                f"memory_efficient is one of {', '.join(map(repr, MEMORY_MODES))}. "
+                f"Received: {memory_efficient!r}"
+            )
         room = memory - self.weight_bytes
         return max(0, int(room // self.training_bytes(memory_efficient)))
 

@@ -92,6 +92,8 @@ def write_report(
     )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the name of the page.")
     beside = path.with_name(f".{os.getpid()}-{path.name}")
     beside.write_text(page, encoding="utf-8")
     beside.replace(path)  # a page that was there stays until this one is whole
@@ -139,7 +141,7 @@ def _run(folder: Path) -> dict[str, Any]:
         curves = plot_curves(metrics)
         found["curves"] = _embedded(curves) if curves else None
     if config.is_file():
-        found["config"] = config.read_text(encoding="utf-8")
+        found["config"] = config.read_text(encoding="utf-8", errors="replace")
     return found
 
 
@@ -150,7 +152,9 @@ def _reuse(model: keras.Model) -> dict[str, Any]:
 
 
 def _gradients(model: keras.Model, batch: tuple[Any, Any]) -> dict[str, Any]:
-    flow = gradient_flow(model, batch)
+    # Its own loss: of a network of logits another one would be taken wrongly.
+    loss = getattr(model, "loss", None)
+    flow = gradient_flow(model, batch, loss if callable(loss) else None)
     picture = _embedded(plot_gradient_flow({model.name: flow}))
     return {"picture": picture, "count": len(batch[1])}
 

@@ -172,7 +172,7 @@ def load_checkpoint(model: keras.Model, path: Path) -> RunState | None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Keras warns, and goes on half loaded
             model.load_weights(path)
-    except (ValueError, UserWarning) as error:
+    except (ValueError, UserWarning, KeyError) as error:
         raise MisconfigurationError(
             f"{path} does not fit the network {model.name} and its optimizer: make "
             "them with the arguments that they were trained with."
