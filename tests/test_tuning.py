@@ -1,6 +1,7 @@
 """Searching: what is proposed, built, carried on, and kept when it is killed."""
 
 import csv
+import functools
 import json
 import random
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -19,6 +21,7 @@ import keras_densenet as kd
 from keras_densenet.training import MisconfigurationError
 from keras_densenet.tuning import DenseNetHyperModel, Record, pareto_front
 from keras_densenet.tuning.oracles import BayesianOracle
+from keras_densenet.tuning.progress import Progress
 from keras_densenet.tuning.search import _planned
 
 SMALL = {  # trained in seconds
@@ -83,13 +86,65 @@ def test_numbers_fix_lists_choose_tuples_are_ranges():
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"depth": (17, 21)}, "no valid value in .17, 21."),
+        ({"depth": (17, 21)}, "no valid depth in .17, 21."),
+        ({"depth": (16, 22, 28)}, "depth must be a number, a list .*, or a tuple"),
+        ({"depth": [10, 13]}, r"depth must be 6 n \+ 4, .* bottleneck=.*Received: 13"),
+        ({"depth": 12, "bottleneck": False}, r"depth must be 3 n \+ 4"),
+        ({"depth": []}, "depth must be"),
+        ({"growth_rate": (16, 8)}, "growth_rate must be"),
+        ({"growth_rate": 8.5}, "growth_rate must be"),
+        ({"bottleneck": (True, False)}, "bottleneck must be"),
+        ({"dropout_rate": 1.0}, "dropout_rate must be .* below 1"),
+        ({"compression": (0.0, 0.5)}, "compression must be"),
+        ({"weight_decay": (0, 1e-3)}, "weight_decay must be .* a range above 0"),
+        ({"learning_rate": "fast"}, "learning_rate must be"),
+        ({"augmentation": float("nan")}, "augmentation must be"),
+        ({"max_parameters": 0}, "max_parameters must be above 0"),
+        ({"max_memory": "8 GB"}, "max_memory must be above 0"),
+        ({"max_epochs": 0}, "max_epochs must be 1 or more"),
+        ({"memory_efficient": "x"}, "memory_efficient must be"),
+        ({"lr_schedule": "x"}, "lr_schedule is"),
         ({"max_parameters": 1000}, "smallest network is over the budget"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(options, why):
     with pytest.raises(ValueError, match=why):
         DenseNetHyperModel(kd.data.Digits, **options)
+
+
+def test_the_smallest_network_is_that_without_bottlenecks():
+    # L = 10, k = 12, theta = 0.4, 10 classes. The stem makes 16 maps, 3 x 9 x 16; two
+    # layers a block, 9 C k + 4 C on C maps; transitions C theta C + 4 C. With
+    # bottlenecks it has 20,602.
+    options = {"depth": [22, 10], "growth_rate": 12, "compression": 0.4}
+    DenseNetHyperModel(kd.data.Digits, **options, max_parameters=17_386)
+    with pytest.raises(ValueError, match=r"17,386 parameters of 17,385\."):
+        DenseNetHyperModel(kd.data.Digits, **options, max_parameters=17_385)
+
+
+def test_ranges_may_be_written_in_whole_numbers():
+    hypermodel = DenseNetHyperModel(
+        kd.data.Digits, dropout_rate=(0, 0.3), growth_rate=(8.0, 16.0), depth=(16.0, 28)
+    )
+    hp = keras_tuner.HyperParameters()
+    hypermodel.declare_hyperparameters(hp)
+    assert [p.name for p in hp.space if isinstance(p.default, float)][:1]
+    assert hp.get("growth_rate") == 8
+    assert isinstance(hp.get("growth_rate"), int)
+    assert hp.get("dropout_rate") == 0.0
+
+
+def test_memory_is_counted_in_float32_whatever_the_policy():
+    hypermodel = space()
+    least = {"depth": 10, "growth_rate": 4, "bottleneck": True, "compression": 0.5}
+    least |= {"dropout_rate": 0.0, "batch_size": 32}
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = hypermodel.costs(least).training_peak(False)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    plain = kd.DenseNetBC(10, 4)
+    assert mixed == kd.analysis.profile(plain, 32).training_peak(False)
 
 
 @pytest.mark.parametrize("bottleneck", [True, False])
@@ -241,8 +296,13 @@ def test_a_trial_that_fails_is_named_and_survived(tmp_path):
 
 def test_too_many_failures_end_it(tmp_path):
     class Failing(DenseNetHyperModel):
-        def module(self, values):
-            raise MemoryError("never")
+        def data(self, values):
+            if "tuner/trial_id" in values or self.asked:
+                raise MemoryError("never")
+            self.asked = True  # by the search, to prepare the data
+            return super().data(values)
+
+        asked = False
 
     hypermodel = Failing(kd.data.Digits, **SMALL)
     with pytest.raises(RuntimeError, match="consecutive failures"):
@@ -250,8 +310,9 @@ def test_too_many_failures_end_it(tmp_path):
 
 
 def test_a_mistake_of_the_user_ends_it_at_once(tmp_path):
+    of_another = keras_tuner.Objective("val_f1", "max")
     with pytest.raises(ValueError, match="none of the metrics"):
-        searched(tmp_path, space(), objective="val_f1")
+        searched(tmp_path, space(), objective=of_another)
     with pytest.raises(ValueError, match="algorithm must be one of"):
         searched(tmp_path, space(), algorithm="grid")
     with pytest.raises(MisconfigurationError, match="max_time must be"):
@@ -271,7 +332,7 @@ def test_two_replicas(tmp_path):
 
 def test_the_best_is_trained_anew(tmp_path):
     found = searched(tmp_path, space(), max_trials=2)
-    trainer, module, data = found.retrain(1, limit_train_batches=1)
+    trainer, module, data = found.retrain(max_epochs=1, limit_train_batches=1)
     assert module.model.count_params() == found.best.parameters
     assert data.batch_size == found.best.values["batch_size"]
     assert (found.folder / "best") in trainer.log_dir.parents
@@ -444,8 +505,6 @@ def test_how_much_hyperband_will_train():
 
 
 def test_the_time_that_is_left(monkeypatch):
-    from keras_densenet.tuning.progress import Progress
-
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     progress = Progress(trials=2, epochs=10, done=2, quiet=True)
@@ -454,3 +513,108 @@ def test_the_time_that_is_left(monkeypatch):
         now[0] += 30
         callback.on_epoch_end(0, {})
     assert progress.left() == "about 0:03:00 left"  # 6 epochs of half a minute
+
+
+# --- what is refused at once, and what another search is ----------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_trials": 0}, "max_trials must be 1 or more"),
+        ({"max_trials": None}, "max_trials must be 1 or more"),
+        ({"precison": "bf16-mixed"}, "precison is no option"),
+        ({"max_epochs": 3}, "max_epochs is no option"),
+        ({"precision": "foo"}, "precision must be one of"),
+        ({"objective": "val_error"}, "keras_tuner.Objective"),
+        ({"objective": "val_acuracy"}, "keras_tuner.Objective"),
+        ({"max_time": 600}, "DD:HH:MM:SS"),
+        ({"algorithm": "grid"}, "algorithm must be one of"),
+    ],
+)
+def test_options_are_refused_before_any_trial(tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        searched(tmp_path, space(), **options)
+    assert not list(tmp_path.glob("*/trial_*"))
+
+
+def test_a_file_is_no_folder_of_searches(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        searched(tmp_path / "file", space())
+
+
+def test_nothing_validated_is_said(tmp_path):
+    with pytest.raises(keras_tuner.errors.FatalValueError, match="has no value"):
+        searched(tmp_path, space(), limit_val_batches=0)
+
+
+def test_another_search_is_not_gone_on_with(tmp_path):
+    searched(tmp_path, space(), max_trials=1)
+    others = [
+        ({}, {"seed": 1}),
+        ({}, {"precision": "bf16-mixed"}),
+        ({"lr_schedule": "step"}, {}),
+        ({"memory_efficient": True}, {}),
+    ]
+    for of_space, of_search in others:
+        with pytest.raises(ValueError, match="another search"):
+            searched(tmp_path, space(**of_space), max_trials=1, **of_search)
+    partly = functools.partial(kd.data.Digits, mean=(1.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match=r"data was Digits and is Digits.mean="):
+        searched(tmp_path, DenseNetHyperModel(partly, **SMALL), max_trials=1)
+
+
+@pytest.mark.parametrize("name", ["search.json", "oracle.json", "trial_0/trial.json"])
+def test_damage_is_named_with_its_folder(tmp_path, name):
+    found = searched(tmp_path, space(), max_trials=1)
+    path = found.folder / name
+    path.write_text(path.read_text()[:20])
+    with pytest.raises(ValueError, match="damaged or gone"):
+        searched(tmp_path, space(), max_trials=1)
+
+
+def test_trials_are_in_the_order_of_their_numbers(tmp_path):
+    few = space(learning_rate=(0.01, 0.5), max_epochs=1, depth=10, batch_size=64)
+    searched(tmp_path, few, max_trials=3)
+    found = searched(tmp_path, few, max_trials=11)  # "02" follows "1" in a listing
+    assert [record.trial for record in found.records] == list(range(1, 12))
+
+
+def test_finalists_are_the_best_candidates_each_once(tmp_path):
+    found = searched(tmp_path, space(), max_trials=1)
+    first = found.records[0]
+    scores = [0.5, 0.9, 0.9, 0.7, None]
+    values = [{"depth": n} for n in (1, 2, 2, 3, 4)]
+    records = [
+        first._replace(trial=number, score=score, values=value)
+        for number, (score, value) in enumerate(zip(scores, values, strict=True), 1)
+    ]
+    found = replace(found, records=records)
+    assert [record.trial for record in found.finalists(2)] == [2, 4]
+    assert [record.trial for record in found.finalists(9)] == [2, 4, 1]
+    low = replace(found, highest=False)
+    assert [record.trial for record in low.finalists(2)] == [1, 4]
+
+
+def test_best_of_earlier_processes_is_known(capsys):
+    progress = Progress(2, 10, 5, scores=[(0.9, 1)])
+    trial = keras_tuner.engine.trial.Trial(
+        keras_tuner.HyperParameters(), trial_id="1", status="COMPLETED"
+    )
+    trial.score = 0.8
+    progress._started = time.monotonic()
+    progress.end(trial, keras_tuner.Objective("val_accuracy", "max"))
+    assert "best 0.9000 (trial 1); the last one" in capsys.readouterr().out
+
+
+def test_no_worker_starts_workers():
+    recipe = Path(__file__).parent.parent / "recipes" / "tune.py"
+    answer = subprocess.run(
+        [sys.executable, recipe, "--work", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 2
+    assert "unrecognized arguments: --work" in answer.stderr

@@ -1,6 +1,7 @@
 """What a person sees of a search: which trial, how long, what is left."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -17,6 +18,7 @@ class Progress:
         trials: That will be run in all.
         epochs: Of all of them.
         done: Epochs that earlier processes have trained.
+        scores: Of their trials, and the trials' numbers.
         worker: Of several, the name of this one, which each line begins with.
         quiet: Whether to print nothing.
     """
@@ -27,6 +29,7 @@ class Progress:
         epochs: int,
         done: int = 0,
         *,
+        scores: Sequence[tuple[float, int]] = (),
         worker: str = "",
         quiet: bool = False,
     ) -> None:
@@ -35,7 +38,7 @@ class Progress:
         self._name = f"{worker}: " if worker else ""
         self._left = epochs - done
         self._trained, self._begun = 0, time.monotonic()
-        self._best: tuple[float, str] | None = None
+        self._scores = list(scores)
         self._bars: Bars | None = None
 
     def begin(self, trial: Any, epochs: int, parameters: int) -> None:
@@ -77,7 +80,7 @@ class Progress:
 
     def left(self) -> str:
         """Estimate what is left, from the epochs so far."""
-        if not self._trained:
+        if not self._trained or self._left <= 0:
             return ""
         each = (time.monotonic() - self._begun) / self._trained
         return f"about {clock(each * max(0, self._left))} left"
@@ -93,9 +96,8 @@ class Progress:
             self._say(f"Trial {number} failed after {took}: {why}")
             return
         sign = 1 if objective.direction == "max" else -1
-        if self._best is None or sign * trial.score > sign * self._best[0]:
-            self._best = trial.score, str(number)
-        score, best = self._best
+        self._scores.append((trial.score, number))
+        score, best = max(self._scores, key=lambda pair: sign * pair[0])
         self._say(
             f"Trial {number}: {objective.name} {trial.score:.4f} in {took}; best "
             f"{score:.4f} (trial {best}); {self.left() or 'the last one'}"

@@ -1,19 +1,24 @@
 """The search itself, over keras-tuner's algorithms."""
 
 import datetime
+import functools
 import json
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
+import tensorflow as tf
 from keras_tuner.engine.trial import Trial
 
 from keras_densenet.data import DataModule
 from keras_densenet.training import ImageClassifier, Trainer, seed_everything
 from keras_densenet.training.callbacks.limits import seconds_of
+from keras_densenet.training.flags import Flags
 from keras_densenet.tuning.oracles import (
     BayesianOracle,
     HalvingOracle,
@@ -37,6 +42,8 @@ ALGORITHMS = {
     "hyperband": HalvingOracle,
 }
 DESCRIPTION = "search.json"
+WORKER = "KERASTUNER_TUNER_ID"
+OF_A_TRIAL = ("max_epochs", "max_steps", "default_root_dir")  # flags it sets itself
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,19 @@ class Search:
         Raises:
             ValueError: No trial has one.
         """
+        return self.finalists(1)[0]
+
+    def finalists(self, count: int) -> list[Record]:
+        """Give the best candidates, the best first, at most `count`.
+
+        Scores of one training each are partly luck, and the best one's most of all:
+        train these anew with other seeds, with `retrain(trial, seed=...)`, and compare
+        their means. Of several trials of a candidate, as Hyperband's rungs are, it is
+        the best.
+
+        Raises:
+            ValueError: No trial has a score.
+        """
         scored = with_score(self.records)
         if not scored:
             raise ValueError(
@@ -74,14 +94,26 @@ class Search:
                 f"{self.folder / 'trials.csv'}."
             )
         sign = 1 if self.highest else -1
-        return max(scored, key=lambda pair: sign * pair[1])[0]
+        scored = sorted(scored, key=lambda pair: sign * pair[1], reverse=True)
+        candidates: list[Record] = []
+        for record, _ in scored:
+            if record.values not in [better.values for better in candidates]:
+                candidates.append(record)
+        return candidates[:count]
 
     def retrain(
-        self, max_epochs: int | None = None, **flags: Any
+        self,
+        trial: Record | None = None,
+        *,
+        seed: int | None = None,
+        max_epochs: int | None = None,
+        **flags: Any,
     ) -> tuple[Trainer, ImageClassifier, DataModule]:
-        """Train the best candidate anew, the whole training.
+        """Train a candidate anew, the whole training.
 
         Args:
+            trial: By default the best.
+            seed: By default that of the search.
             max_epochs: By default those of the search.
             **flags: Of the trainer.
 
@@ -89,8 +121,8 @@ class Search:
             The trainer, what it has trained, and the data: for `trainer.test`,
             `trainer.report` and `trainer.export`.
         """
-        seed_everything(self.seed)
-        values = self.best.values
+        seed_everything(self.seed if seed is None else seed)
+        values = (trial or self.best).values
         module, data = self.hypermodel.module(values), self.hypermodel.data(values)
         trainer = Trainer(
             max_epochs=max_epochs or self.hypermodel.max_epochs,
@@ -133,8 +165,11 @@ def search(
         algorithm: "random", "bayesian" (a Gaussian process), or "hyperband": many
             candidates for few epochs, and the best of them for more. Its rungs go on
             from each other's checkpoints, with the schedule of `hypermodel.max_epochs`.
-        objective: A metric of training or validation.
-        max_trials: Of "random" and "bayesian"; "hyperband" has as many as it needs.
+        objective: A metric of training or validation, "val_accuracy" or "val_loss"; of
+            others a `keras_tuner.Objective`, which says whether it is to be high or
+            low.
+        max_trials: Of "random" and "bayesian", 1 or more; "hyperband" has as many as it
+            needs.
         factor: Of "hyperband": one in so many goes on, so many times longer.
         max_time: After which no trial begins, as "00:00:10:00" (10 minutes), of each
             process that searches.
@@ -145,16 +180,27 @@ def search(
         max_consecutive_failed_trials: After which the search is given up.
         verbose: Whether to print.
         **flags: Of the `Trainer`, such as `devices=2` or `precision="bf16-mixed"`.
+            Each trial has copies of its `callbacks`.
 
     Raises:
-        ValueError: An algorithm that is unknown, or a search of that name that was for
-            something else.
+        ValueError: An option that cannot be, a search of that name that was for
+            something else, or one whose files are damaged.
         RuntimeError: Too many trials failed one after the other.
     """
     if algorithm not in ALGORITHMS:
         raise ValueError(
             f"algorithm must be one of {', '.join(ALGORITHMS)}. Received: {algorithm!r}"
         )
+    if max_trials is None or max_trials < 1:
+        raise ValueError(f"max_trials must be 1 or more. Received: {max_trials}")
+    if Path(directory).is_file():
+        raise ValueError(f"directory={directory} is a file: give a folder.")
+    if "KERASTUNER_ORACLE_IP" in os.environ and not os.environ.get(WORKER):
+        raise ValueError(
+            f"KERASTUNER_ORACLE_IP is set, and {WORKER} is not: the chief's is "
+            '"chief", a worker\'s a name of its own.'
+        )
+    _refuse_flags(flags)
     folder = Path(directory) / project_name
     hypermodel.data(_any_values(hypermodel)).prepare_data()  # once, before any trial
     oracle = _oracle(
@@ -169,29 +215,34 @@ def search(
     if max_time is not None:
         oracle.ends_at = time.monotonic() + seconds_of(max_time)
     oracle.verbose = 0  # progress says it
-    described = _described(hypermodel, oracle, algorithm)
+    options = {"seed": seed, "factor": factor} | flags
+    described = _described(hypermodel, oracle, algorithm, options)
     overwrite = overwrite and not _is_worker()  # that is for the chief
     if not (overwrite or _is_worker()):
         _refuse_another_search(folder, described)
-    done = [] if overwrite else _records(folder, hypermodel)
+    with _names_damage(folder):
+        done = [] if overwrite else _records(folder, hypermodel)
     epochs = sum(record.epochs for record in done if record.score is not None)
     trials, of_all = _planned(oracle, hypermodel.max_epochs)
-    tuner = Trials(
-        oracle,
-        hypermodel,
-        seed=seed,
-        flags=flags,
-        progress=Progress(
-            trials,
-            of_all,
-            epochs,
-            worker=os.environ["KERASTUNER_TUNER_ID"] if _is_worker() else "",
-            quiet=not verbose,
-        ),
-        directory=str(directory),
-        project_name=project_name,
-        overwrite=overwrite,
+    progress = Progress(
+        trials,
+        of_all,
+        epochs,
+        scores=[(score, record.trial) for record, score in with_score(done)],
+        worker=os.environ[WORKER] if _is_worker() else "",
+        quiet=not verbose,
     )
+    with _names_damage(folder):
+        tuner = Trials(
+            oracle,
+            hypermodel,
+            seed=seed,
+            flags=flags,
+            progress=progress,
+            directory=str(directory),
+            project_name=project_name,
+            overwrite=overwrite,
+        )
     if not _is_worker():
         write_whole(folder / DESCRIPTION, described)
     tuner.search()
@@ -211,6 +262,12 @@ def _oracle(algorithm: str, hypermodel: DenseNetHyperModel, **options: Any) -> A
         options["num_initial_points"] = max(3, options["max_trials"] // 3)
     if isinstance(options["objective"], str):
         name = options["objective"]
+        if not name.endswith(("loss", "accuracy")):
+            raise ValueError(
+                'objective must be a loss or an accuracy, as "val_loss"; of another '
+                "metric give keras_tuner.Objective(name, direction), direction "
+                f'"min" or "max". Received: objective={name!r}'
+            )
         direction = "min" if name.endswith("loss") else "max"
         options["objective"] = keras_tuner.Objective(name, direction)
     oracle = ALGORITHMS[algorithm](**options)
@@ -221,7 +278,7 @@ def _oracle(algorithm: str, hypermodel: DenseNetHyperModel, **options: Any) -> A
 def _is_worker() -> bool:
     """Say whether another process proposes: keras-tuner's chief."""
     has_chief = "KERASTUNER_ORACLE_IP" in os.environ
-    return has_chief and "chief" not in os.environ["KERASTUNER_TUNER_ID"]
+    return has_chief and "chief" not in os.environ[WORKER]
 
 
 def _any_values(hypermodel: DenseNetHyperModel) -> dict[str, Any]:
@@ -249,15 +306,21 @@ def _planned(oracle: Any, max_epochs: int) -> tuple[int, int]:
 
 
 def _described(
-    hypermodel: DenseNetHyperModel, oracle: Any, algorithm: str
+    hypermodel: DenseNetHyperModel,
+    oracle: Any,
+    algorithm: str,
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Say what a search is of, so that another one does not go on in its folder."""
+    plain = (str, int, float, type(None))
     return {
         "algorithm": algorithm,
-        "objective": oracle.objective.name,
-        "seed": oracle.seed,
-        "data": getattr(hypermodel.make_data, "__qualname__", "partial"),
+        "objective": f"{oracle.objective.direction} {oracle.objective.name}",
+        "options": {n: v for n, v in options.items() if isinstance(v, plain)},
+        "data": _named(hypermodel.make_data),
         "max_epochs": hypermodel.max_epochs,
+        "lr_schedule": hypermodel.lr_schedule,
+        "memory_efficient": hypermodel.memory_efficient,
         "ranges": json.loads(json.dumps(hypermodel.ranges)),  # tuples are lists there
         "budget": [
             hypermodel.max_parameters,
@@ -267,10 +330,44 @@ def _described(
     }
 
 
+def _named(make_data: Any) -> str:
+    """Name what makes the data, with the arguments that a partial gives it."""
+    if not isinstance(make_data, functools.partial):
+        return getattr(make_data, "__qualname__", type(make_data).__qualname__)
+    given = [*map(repr, make_data.args)]
+    given += [f"{name}={value!r}" for name, value in make_data.keywords.items()]
+    return f"{_named(make_data.func)}({', '.join(given)})"
+
+
+def _refuse_flags(flags: Mapping[str, Any]) -> None:
+    """Refuse what the trainer would refuse in each trial."""
+    known = [field.name for field in fields(Flags) if field.name not in OF_A_TRIAL]
+    unknown = [name for name in flags if name not in known]
+    if unknown:
+        raise ValueError(
+            f"{', '.join(unknown)} is no option of search, nor one of the trainer's "
+            f"that it leaves to you: {', '.join(known)}."
+        )
+    Trainer(**{"max_epochs": 1, **flags})
+
+
+@contextmanager
+def _names_damage(folder: Path) -> Iterator[None]:
+    """Say which folder it is whose files are no JSON, or are gone."""
+    try:
+        yield
+    except (json.JSONDecodeError, UnicodeDecodeError, tf.errors.NotFoundError) as error:
+        raise ValueError(
+            f"The search in {folder} cannot go on: a file of it is damaged or gone "
+            f"({error}). Give another project_name, or overwrite=True to begin anew."
+        ) from error
+
+
 def _refuse_another_search(folder: Path, described: dict[str, Any]) -> None:
     path = folder / DESCRIPTION
     if path.is_file():
-        before = json.loads(path.read_text())
+        with _names_damage(folder):
+            before = json.loads(path.read_text())
         other = [name for name in described if before.get(name) != described[name]]
         if other:
             changes = "; ".join(
@@ -285,8 +382,9 @@ def _refuse_another_search(folder: Path, described: dict[str, Any]) -> None:
 
 def _records(folder: Path, hypermodel: DenseNetHyperModel) -> list[Record]:
     """Read the trials of a search."""
-    paths = sorted(folder.glob("trial_*/trial.json"))
-    return [_record(Trial.load(str(path)), hypermodel) for path in paths]
+    paths = folder.glob("trial_*/trial.json")
+    records = [_record(Trial.load(str(path)), hypermodel) for path in paths]
+    return sorted(records, key=lambda record: record.trial)
 
 
 def _record(trial: Any, hypermodel: DenseNetHyperModel) -> Record:

@@ -1,6 +1,8 @@
 """What is searched: DenseNets for small pictures, and how they are trained."""
 
 import functools
+import math
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,9 +11,11 @@ import keras_tuner
 
 from keras_densenet.analysis.profile import Profile, profile
 from keras_densenet.data import DataModule
+from keras_densenet.layers.recomputation import checked_mode
 from keras_densenet.models import DenseNet
 from keras_densenet.training import ImageClassifier, Trainer
 from keras_densenet.training.compilation import compiled
+from keras_densenet.training.precision import dtype_policy
 
 Range = bool | float | list | tuple  # see DenseNetHyperModel
 OF_THE_NETWORK = ("depth", "growth_rate", "bottleneck", "compression", "dropout_rate")
@@ -22,20 +26,32 @@ STEPS = {  # between the values of a range; others are continuous
     "augmentation": 0.1,
 }
 LOGARITHMIC = ("learning_rate", "weight_decay")
+WHOLE = ("depth", "growth_rate", "batch_size")
+LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # and what it is in words
+    "depth": ("3 n + 4, or 6 n + 4 with bottlenecks", lambda depth: depth > 4),
+    "growth_rate": ("1 or more", lambda k: k >= 1),
+    "bottleneck": ("True or False", lambda value: isinstance(value, bool)),
+    "compression": ("above 0 and at most 1", lambda theta: 0 < theta <= 1),
+    "dropout_rate": ("0 or more and below 1", lambda rate: 0 <= rate < 1),
+    "learning_rate": ("above 0", lambda rate: rate > 0),
+    "weight_decay": ("0 or more, and a range above 0", lambda decay: decay >= 0),
+    "batch_size": ("1 or more", lambda size: size >= 1),
+    "augmentation": ("0 to 1", lambda strength: 0 <= strength <= 1),
+}
+BUDGETS = ("max_parameters", "max_multiply_adds", "max_memory")
 
 
 class DenseNetHyperModel(keras_tuner.HyperModel):
     """DenseNets for small pictures with their training, within a budget.
 
     What is searched is given as a number, which fixes it; a list, of which one is
-    chosen; or a tuple (lowest, highest). A list's first is the one that makes the
-    smallest network: the budget is checked with it.
+    chosen; or a tuple (lowest, highest).
 
     Args:
         data: Makes the data module: takes `batch_size` and, where `augmentation` is not
             0, `strong`, as `keras_densenet.data.Digits` does.
         depth: L, 6 n + 4; of a range all that are.
-        growth_rate: k; of a range every fourth.
+        growth_rate: k; of a range every fourth from the lowest on.
         bottleneck: Whether there are 1x1 convolutions before the 3x3 ones.
         compression: theta in (0, 1].
         dropout_rate: In [0, 1).
@@ -52,8 +68,8 @@ class DenseNetHyperModel(keras_tuner.HyperModel):
         max_epochs: Of the whole training, which the schedule is for.
 
     Raises:
-        ValueError: A range without a value, or even the smallest network is over the
-            budget.
+        ValueError: A value or a range that cannot be, or even the smallest network is
+            over the budget.
     """
 
     def __init__(
@@ -77,30 +93,61 @@ class DenseNetHyperModel(keras_tuner.HyperModel):
         max_epochs: int = 10,
     ) -> None:
         super().__init__()
+        if not callable(data):
+            raise ValueError(
+                "data makes a data module, as keras_densenet.data.Digits does: give "
+                f"the class, or a functools.partial of it. Received: {data!r}"
+            )
         self.make_data = data
         self.max_epochs = max_epochs
         self.max_parameters = max_parameters
         self.max_multiply_adds = max_multiply_adds
         self.max_memory = max_memory
-        self.ranges: dict[str, Range] = {
-            "depth": _choices(depth, _depths),
+        given = {
+            "depth": depth,
             "growth_rate": growth_rate,
             "bottleneck": bottleneck,
             "compression": compression,
             "dropout_rate": dropout_rate,
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
-            "batch_size": _choices(batch_size, _powers_of_2),
+            "batch_size": batch_size,
             "augmentation": augmentation,
         }
-        self.memory_efficient = memory_efficient
+        ranges = {name: _checked(name, value) for name, value in given.items()}
+        ranges["depth"] = _choices("depth", ranges["depth"], _depths)
+        ranges["batch_size"] = _choices(
+            "batch_size", ranges["batch_size"], _powers_of_2
+        )
+        _refuse_depths(ranges["depth"], ranges["bottleneck"])
+        self.ranges: dict[str, Range] = ranges
+        self.memory_efficient = checked_mode(memory_efficient)
         self.lr_schedule = lr_schedule
+        if max_epochs < 1:
+            raise ValueError(f"max_epochs must be 1 or more. Received: {max_epochs}")
+        for name in BUDGETS:
+            limit = getattr(self, name)
+            if limit is not None and not (_is_number(limit) and limit > 0):
+                raise ValueError(
+                    f"{name} must be above 0, or None for no limit. Received: {limit!r}"
+                )
         self._facts = data(batch_size=1)  # classes and sizes: nothing is read
-        smallest = keras_tuner.HyperParameters()
-        self.declare_hyperparameters(smallest)
-        why = self.over_budget(smallest.values)
-        if why:
-            raise ValueError(f"Even the smallest network is over the budget: {why}.")
+        self._refuse_if_all_are_over()
+
+    def _refuse_if_all_are_over(self) -> None:
+        """Refuse a budget for which the smallest network is too large."""
+        least = {name: _least(values) for name, values in self.ranges.items()}
+        self.module(least)  # which refuses a schedule that there is not
+        kinds = self.ranges["bottleneck"]
+        over = [
+            self.over_budget(least | {"bottleneck": kind})
+            for kind in (sorted(kinds)[::-1] if isinstance(kinds, list) else [kinds])
+        ]
+        if all(over):
+            # Of the last kind, which where there are two is the smaller one.
+            raise ValueError(
+                f"Even the smallest network is over the budget: {over[-1]}."
+            )
 
     def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
         """Tell keras-tuner what there is to choose."""
@@ -135,7 +182,7 @@ class DenseNetHyperModel(keras_tuner.HyperModel):
 
     def over_budget(self, values: Mapping[str, Any]) -> str:
         """Say in what a candidate is over the budget; "" where it is within."""
-        if not (self.max_parameters or self.max_multiply_adds or self.max_memory):
+        if all(getattr(self, name) is None for name in BUDGETS):
             return ""
         costs = self.costs(values)
         peak = costs.training_peak(self.memory_efficient)
@@ -186,7 +233,8 @@ def _costs(
 ) -> Profile:
     options = dict(zip(OF_THE_NETWORK, network, strict=True))
     # In this scope weights have a shape and no memory, and nothing is computed.
-    with keras.StatelessScope(initialize_variables=False):
+    scope = keras.StatelessScope(initialize_variables=False)
+    with scope, dtype_policy("float32"):
         model = DenseNet(classes=classes, input_shape=input_shape, **options)
         return profile(model, batch_size)
 
@@ -201,19 +249,72 @@ def _declare(hp: keras_tuner.HyperParameters, name: str, values: Range) -> None:
         hp.Fixed(name, values)
     elif name in LOGARITHMIC:
         hp.Float(name, *values, sampling="log")
-    elif isinstance(values[0], int):
-        hp.Int(name, *values, step=STEPS[name], default=values[0])
+    elif name in WHOLE:
+        hp.Int(name, *values, step=int(STEPS[name]), default=values[0])
     else:
         hp.Float(name, *values, step=STEPS[name], default=values[0])
 
 
-def _choices(values: Range, of_range: Callable[[int, int], list[int]]) -> Range:
+def _checked(name: str, values: Any) -> Range:
+    """Give a value, a list or a range in the numbers of its name, or refuse it."""
+    every = list(values) if isinstance(values, list | tuple) else [values]
+    words, is_valid = LIMITS[name]
+    is_range = isinstance(values, tuple)
+    fits = bool(every)
+    if is_range:
+        fits = len(every) == 2 and name != "bottleneck"
+    if name != "bottleneck":
+        fits = fits and all(map(_is_number, every))
+        if fits and name in WHOLE:
+            fits = all(value == int(value) for value in every)
+    fits = fits and all(map(is_valid, every))
+    if fits and is_range:
+        fits = every[0] <= every[1] and (name not in LOGARITHMIC or every[0] > 0)
+    if not fits:
+        raise ValueError(
+            f"{name} must be a number, a list of some, or a tuple (lowest, highest), "
+            f"each {words}. Received: {name}={values!r}"
+        )
+    kind = bool if name == "bottleneck" else int if name in WHOLE else float
+    typed = [kind(value) for value in every]
+    if is_range:
+        return tuple(typed)
+    return typed if isinstance(values, list) else typed[0]
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def _least(values: Range) -> Any:
+    return min(values) if isinstance(values, list | tuple) else values
+
+
+def _refuse_depths(depth: Any, bottleneck: Range) -> None:
+    """Refuse depths that no network has, so that no trial fails for them."""
+    depths = depth if isinstance(depth, list) else [depth]
+    step = 6 if bottleneck in (True, [True], [True, False], [False, True]) else 3
+    wrong = [value for value in depths if value % step != 4 % step or value < step + 4]
+    if wrong:
+        raise ValueError(
+            f"depth must be {step} n + 4, n of 1 or more, for bottleneck={bottleneck}. "
+            f"Received: {', '.join(map(str, wrong))}"
+        )
+
+
+def _choices(
+    name: str, values: Range, of_range: Callable[[int, int], list[int]]
+) -> Range:
     """Turn a range into the list of what is valid in it."""
     if not isinstance(values, tuple):
         return values
     found = of_range(*values)
     if not found:
-        raise ValueError(f"There is no valid value in {values}.")
+        raise ValueError(
+            f"There is no valid {name} in {values}: depths are 6 n + 4, batch sizes "
+            "powers of 2. Give a list for others."
+        )
     return found
 
 

@@ -1,5 +1,6 @@
 """One trial after the other: each a run of the trainer in a folder of its own."""
 
+import copy
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,13 +119,13 @@ class Trials(keras_tuner.Tuner):
         begun = time.perf_counter()
         keras.utils.clear_session()  # what the trial before has left
         seed_everything(self.seed)
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+        flags: dict[str, Any] = quiet | copy.deepcopy(self.flags)
         trainer = Trainer(
             max_epochs=rung.last,
             default_root_dir=self._folder(trial.trial_id),
-            callbacks=[self.progress.epochs()],
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            **self.flags,
+            callbacks=[self.progress.epochs(), *_listed(flags.pop("callbacks", None))],
+            **flags,
         )
         module = _of_the_whole(self.hypermodel, values, rung.last)
         checkpoint = self._checkpoint(trial.trial_id, rung.begun_by)
@@ -160,6 +161,12 @@ class Trials(keras_tuner.Tuner):
         return None
 
 
+def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
+
+
 def _of_the_whole(
     hypermodel: DenseNetHyperModel, values: dict[str, Any], epochs: int
 ) -> ImageClassifier:
@@ -183,5 +190,10 @@ def _best_epoch(metrics: Path, objective: Any) -> dict[str, float]:
         )
     better = max if objective.direction == "max" else min
     known = [n for n, value in enumerate(columns[objective.name]) if value == value]
+    if not known:
+        raise FatalValueError(
+            f"objective={objective.name!r} has no value in any epoch: is anything "
+            "validated? See limit_val_batches and check_val_every_n_epoch."
+        )
     best = better(known, key=lambda n: columns[objective.name][n])
     return {name: column[best] for name, column in columns.items()}

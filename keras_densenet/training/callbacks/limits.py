@@ -95,6 +95,11 @@ def seconds_of(max_time: datetime.timedelta | dict | str) -> float:
                 f"max_time={max_time!r}: {error}. It takes the arguments of "
                 "datetime.timedelta."
             ) from error
+    if not isinstance(max_time, datetime.timedelta):
+        raise MisconfigurationError(
+            "max_time is a text DD:HH:MM:SS, a datetime.timedelta, or a dictionary of "
+            f'its arguments, such as {{"minutes": 10}}. Received: max_time={max_time!r}'
+        )
     return max_time.total_seconds()
 
 
