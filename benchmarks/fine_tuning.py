@@ -5,8 +5,8 @@
 A DenseNet-BC (L = 22, k = 12) is trained on eight of CIFAR-10's classes. Of the two
 others, cats and dogs, 400 and 200 pictures become a folder to train on, 100 and 50
 more one to validate on, and all 2,000 test pictures one to test on. Then
-`recipes/finetune.py` trains on that folder with those weights and without, with the
-same seeds. It prints the test error of each, and keeps all runs.
+`recipes/finetune.py` trains on that folder, showing cats and dogs as often, with those
+weights and without, with the same seeds. It prints the test error of each, and keeps all runs.
 """
 
 import argparse
@@ -121,7 +121,7 @@ def fine_tuned(
     """Run the recipe, and give its test error in percent."""
     command = [sys.executable, RECIPE, "--data-dir", pictures, "--image-size", 32]
     command += ["--network", "DenseNetBC", "--weights", weights, "--seed", seed]
-    command += ["--trainer.default_root_dir", folder]
+    command += ["--trainer.default_root_dir", folder, "--balanced"]
     for name, value in NETWORK.items():
         command += [f"--model.{name}", value]
     done = subprocess.run(

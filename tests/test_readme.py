@@ -15,7 +15,7 @@ README = Path(__file__).parent.parent / "README.md"
 def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 11
+    assert len(blocks) == 12
     (tmp_path / "flowers" / "rose").mkdir(parents=True)
     names = {"tf": tf, "model": kd.DenseNetBC(10, 4), "source": kd.DenseNetBC(10, 4)}
     for block in blocks:
