@@ -6,7 +6,8 @@ A DenseNet-BC (L = 22, k = 12) is trained on eight of CIFAR-10's classes. Of the
 others, cats and dogs, 400 and 200 pictures become a folder to train on, 100 and 50
 more one to validate on, and all 2,000 test pictures one to test on. Then
 `recipes/finetune.py` trains on that folder, showing cats and dogs as often, with those
-weights and without, with the same seeds. It prints the test error of each, and keeps all runs.
+weights and without, with the same seeds. It prints the test error of each, and keeps
+all runs.
 """
 
 import argparse
