@@ -60,6 +60,8 @@ def main(options: command_line.Options) -> None:
     options.seed()
     data = options.data(**preprocessing(options))
     data.prepare_data()
+    if data.num_classes < 2:
+        raise ValueError(f"{data.root} has one class: a classifier needs two or more.")
     data.refuse_empty("test")  # which comes after the training
     module = options.module()
     trainer = options.trainer(max_epochs=options.values.trainer.max_epochs or EPOCHS)

@@ -80,11 +80,36 @@ def test_of_a_densenet_it_is_the_class_activation_map():
         ({"layer": "classifier"}, "layer must have maps .* maps"),
         ({"classes": [0, 1]}, "a class for each"),
         ({"images": PICTURE[0]}, "pictures"),
+        ({"classes": [2]}, r"a number in 0\.\.1"),
+        ({"classes": [-1]}, r"a number in 0\.\.1"),
+        ({"classes": [0.0]}, r"a number in 0\.\.1"),
+        ({"classes": 1}, r"a number in 0\.\.1"),
+        ({"classes": [[1, 0]]}, r"a number in 0\.\.1"),
     ],
 )
 def test_what_cannot_be_looked_at(arguments, says):
     with pytest.raises(ValueError, match=says):
         class_activation(two_maps(), **{"images": PICTURE} | arguments)
+
+
+def test_of_a_network_within_a_model_it_says_what_to_give():
+    inner = kd.DenseNetBC(10, 4, input_shape=(8, 8, 3))
+    outer = keras.Sequential([keras.Input((8, 8, 3)), inner])
+    with pytest.raises(ValueError, match="within this one"):
+        class_activation(outer, np.zeros((1, 8, 8, 3)))
+    with pytest.raises(ValueError, match="knows its input"):
+        class_activation(keras.Sequential([keras.layers.Flatten()]), PICTURE)
+
+
+def test_bytes_are_pictures_too():
+    model = two_maps()
+    of_bytes = class_activation(model, PICTURE.astype("uint8"))
+    np.testing.assert_array_equal(of_bytes, class_activation(model, PICTURE))
+
+
+def test_a_dollar_in_a_title_is_no_formula(tmp_path):
+    raw, heat = np.zeros((1, 8, 8, 3)), np.zeros((1, 8, 8))
+    plot_class_activation(raw, heat, ["$a_{x$"], tmp_path / "a.png")
 
 
 def test_the_picture(tmp_path):

@@ -10,7 +10,10 @@ import pytest
 import keras_densenet as kd
 from keras_densenet.data.arrays import Split
 from keras_densenet.training import MisconfigurationError, TorchSGD, freeze
-from keras_densenet.training.fine_tuning import layer_rates
+from keras_densenet.training.fine_tuning import (
+    layer_rates,
+    refuse_other_preprocessing,
+)
 from keras_densenet.weights import WeightsError, preprocessing
 
 SMALL = {"depth": 10, "growth_rate": 4}
@@ -21,6 +24,7 @@ QUIET = {
     "limit_val_batches": 1,
 }
 TORCHS = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+TORCHS_SHARES = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 DIGITS = ((77.8,) * 3, (95.8,) * 3)
 
 
@@ -273,6 +277,68 @@ def test_an_empty_h5_file_is_no_weights(tmp_path):
     h5py.File(tmp_path / "a.h5", "w").close()
     with pytest.raises(WeightsError, match=re.escape("a.h5")):
         kd.weights.load(kd.DenseNetBC(10, 4), tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5"])
+def test_a_file_with_other_bytes_within_is_refused(trained, tmp_path, name):
+    model = trained[0]
+    (model.save if name == "a.keras" else model.save_weights)(tmp_path / name)
+    content = bytearray((tmp_path / name).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(
+        byte ^ 255 for byte in content[middle : middle + 2000]
+    )
+    (tmp_path / name).write_bytes(content)
+    before = by_layer(model)
+    with pytest.raises(WeightsError, match=name):
+        kd.weights.load(model, tmp_path / name)
+    assert changed(before, by_layer(model)) == (set(), set())
+
+
+def test_models_of_something_else_are_refused(trained):
+    model = trained[0]
+    layers = [keras.layers.Dense(2, use_bias=False) for _ in model.weights]
+    other = keras.Sequential([keras.Input((2,)), *layers])
+    assert len(other.weights) == len(model.weights)
+    with pytest.raises(WeightsError, match="no batch norms"):
+        kd.weights.load(model, other)
+    assert preprocessing(other) is None
+    for nothing in (None, 3):
+        with pytest.raises(WeightsError, match="Received"):
+            kd.weights.load(model, nothing)
+
+
+def test_standardisation_within_rounding_is_the_same():
+    by_255 = [[255 * value for value in values] for values in TORCHS_SHARES]
+    refuse_other_preprocessing("imagenet", Odd(mean=by_255[0], std=by_255[1]))
+    with pytest.raises(MisconfigurationError, match=re.escape("123.675")):
+        refuse_other_preprocessing("imagenet", Odd())
+
+
+def test_a_second_fit_needs_no_source(trained, tmp_path):
+    source = tmp_path / "source.keras"
+    trained[0].save(source)
+    module = fine_tuning(source, frozen="backbone")
+    trainer = kd.Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
+    trainer.fit(module, datamodule=Odd(batch_size=64))
+    source.unlink()
+    module.frozen = None
+    trainer.fit(module, datamodule=Odd(batch_size=64))
+    module.layer_decay = 0
+    with pytest.raises(MisconfigurationError, match="layer_decay is in"):
+        trainer.fit(module, datamodule=Odd(batch_size=64))
+    module.layer_decay = 1
+    with pytest.raises(MisconfigurationError, match="was fitted before"):
+        trainer.fit(module, datamodule=kd.data.Digits(batch_size=64))
+
+
+def test_resuming_with_other_standardisation_is_refused(trained, tmp_path):
+    trainer = kd.Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
+    trainer.fit(fine_tuning(None), datamodule=Odd(batch_size=64))
+    again = kd.Trainer(max_epochs=2, default_root_dir=tmp_path, **QUIET)
+    other = Odd(batch_size=64, mean=(0.0, 0.0, 0.0))
+    with pytest.raises(MisconfigurationError, match="standardised"):
+        again.fit(fine_tuning(None), datamodule=other, ckpt_path="last")
 
 
 def test_another_network_is_refused(trained):

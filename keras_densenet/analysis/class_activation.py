@@ -33,8 +33,10 @@ def class_activation(
         model: Functional or sequential. Where its last layer is a softmax, or a dense
             layer with one, the logit is what goes into it; else what it gives.
         images: Standardised pictures `(N, H, W, channels)`.
-        classes: The class of each picture, `(N,)`; by default the most probable one.
+        classes: The class's number of each picture, `(N,)`; by default the most
+            probable one.
         layer: Name of a layer with maps, such as "dense_block3"; by default the last.
+            Of a network within a model give the network, `model.get_layer(name)`.
 
     Returns:
         float32 `(N, H, W)` in 0..1, each picture divided by its largest value; all 0
@@ -45,34 +47,51 @@ def class_activation(
             are not as many classes as pictures.
     """
     looked_at = _with_maps(model, layer)
-    images = np.asarray(images)
-    if images.ndim != 4 or (classes is not None and len(classes) != len(images)):
-        raise ValueError(
-            "class_activation needs pictures (N, H, W, channels) and a class for each "
-            f"of them. Received: images {images.shape}, classes {np.shape(classes)}"
-        )
+    images = np.asarray(images, "float32")
+    if classes is not None:
+        classes = np.asarray(classes)
+    _refuse(images, classes, looked_at.outputs[1].shape[-1])
     heat = [np.zeros((0, *images.shape[1:3]), "float32")]
     for first in range(0, len(images), AT_ONCE):
         some = slice(first, first + AT_ONCE)
-        chosen = None if classes is None else np.asarray(classes)[some]
+        chosen = None if classes is None else classes[some]
         heat.append(_heat(looked_at, images[some], chosen))
     return np.concatenate(heat)
 
 
+def _refuse(images: np.ndarray, classes: np.ndarray | None, many: int) -> None:
+    """Refuse what are no pictures, or not a class's number for each."""
+    fits = images.ndim == 4
+    if fits and classes is not None:
+        fits = classes.shape == (len(images),) and classes.dtype.kind in "iu"
+        fits = fits and all(0 <= number < many for number in classes)
+    if not fits:
+        given = "none" if classes is None else f"{classes.dtype} {classes.shape}"
+        raise ValueError(
+            "class_activation needs pictures (N, H, W, channels) and a class for each "
+            f"of them, a number in 0..{many - 1}. Received: images {images.shape}, "
+            f"classes {given}"
+        )
+
+
 def _with_maps(model: keras.Model, name: str | None) -> keras.Model:
     """Give a model that also gives a layer's maps, and the logits."""
-    if not hasattr(model, "operations") and not isinstance(model, keras.Sequential):
+    is_known = hasattr(model, "operations") or isinstance(model, keras.Sequential)
+    if not is_known or not model.built:
         raise ValueError(
-            "class_activation needs a functional or sequential model. Received: "
-            f"{type(model).__name__}"
+            "class_activation needs a functional or sequential model that knows its "
+            f"input. Received: {type(model).__name__}"
         )
-    maps = [layer for layer in model.layers if len(layer.output.shape) == 4]
+    # What is within another model has no maps in this one.
+    others = (keras.layers.InputLayer, keras.Model)
+    layers = [layer for layer in model.layers if not isinstance(layer, others)]
+    maps = [layer for layer in layers if len(layer.output.shape) == 4]
     named = [layer for layer in maps if name in (None, layer.name)]
     if not named:
         raise ValueError(
             f"layer must have maps (N, H, W, channels), as "
             f"{', '.join(layer.name for layer in maps) or 'no layer here has'}. "
-            f"Received: layer={name!r}"
+            f"Of a network within this one give that one. Received: layer={name!r}"
         )
     return keras.Model(model.inputs, [named[-1].output, _logits(model)])
 
@@ -144,7 +163,8 @@ def plot_class_activation(
         plain, over = grid[row, 2 * column : 2 * column + 2]
         raw = np.clip(picture, 0, 255).astype("uint8")
         plain.imshow(raw)
-        plain.set_title(title, fontsize=9, loc="left")
+        # A dollar would begin a formula.
+        plain.set_title(title.replace("$", r"\$"), fontsize=9, loc="left")
         over.imshow(raw)
         shown = over.imshow(map_, cmap="jet", vmin=0, vmax=1, alpha=0.5)
     figure.colorbar(

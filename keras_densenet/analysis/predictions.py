@@ -230,7 +230,8 @@ def _percent(value: float) -> str:
 
 def shortened(name: str, most: int = 24) -> str:
     """Give a name that fits beside an axis."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+    name = name if len(name) <= most else name[: most - 1] + "…"
+    return name.replace("$", r"\$")  # or it would begin a formula
 
 
 def plot_reliability(reliability: Reliability) -> Figure:

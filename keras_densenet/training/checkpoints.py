@@ -22,6 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_densenet.data import DataModule
 from keras_densenet.training.errors import MisconfigurationError
 
 LAST, BEFORE_LAST = "last.keras", "before-last.keras"
@@ -51,6 +52,13 @@ class RunState:
     stopped: bool = False
     preprocessing: dict[str, list[float]] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def preprocessing_of(data: DataModule) -> dict[str, list[float]]:
+    """Give what pictures are standardised with, where the data say it."""
+    if not (hasattr(data, "mean") and hasattr(data, "std")):
+        return {}
+    return {"mean": list(map(float, data.mean)), "std": list(map(float, data.std))}
 
 
 def write_checkpoint(
@@ -175,7 +183,7 @@ def load_checkpoint(model: keras.Model, path: Path) -> RunState | None:
     except (ValueError, UserWarning, KeyError) as error:
         raise MisconfigurationError(
             f"{path} does not fit the network {model.name} and its optimizer: make "
-            "them with the arguments that they were trained with."
+            "them with the arguments that they were trained with, frozen among them."
         ) from error
     return read_state(path)
 

@@ -43,7 +43,7 @@ def compiled(
         options = {"sync_batchnorm": True} if trainer.sync_batchnorm else {}
         model = module.configure_model(data, **options)
         if before is not None:
-            model.set_weights(before.get_weights())
+            _take_weights(model, before)
         model.compile(
             optimizer=_limited(trainer, module.configure_optimizer(steps)),
             loss=module.configure_loss(),
@@ -54,6 +54,18 @@ def compiled(
         )
         module.model = _ready_to_train(trainer, model)
     return model
+
+
+def _take_weights(model: keras.Model, before: keras.Model) -> None:
+    """Let a module that was fitted before go on with its weights."""
+    try:
+        model.set_weights(before.get_weights())
+    except ValueError as error:
+        raise MisconfigurationError(
+            "This module was fitted before, with other classes or another network, and "
+            "would go on with those weights: make a new one, or set its model to None. "
+            f"({error})"
+        ) from error
 
 
 def is_of(trainer: "Trainer", model: keras.Model) -> bool:

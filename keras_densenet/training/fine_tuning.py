@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from keras_densenet import weights
 from keras_densenet.data import DataModule
@@ -34,7 +35,7 @@ class FineTuning(ImageClassifier):
         network: A DenseNet of this package, such as `keras_densenet.DenseNet121`.
         weights: What `keras_densenet.weights.load` takes: "imagenet", a file of this
             package, keras.applications, torchvision or timm, a model. None for random
-            weights, to compare with.
+            weights: to compare with, or where a checkpoint replaces them anyway.
         frozen: Name of the last layer that stays as it is, such as "dense_block2";
             "backbone" for all but the classifier; None for none.
         layer_decay: The learning rate of a layer divided by that of the layer after it,
@@ -66,11 +67,7 @@ class FineTuning(ImageClassifier):
         super().__init__(
             network, learning_rate=learning_rate, lr_schedule=lr_schedule, **kwargs
         )
-        if not 0 < layer_decay <= 1:
-            raise MisconfigurationError(
-                "layer_decay is in (0, 1]; 1 trains all layers alike. Received: "
-                f"layer_decay={layer_decay}"
-            )
+        _refuse_decay(layer_decay)
         self.weights = weights
         self.frozen = frozen
         self.layer_decay = layer_decay
@@ -78,8 +75,10 @@ class FineTuning(ImageClassifier):
 
     def configure_model(self, data: DataModule, **flags: Any) -> keras.Model:
         """Make the network, put the weights in, and freeze its first layers."""
+        _refuse_decay(self.layer_decay)
+        is_second_fit = self.model is not None  # which goes on with its weights
         model = super().configure_model(data, **flags)
-        if self.weights is not None:
+        if self.weights is not None and not is_second_fit:
             refuse_other_preprocessing(self.weights, data)
             weights.load(model, self.weights, include_top=False)
         freeze(model, self.frozen)
@@ -112,13 +111,13 @@ def freeze(model: keras.Model, last: str | None) -> None:
         MisconfigurationError: There is no such layer, or nothing would be left.
     """
     every = [layer.name for layer in model.layers]
-    *before, classifier = [layer.name for layer in _with_weights(model)]
-    stay = every[: every.index(classifier)]  # what may
+    *before, classifier = [layer.name for layer in _with_weights(model)] or [""]
+    stay = every[: every.index(classifier)] if classifier else []  # what may
     if last is None:
         stay = []
     elif last in stay:
         stay = stay[: stay.index(last) + 1]
-    elif last != BACKBONE:
+    elif last != BACKBONE or not stay:
         raise MisconfigurationError(
             f'frozen is "{BACKBONE}" or the name of a layer before the last one with '
             f"weights: {', '.join(before)}. Received: frozen={last!r}"
@@ -145,12 +144,20 @@ def refuse_other_preprocessing(source: Any, data: DataModule) -> None:
         return
     theirs = [tuple(map(float, values)) for values in (data.mean, data.std)]
     ours = [tuple(map(float, values)) for values in known]
-    if theirs != ours:
+    if not np.shape(theirs) == np.shape(ours) or not np.allclose(theirs, ours, 1e-4):
         raise MisconfigurationError(
             f"The weights are of pictures standardised with mean={ours[0]} and std="
             f"{ours[1]}, and {type(data).__name__} has mean={theirs[0]} and std="
             f"{theirs[1]}: give it theirs, as in {type(data).__name__}(..., "
             "**keras_densenet.weights.preprocessing(source)._asdict())."
+        )
+
+
+def _refuse_decay(decay: float) -> None:
+    if not isinstance(decay, int | float) or not 0 < decay <= 1:
+        raise MisconfigurationError(
+            "layer_decay is in (0, 1]; 1 trains all layers alike. Received: "
+            f"layer_decay={decay!r}"
         )
 
 

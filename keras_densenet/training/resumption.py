@@ -4,8 +4,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from keras_densenet.data import DataModule
 from keras_densenet.training.callbacks import ModelCheckpoint
-from keras_densenet.training.checkpoints import RunState, latest_whole, read_state
+from keras_densenet.training.checkpoints import (
+    RunState,
+    latest_whole,
+    preprocessing_of,
+    read_state,
+)
 from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.run_folder import written
 
@@ -62,14 +68,21 @@ def _last(own: Path | None, runs: Path, say: Callable[[str], None]) -> Path:
     raise MisconfigurationError(f"There is no last checkpoint in {places}.")
 
 
-def refuse_to_resume(path: Path, state: RunState, steps: int) -> None:
+def refuse_to_resume(path: Path, state: RunState, steps: int, data: DataModule) -> None:
     """Raise `MisconfigurationError` where a run cannot go on from a checkpoint.
 
     Args:
         path: Of the checkpoint.
         state: What it has of its run.
         steps: Batches of an epoch now.
+        data: What it would go on with.
     """
+    known, now = state.preprocessing, preprocessing_of(data)
+    if known and now and known != now:
+        raise MisconfigurationError(
+            f"{path} was trained with pictures standardised with {known}, and "
+            f"{type(data).__name__} has {now}: give it the same."
+        )
     within_epoch = state.step % steps
     if state.steps_per_epoch != steps or (within_epoch and not state.arrays):
         raise MisconfigurationError(

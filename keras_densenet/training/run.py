@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_densenet.data import DataModule
-from keras_densenet.training.checkpoints import RunState
+from keras_densenet.training.checkpoints import RunState, preprocessing_of
 from keras_densenet.training.interruption import Interruption
 
 _PLAIN = (bool, int, float, str, type(None), np.generic)
@@ -139,7 +139,7 @@ class Run(keras.callbacks.CallbackList):
             self.data.state_dict(),
             callbacks,
             stopped=bool(self.model.stop_training) and not any(limits),
-            preprocessing=_preprocessing(self.data),
+            preprocessing=preprocessing_of(self.data),
             arrays=arrays,
         )
 
@@ -277,13 +277,6 @@ def _restore_callback(
     for name, array in arrays.items():  # in the order in which they were kept
         lists.setdefault(name.rpartition("/")[0], []).append(array)
     vars(callback).update(lists)
-
-
-def _preprocessing(data: DataModule) -> dict[str, list[float]]:
-    """Give what pictures are standardised with, where the data say it."""
-    if not (hasattr(data, "mean") and hasattr(data, "std")):
-        return {}
-    return {"mean": list(map(float, data.mean)), "std": list(map(float, data.std))}
 
 
 def _is_plain(value: Any) -> bool:

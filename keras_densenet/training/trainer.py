@@ -623,7 +623,7 @@ class Trainer(Flags):
         state = load_checkpoint(model, path)
         if state is None:  # a plain .keras file, saved after a whole epoch
             state = RunState(int(model.optimizer.iterations), steps, data.state_dict())
-        refuse_to_resume(path, state, steps)
+        refuse_to_resume(path, state, steps, data)
         data.load_state_dict(state.data)
         epochs, batches = divmod(state.step, steps)
         more = f" and {batches} batches" if batches else ""

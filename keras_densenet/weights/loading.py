@@ -1,6 +1,7 @@
 """Weights of keras.applications, torchvision and timm, into our networks."""
 
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -37,6 +38,8 @@ APPLICATIONS: dict[
     (6, 12, 48, 32): "DenseNet201",
 }
 MOST_NAMED = 5  # weights in a message
+MOST_SAID = 400  # letters of an error of Keras's
+DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile)
 
 
 class Loaded(NamedTuple):
@@ -110,6 +113,11 @@ def _arrays(model: keras.Model, source: Source) -> dict[str, np.ndarray]:
 
 def checked_path(source: str | os.PathLike) -> Path:
     """Give the path of a file of weights, refusing what is none by its name."""
+    if not isinstance(source, str | os.PathLike):
+        raise WeightsError(
+            f'Weights are "{IMAGENET}", a model, a state dict, or a path. Received: '
+            f"{type(source).__name__}"
+        )
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(
@@ -134,7 +142,7 @@ def _application_of(model: keras.Model) -> str:
     if name is None or blocks[0].growth_rate != 32:
         raise WeightsError(
             f"keras.applications has DenseNet121, 169 and 201, and not {model.name}: "
-            "give a file of torchvision's or timm's."
+            "give a file of torchvision's or timm's, or a checkpoint of your own."
         )
     return name
 
@@ -166,10 +174,10 @@ def _read_keras(model: keras.Model, path: Path) -> keras.Model:
         with h5py.File(path) as file:
             network = _network_of(model, layers_in(file))
         network.load_weights(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGED as error:
         raise WeightsError(
             f"{path} is damaged, or of another network than {model.name}: "
-            f"{str(error).splitlines()[0]}"
+            f"{' '.join(str(error).split())[:MOST_SAID]}"
         ) from error
     return network
 
@@ -246,7 +254,10 @@ def _with_our_epsilon(
         for layer in theirs.layers
         if isinstance(layer, keras.layers.BatchNormalization)
     )
-    difference = next(norms).epsilon - 1e-5
+    norm = next(norms, None)
+    if norm is None:
+        raise WeightsError(f"{theirs.name} has no batch norms: it is another network.")
+    difference = norm.epsilon - 1e-5
     return {
         name: array + difference if name.endswith("running_var") else array
         for name, array in arrays.items()

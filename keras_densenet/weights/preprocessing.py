@@ -9,7 +9,6 @@ from typing import NamedTuple
 import h5py
 import keras
 
-from keras_densenet.layers import DenseBlock
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.loading import (
     IMAGENET,
@@ -22,6 +21,7 @@ from keras_densenet.weights.loading import (
 )
 
 RUN_STATE = "run_state.json"  # that the trainer adds to its checkpoints
+MANY_LAYERS = 400  # keras.applications' smallest DenseNet has 427 of its own
 IMAGENET_STEM = "features.norm0.weight"  # of networks for small pictures there is none
 
 
@@ -60,8 +60,7 @@ def preprocessing(source: Source) -> Preprocessing | None:
         FileNotFoundError: There is no such file.
     """
     if isinstance(source, keras.Model):
-        ours = any(isinstance(layer, DenseBlock) for layer in source.layers)
-        return None if ours else TORCH
+        return TORCH if len(source.layers) > MANY_LAYERS else None
     if isinstance(source, Mapping):
         return TORCH if IMAGENET_STEM in of_pytorch(source) else None
     if source == IMAGENET:
@@ -71,7 +70,7 @@ def preprocessing(source: Source) -> Preprocessing | None:
         return TORCH if IMAGENET_STEM in read_state_dict(path) else None
     try:
         return _of_checkpoint(path) if path.suffix == ".keras" else _of_h5(path)
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except (OSError, zipfile.BadZipFile, ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(f"{path} is damaged: {error}") from error
 
 
@@ -84,7 +83,6 @@ def _of_checkpoint(path: Path) -> Preprocessing | None:
 
 
 def _of_h5(path: Path) -> Preprocessing | None:
-    """Tell files of keras.applications from our own by the names of layers."""
+    """Tell files of keras.applications from others."""
     with h5py.File(path) as file:
-        ours = any(name.startswith("dense_block") for name in layers_in(file))
-    return None if ours else TORCH
+        return TORCH if len(layers_in(file)) > MANY_LAYERS else None

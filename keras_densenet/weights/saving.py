@@ -39,12 +39,20 @@ def save(model: keras.Model, path: str | os.PathLike) -> Path:
             arrays[counter] = np.zeros((), "int64")
     if not any("denseblock" in name for name in arrays):
         raise WeightsError(f"{model.name} is no DenseNet of keras_densenet.")
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
-    if path.suffix == ".safetensors":
-        save_file(arrays, beside)
-    elif path.suffix in (".pth", ".pt"):
-        write_pth(beside, arrays)
-    else:
+    if path.suffix not in (".pth", ".pt", ".safetensors"):
         raise WeightsError(f"{path} must end in .pth, .pt or .safetensors.")
-    beside.replace(path)
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder: give the name of a file.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{os.getpid()}-{path.name}")
+    write = save_file if path.suffix == ".safetensors" else _write_pth
+    try:
+        write(arrays, beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
     return path
+
+
+def _write_pth(arrays: dict[str, np.ndarray], path: Path) -> None:
+    write_pth(path, arrays)
