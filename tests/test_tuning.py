@@ -22,7 +22,8 @@ from keras_densenet.training import MisconfigurationError
 from keras_densenet.tuning import DenseNetHyperModel, Record, pareto_front
 from keras_densenet.tuning.oracles import BayesianOracle
 from keras_densenet.tuning.progress import Progress
-from keras_densenet.tuning.search import _planned
+from keras_densenet.tuning.results import plot_coordinates
+from keras_densenet.tuning.search import _place, _planned
 
 SMALL = {  # trained in seconds
     "depth": [10, 16],
@@ -606,6 +607,28 @@ def test_best_of_earlier_processes_is_known(capsys):
     progress._started = time.monotonic()
     progress.end(trial, keras_tuner.Objective("val_accuracy", "max"))
     assert "best 0.9000 (trial 1); the last one" in capsys.readouterr().out
+
+
+def test_places_are_shares_of_the_range():
+    # keras-tuner's value_to_prob takes 0.5 for 0.4: 0.1 // 0.1 is 0 in binary.
+    hp = keras_tuner.HyperParameters()
+    hp.Float("theta", 0.4, 1.0, step=0.1)
+    (theta,) = hp.space
+    places = [_place(theta, value) for value in (0.4, 0.5, 1.0)]
+    assert places == pytest.approx([0, 1 / 6, 1])
+
+
+def test_the_best_of_losses_is_light_and_on_top(tmp_path):
+    found = searched(tmp_path, space(), max_trials=1)
+    records = [
+        found.records[0]._replace(trial=number, score=score)
+        for number, score in enumerate((0.1, 0.9, 0.5), 1)
+    ]
+    places = [{"depth": 0.1}, {"depth": 0.2}, {"depth": 0.3}]
+    figure = plot_coordinates(records, places, "val_loss", highest=False)
+    lines = [line for line in figure.axes[0].lines if len(line.get_ydata()) == 1]
+    assert [float(line.get_ydata()[0]) for line in lines] == [0.2, 0.3, 0.1]
+    assert sum(lines[-1].get_color()[:3]) > sum(lines[0].get_color()[:3])
 
 
 def test_no_worker_starts_workers():

@@ -113,6 +113,7 @@ def plot_coordinates(
     places: Sequence[dict[str, float]],
     objective: str,
     path: str | os.PathLike | None = None,
+    highest: bool = True,
 ) -> Figure:
     """Draw each trial as a line through what was chosen, coloured by its score.
 
@@ -121,14 +122,16 @@ def plot_coordinates(
         places: Where each value lies in its range, 0..1, a dictionary a trial.
         objective: Name of the score.
         path: Of the picture, if it is to be saved.
+        highest: Whether a high score is good; good ones are light, and on top.
     """
     place_of = {r.trial: place for r, place in zip(records, places, strict=True)}
-    pairs = sorted(with_score(records), key=lambda pair: pair[1])  # the best on top
+    pairs = sorted(with_score(records), key=lambda pair: pair[1], reverse=not highest)
     names = list(places[0])
     figure = Figure(figsize=(max(6, 1.5 * len(names) + 2), 4.6), layout="constrained")
     axis = figure.subplots()
-    limits = Normalize(pairs[0][1], pairs[-1][1])
-    colours = ScalarMappable(limits, cmap="viridis")
+    scores = [score for _, score in pairs]
+    limits = Normalize(min(scores), max(scores))
+    colours = ScalarMappable(limits, cmap="viridis" if highest else "viridis_r")
     for record, score in pairs:
         heights = [place_of[record.trial][name] for name in names]
         colour = colours.get_cmap()(limits(score))

@@ -425,10 +425,19 @@ def _write_results(found: Search) -> None:
         if not isinstance(hp, keras_tuner.engine.hyperparameters.Fixed)
     ]
     places = [
-        {hp.name: hp.value_to_prob(record.values[hp.name]) for hp in searched}
+        {hp.name: _place(hp, record.values[hp.name]) for hp in searched}
         for record in found.records
     ]
     name, folder = found.objective, found.folder
     plot_front(found.records, name, folder / "front.png", found.highest)
     if searched:
-        plot_coordinates(found.records, places, name, folder / "coordinates.png")
+        path = folder / "coordinates.png"
+        plot_coordinates(found.records, places, name, path, found.highest)
+
+
+def _place(hp: Any, value: Any) -> float:
+    """Say where a value lies in its range, 0..1."""
+    if getattr(hp, "step", None) and getattr(hp, "sampling", "") == "linear":
+        # keras-tuner rounds down, and takes 0.5 for 0.4.
+        return (value - hp.min_value) / max(hp.max_value - hp.min_value, 1e-12)
+    return hp.value_to_prob(value)
