@@ -88,10 +88,16 @@ LAYERS = [  # of DenseNetBC that have weights, from the pictures on
 ]
 
 
-@pytest.mark.parametrize("memory_efficient", [False, True, "full"])
 @pytest.mark.parametrize(
-    ("frozen", "stay"),
-    [(None, 0), ("stem_conv", 1), ("dense_block2", 4), ("backbone", 7)],
+    ("frozen", "stay", "memory_efficient"),
+    [
+        (None, 0, False),
+        ("stem_conv", 1, True),
+        ("dense_block2", 4, False),
+        ("dense_block2", 4, True),
+        ("dense_block2", 4, "full"),
+        ("backbone", 7, "full"),
+    ],
 )
 def test_what_is_frozen_stays_and_the_rest_learns(
     trained, tmp_path, frozen, stay, memory_efficient
