@@ -1,6 +1,6 @@
 """What weights from elsewhere are worth: fine-tuning against training from scratch.
 
-    python benchmarks/fine_tuning.py --data-dir tfds        # 20 minutes on 2 CPU cores
+    python benchmarks/fine_tuning.py --data-dir tfds
 
 A DenseNet-BC (L = 22, k = 12) is trained on eight of CIFAR-10's classes. Of the two
 others, cats and dogs, 400 and 200 pictures become a folder to train on, 100 and 50

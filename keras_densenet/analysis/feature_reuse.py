@@ -68,9 +68,8 @@ def _loaded(path: Path) -> keras.Model:
     problem: Exception
     for file in there:
         try:
-            with zipfile.ZipFile(file) as archive:
-                archive.testzip()
-            return keras.saving.load_model(file, compile=False)
+            with zipfile.ZipFile(file):  # or Keras says that there is no such file
+                return keras.saving.load_model(file, compile=False)
         except (OSError, ValueError, KeyError, TypeError, *DAMAGED) as error:
             problem = error
     raise ValueError(f"{there[0]} is damaged, or no model of Keras: {problem}")

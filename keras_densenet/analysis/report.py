@@ -62,6 +62,9 @@ def write_report(
     Returns:
         The path.
     """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the name of the page.")
     costs = _found(lambda: {"profile": profile(model)})
     of_run = _run(Path(run)) if run else {}
     environment = Environment(
@@ -90,10 +93,7 @@ def write_report(
         versions=_versions(),
         written=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the name of the page.")
     beside = path.with_name(f".{os.getpid()}-{path.name}")
     beside.write_text(page, encoding="utf-8")
     beside.replace(path)  # a page that was there stays until this one is whole

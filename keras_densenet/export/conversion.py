@@ -23,6 +23,7 @@ from keras_densenet.export.inference import inference_network, unfolded_network
 from keras_densenet.export.publish import refuse_others
 from keras_densenet.export.signatures import Preprocessing, Serving, Signature
 from keras_densenet.export.verification import ExportError
+from keras_densenet.export.whole_file import write_whole
 
 EQUAL = 1e-4  # of the largest logit: rounding
 CLOSE = 0.1  # with weights of 8 bits
@@ -320,15 +321,10 @@ def _refuse_without(extra: str, *modules: str) -> None:
 
 
 def _written(content: bytes, path: str | os.PathLike) -> Path:
-    """Write beside, and rename."""
+    """Write the file of a path, whose folder is made."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the name of the file.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, content)
     return path

@@ -88,7 +88,19 @@ def savedmodel(
     serving = Serving(preprocessing, names, min(top_k, classes))
     served = serving.signatures(inference_network(model))
     expected = serving.signatures(unfolded_network(model))
-    base = Path(path)
+    base = _folder_of_versions(Path(path))
+    with _staged(base) as staged:
+        _write(served, staged)
+        _write_extra(
+            staged, base.resolve().name, preprocessing, names, expected, facts or {}
+        )
+        verify(staged)
+        _flush(staged)
+        return _take_next_number(staged, base)
+
+
+def _folder_of_versions(base: Path) -> Path:
+    """Make it, if it is not there, refusing what is none."""
     if base.exists() and not base.is_dir():
         raise NotADirectoryError(
             f"{base} is a file: give the folder of the model's versions."
@@ -100,14 +112,7 @@ def savedmodel(
     base.mkdir(parents=True, exist_ok=True)
     if not os.access(base, os.W_OK):
         raise PermissionError(f"{base} cannot be written to.")
-    with _staged(base) as staged:
-        _write(served, staged)
-        _write_extra(
-            staged, base.resolve().name, preprocessing, names, expected, facts or {}
-        )
-        verify(staged)
-        _flush(staged)
-        return _take_next_number(staged, base)
+    return base
 
 
 def next_version_number(base: Path) -> int:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from keras_densenet.export.whole_file import write_whole
+
 MODELS = "models.config"
 BATCHING = "batching_parameters.txt"
 
@@ -49,9 +51,9 @@ def write_server_config(
             f"max_batch_size must be 1 or more. Received: {max_batch_size}"
         )
     entries = "".join(_MODEL.format(name=n, path=seen_at / n) for n in names)
-    _replace(root / MODELS, f"model_config_list {{\n{entries}}}\n")
+    write_whole(root / MODELS, f"model_config_list {{\n{entries}}}\n".encode())
     threads = num_batch_threads or os.cpu_count() or 1
-    _replace(root / BATCHING, _batching(max_batch_size, threads))
+    write_whole(root / BATCHING, _batching(max_batch_size, threads).encode())
     return names
 
 
@@ -78,13 +80,3 @@ def _batching(max_batch_size: int, threads: int) -> str:
         f"num_batch_threads {{ value: {threads} }}\n"
         "max_enqueued_batches { value: 100 }\n"
     ) + "".join(f"allowed_batch_sizes: {size}\n" for size in sizes)
-
-
-def _replace(path: Path, content: str) -> None:
-    """Write a file that a server may read at any moment."""
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        beside.write_text(content, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

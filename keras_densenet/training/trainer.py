@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -29,7 +28,11 @@ from keras_densenet.training.callbacks import (
     ThroughputMonitor,
     Timer,
 )
-from keras_densenet.training.callbacks.order import callbacks_in_order, the_checkpoint
+from keras_densenet.training.callbacks.order import (
+    callbacks_in_order,
+    listed,
+    the_checkpoint,
+)
 from keras_densenet.training.checkpoints import RunState, load_checkpoint, write_file
 from keras_densenet.training.cluster import cluster_of
 from keras_densenet.training.compilation import (
@@ -130,7 +133,7 @@ class Trainer(Flags):
         _refuse_other_backends()
         self._given = given_flags(self)
         self.default_root_dir = Path(self.default_root_dir or ".")
-        self.callbacks = _listed(self.callbacks)
+        self.callbacks = listed(self.callbacks)
         self.logger = self.logger is None or self.logger
         self.gradient_clip_val = self.gradient_clip_val or None
         self.fast_dev_run = int(self.fast_dev_run)
@@ -744,13 +747,6 @@ def _checked_numerics(checked: bool) -> Iterator[None]:
         yield
     finally:
         tf.debugging.disable_check_numerics()
-
-
-def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
-    """Give a list, of None and of one callback, too."""
-    if isinstance(callbacks, keras.callbacks.Callback):
-        return [callbacks]
-    return list(callbacks or ())
 
 
 def _class_weight(module: Module) -> dict[int, float] | None:

@@ -187,19 +187,7 @@ def search(
             something else, or one whose files are damaged.
         RuntimeError: Too many trials failed one after the other.
     """
-    if algorithm not in ALGORITHMS:
-        raise ValueError(
-            f"algorithm must be one of {', '.join(ALGORITHMS)}. Received: {algorithm!r}"
-        )
-    if max_trials is None or max_trials < 1:
-        raise ValueError(f"max_trials must be 1 or more. Received: {max_trials}")
-    if Path(directory).is_file():
-        raise ValueError(f"directory={directory} is a file: give a folder.")
-    if "KERASTUNER_ORACLE_IP" in os.environ and not os.environ.get(WORKER):
-        raise ValueError(
-            f"KERASTUNER_ORACLE_IP is set, and {WORKER} is not: the chief's is "
-            '"chief", a worker\'s a name of its own.'
-        )
+    _refuse_options(algorithm, max_trials, Path(directory))
     _refuse_flags(flags)
     folder = Path(directory) / project_name
     hypermodel.data(_any_values(hypermodel)).prepare_data()  # once, before any trial
@@ -222,23 +210,13 @@ def search(
         _refuse_another_search(folder, described)
     with _names_damage(folder):
         done = [] if overwrite else _records(folder, hypermodel)
-    epochs = sum(record.epochs for record in done if record.score is not None)
-    trials, of_all = _planned(oracle, hypermodel.max_epochs)
-    progress = Progress(
-        trials,
-        of_all,
-        epochs,
-        scores=[(score, record.trial) for record, score in with_score(done)],
-        worker=os.environ[WORKER] if _is_worker() else "",
-        quiet=not verbose,
-    )
     with _names_damage(folder):
         tuner = Trials(
             oracle,
             hypermodel,
             seed=seed,
             flags=flags,
-            progress=progress,
+            progress=_progress(oracle, hypermodel.max_epochs, done, verbose),
             directory=str(directory),
             project_name=project_name,
             overwrite=overwrite,
@@ -251,6 +229,37 @@ def search(
     found = Search(hypermodel, folder, name, highest, seed, records)
     _write_results(found)
     return found
+
+
+def _refuse_options(algorithm: str, max_trials: int | None, directory: Path) -> None:
+    """Refuse what cannot be, before anything is made."""
+    if algorithm not in ALGORITHMS:
+        raise ValueError(
+            f"algorithm must be one of {', '.join(ALGORITHMS)}. Received: {algorithm!r}"
+        )
+    if max_trials is None or max_trials < 1:
+        raise ValueError(f"max_trials must be 1 or more. Received: {max_trials}")
+    if directory.is_file():
+        raise ValueError(f"directory={directory} is a file: give a folder.")
+    if "KERASTUNER_ORACLE_IP" in os.environ and not os.environ.get(WORKER):
+        raise ValueError(
+            f"KERASTUNER_ORACLE_IP is set, and {WORKER} is not: the chief's is "
+            '"chief", a worker\'s a name of its own.'
+        )
+
+
+def _progress(
+    oracle: Any, max_epochs: int, done: list[Record], verbose: bool
+) -> Progress:
+    """Give what prints, with what earlier processes have done."""
+    scored = with_score(done)
+    return Progress(
+        *_planned(oracle, max_epochs),
+        sum(record.epochs for record, _ in scored),
+        scores=[(score, record.trial) for record, score in scored],
+        worker=os.environ[WORKER] if _is_worker() else "",
+        quiet=not verbose,
+    )
 
 
 def _oracle(algorithm: str, hypermodel: DenseNetHyperModel, **options: Any) -> Any:

@@ -123,16 +123,22 @@ class DenseNetHyperModel(keras_tuner.HyperModel):
         self.ranges: dict[str, Range] = ranges
         self.memory_efficient = checked_mode(memory_efficient)
         self.lr_schedule = lr_schedule
-        if max_epochs < 1:
-            raise ValueError(f"max_epochs must be 1 or more. Received: {max_epochs}")
+        self._refuse_limits()
+        self._facts = data(batch_size=1)  # classes and sizes: nothing is read
+        self._refuse_if_all_are_over()
+
+    def _refuse_limits(self) -> None:
+        """Refuse a training of nothing, and budgets that are none."""
+        if self.max_epochs < 1:
+            raise ValueError(
+                f"max_epochs must be 1 or more. Received: {self.max_epochs}"
+            )
         for name in BUDGETS:
             limit = getattr(self, name)
             if limit is not None and not (_is_number(limit) and limit > 0):
                 raise ValueError(
                     f"{name} must be above 0, or None for no limit. Received: {limit!r}"
                 )
-        self._facts = data(batch_size=1)  # classes and sizes: nothing is read
-        self._refuse_if_all_are_over()
 
     def _refuse_if_all_are_over(self) -> None:
         """Refuse a budget for which the smallest network is too large."""

@@ -16,6 +16,7 @@ from keras_densenet.training import (
     Trainer,
     seed_everything,
 )
+from keras_densenet.training.callbacks.order import listed
 from keras_densenet.training.checkpoints import latest_whole
 from keras_densenet.tuning.oracles import write_whole
 from keras_densenet.tuning.progress import Progress
@@ -124,7 +125,7 @@ class Trials(keras_tuner.Tuner):
         trainer = Trainer(
             max_epochs=rung.last,
             default_root_dir=self._folder(trial.trial_id),
-            callbacks=[self.progress.epochs(), *_listed(flags.pop("callbacks", None))],
+            callbacks=[self.progress.epochs(), *listed(flags.pop("callbacks", None))],
             **flags,
         )
         module = _of_the_whole(self.hypermodel, values, rung.last)
@@ -159,12 +160,6 @@ class Trials(keras_tuner.Tuner):
                 if last:
                     return last
         return None
-
-
-def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
-    if callbacks is None:
-        return []
-    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
 
 
 def _of_the_whole(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import keras
 
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 Callback: TypeAlias = keras.callbacks.Callback
 
 PROFILED = (10, 14)  # steps, after those that build and warm up
+
+
+def listed(callbacks: Any) -> list[Callback]:
+    """Give a list, of None and of one callback, too."""
+    if isinstance(callbacks, keras.callbacks.Callback):
+        return [callbacks]
+    return list(callbacks or ())
 
 
 def the_checkpoint(
