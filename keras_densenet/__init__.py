@@ -11,17 +11,23 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import importlib
-import sys
+from types import ModuleType
 
 import lazy_loader
+import wrapt
 
 __version__ = "0.1.0"
 
 # Names are imported when they are first used: __init__.pyi says from where.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-# But Keras must know layers and optimizer before it can load a file that has them.
-# Not where help is asked for, which must not take the seconds that Keras takes.
-if not {"-h", "--help"} & set(getattr(sys, "argv", ())):
+
+@wrapt.when_imported("keras")
+def _register(keras: ModuleType) -> None:
+    """Let Keras know layers and optimizer, to load files that have them.
+
+    It runs as soon as Keras is imported, at once where it is already. To import Keras
+    here would take seconds, also from somebody who asks the command line for help.
+    """
     importlib.import_module("keras_densenet.layers")
     importlib.import_module("keras_densenet.training.optimizer")

@@ -1,6 +1,8 @@
 from . import (
     analysis as analysis,
+    callbacks as callbacks,
     data as data,
+    errors as errors,
     export as export,
     layers as layers,
     training as training,
@@ -22,9 +24,8 @@ from .training import (
     FineTuning as FineTuning,
     ImageClassifier as ImageClassifier,
     Trainer as Trainer,
-    Tuner as Tuner,
-    callbacks as callbacks,
     seed_everything as seed_everything,
 )
+from .tuner import Tuner as Tuner
 
 __version__: str

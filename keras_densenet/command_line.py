@@ -540,7 +540,7 @@ def _for_the_user(error: Exception) -> str | None:
 
     from keras_densenet.data import DataUnavailableError
     from keras_densenet.data.preparation import DAMAGED
-    from keras_densenet.training import NotANumberError, WorkerLostError
+    from keras_densenet.errors import NotANumberError, WorkerLostError
 
     if isinstance(error, tf.errors.OpError):
         broken = BROKEN_PICTURE.search(error.message)

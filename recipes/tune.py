@@ -93,7 +93,7 @@ def main(options: argparse.Namespace) -> None:
 
 def left_of(max_time: str | None, spent: float) -> dict[str, float] | None:
     """Give what is left of the time when so many seconds are spent."""
-    from keras_densenet.training.callbacks.limits import seconds_of
+    from keras_densenet.callbacks.limits import seconds_of
 
     if max_time is None:
         return None

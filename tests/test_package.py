@@ -28,6 +28,7 @@ class Watch:
             Watch.seen = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
 sys.meta_path.insert(0, Watch())
 import keras_densenet
+import keras
 print(Watch.seen)
 """
 
@@ -50,3 +51,24 @@ def test_the_version_is_the_distributions():
     from importlib.metadata import version
 
     assert kd.__version__ == version("keras-densenet")
+
+
+@pytest.mark.parametrize("first", ["keras", "keras_densenet"])
+def test_keras_loads_files_of_a_script_that_is_asked_for_help(tmp_path, first):
+    """Layers and optimizer are registered, whatever the script's own arguments are."""
+    save = f"""
+import keras_densenet as kd
+model = kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
+model.compile(kd.training.TorchSGD(), "mse")
+model.save(r"{tmp_path / "model.keras"}")
+"""
+    load = f"""
+import sys
+sys.argv = ["mine.py", "-h"]
+import {first}
+import keras, keras_densenet
+model = keras.models.load_model(r"{tmp_path / "model.keras"}")
+print(type(model.optimizer).__name__, type(model.get_layer("dense_block1")).__name__)
+"""
+    python(save)
+    assert python(load) == "TorchSGD DenseBlock"

@@ -28,6 +28,7 @@ from keras_densenet.analysis.predictions import (
     plot_reliability,
 )
 from keras_densenet.analysis.profile import MEMORY_MODES, Profile, profile
+from keras_densenet.whole_file import whole_file
 
 THUMBNAIL = 160  # pixels of the longer side of a mistake's picture
 MANY_CLASSES = 10  # from here on the five most probable ones are looked at, too
@@ -93,10 +94,8 @@ def write_report(
         versions=_versions(),
         written=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
-    beside.write_text(page, encoding="utf-8")
-    beside.replace(path)  # a page that was there stays until this one is whole
+    with whole_file(path) as beside:
+        beside.write_text(page, encoding="utf-8")
     return path
 
 

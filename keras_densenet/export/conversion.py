@@ -23,7 +23,7 @@ from keras_densenet.export.inference import inference_network, unfolded_network
 from keras_densenet.export.publish import refuse_others
 from keras_densenet.export.signatures import Preprocessing, Serving, Signature
 from keras_densenet.export.verification import ExportError
-from keras_densenet.export.whole_file import write_whole
+from keras_densenet.whole_file import whole_file
 
 EQUAL = 1e-4  # of the largest logit: rounding
 CLOSE = 0.1  # with weights of 8 bits
@@ -325,6 +325,6 @@ def _written(content: bytes, path: str | os.PathLike) -> Path:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the name of the file.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
+    with whole_file(path) as beside:
+        beside.write_bytes(content)
     return path

@@ -24,6 +24,7 @@ from keras_densenet.export.inference import (
 )
 from keras_densenet.export.signatures import Preprocessing, Serving, Signature
 from keras_densenet.export.verification import ExportError, verify
+from keras_densenet.whole_file import flush
 
 HOUR = 3600.0
 
@@ -253,15 +254,7 @@ def _staged(base: Path) -> Iterator[Path]:
 def _flush(folder: Path) -> None:
     """Have all of it on the disk, before a name says that it is there."""
     for path in [*folder.rglob("*"), folder]:
-        _flush_one(path)
-
-
-def _flush_one(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        flush(path)
 
 
 def _take_next_number(staged: Path, base: Path) -> Path:
@@ -273,5 +266,5 @@ def _take_next_number(staged: Path, base: Path) -> Path:
             if not version.exists():
                 raise
             continue  # another process has taken the number meanwhile
-        _flush_one(base)
+        flush(base)
         return version

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from keras_densenet.export.whole_file import write_whole
+from keras_densenet.whole_file import whole_file
 
 MODELS = "models.config"
 BATCHING = "batching_parameters.txt"
@@ -51,9 +51,11 @@ def write_server_config(
             f"max_batch_size must be 1 or more. Received: {max_batch_size}"
         )
     entries = "".join(_MODEL.format(name=n, path=seen_at / n) for n in names)
-    write_whole(root / MODELS, f"model_config_list {{\n{entries}}}\n".encode())
+    with whole_file(root / MODELS) as beside:
+        beside.write_text(f"model_config_list {{\n{entries}}}\n")
     threads = num_batch_threads or os.cpu_count() or 1
-    write_whole(root / BATCHING, _batching(max_batch_size, threads).encode())
+    with whole_file(root / BATCHING) as beside:
+        beside.write_text(_batching(max_batch_size, threads))
     return names
 
 

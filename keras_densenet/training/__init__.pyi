@@ -1,14 +1,3 @@
-from . import callbacks as callbacks
-from .callbacks import (
-    ModelCheckpoint as ModelCheckpoint,
-    NotANumberError as NotANumberError,
-    ProgressBar as ProgressBar,
-)
-from .errors import (
-    MisconfigurationError as MisconfigurationError,
-    MisconfigurationException as MisconfigurationException,
-    WorkerLostError as WorkerLostError,
-)
 from .fine_tuning import (
     FineTuning as FineTuning,
     freeze as freeze,
@@ -21,4 +10,3 @@ from .optimizer import (
 )
 from .seed import seed_everything as seed_everything
 from .trainer import Trainer as Trainer
-from .tuner import Tuner as Tuner

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from keras_densenet.data import DataModule
-from keras_densenet.training.cluster import is_multi_worker
-from keras_densenet.training.errors import MisconfigurationError
+from keras_densenet.devices.cluster import is_multi_worker
+from keras_densenet.devices.multi_worker import sharded_by_data
+from keras_densenet.devices.strategy import refuse_unequal_shares, share_last_batches
+from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.limits import limited, take
-from keras_densenet.training.multi_worker import sharded_by_data
-from keras_densenet.training.strategy import refuse_unequal_shares, share_last_batches
 
 if TYPE_CHECKING:
     from keras_densenet.training.trainer import Trainer

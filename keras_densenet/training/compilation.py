@@ -6,11 +6,11 @@ import keras
 import tensorflow as tf
 
 from keras_densenet.data import DataModule
-from keras_densenet.training.cluster import is_multi_worker
-from keras_densenet.training.errors import MisconfigurationError
+from keras_densenet.devices.cluster import is_multi_worker
+from keras_densenet.devices.multi_worker import mend_keras
+from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.image_classifier import ImageClassifier
 from keras_densenet.training.misconfiguration import refuse_compiled
-from keras_densenet.training.multi_worker import mend_keras
 
 if TYPE_CHECKING:
     from keras_densenet.training.trainer import Trainer

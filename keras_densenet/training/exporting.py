@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_densenet.data import DataModule
+from keras_densenet.errors import MisconfigurationError
 from keras_densenet.export import litert_of_data, onnx, savedmodel
-from keras_densenet.training.errors import MisconfigurationError
 
 FORMATS = ("savedmodel", "litert", "onnx")
 

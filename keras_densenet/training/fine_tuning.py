@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_densenet import weights
 from keras_densenet.data import DataModule
-from keras_densenet.training.errors import MisconfigurationError
+from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.image_classifier import ImageClassifier
 from keras_densenet.training.optimizer import TorchSGD
 

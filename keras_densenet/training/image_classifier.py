@@ -7,7 +7,7 @@ from typing import Any, Literal
 import keras
 
 from keras_densenet.data import DataModule
-from keras_densenet.training.errors import MisconfigurationError
+from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.optimizer import TorchSGD, cosine_schedule, step_schedule
 
 
@@ -52,7 +52,7 @@ class ImageClassifier:
         >>> ImageClassifier(linear, depth=100)
         Traceback (most recent call last):
         ...
-        keras_densenet.training.errors.MisconfigurationError: linear has no option \
+        keras_densenet.errors.MisconfigurationError: linear has no option \
 depth: it has classes, input_shape.
     """
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras_densenet.training.errors import MisconfigurationError
+from keras_densenet.errors import MisconfigurationError
 
 
 def check_limit(limit: float, flag: str) -> None:

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from keras_densenet.training.callbacks import ModelCheckpoint, Timer
-from keras_densenet.training.callbacks.order import the_checkpoint
-from keras_densenet.training.cluster import is_multi_worker
-from keras_densenet.training.errors import MisconfigurationError
+from keras_densenet.callbacks import ModelCheckpoint, Timer
+from keras_densenet.devices.cluster import is_multi_worker
+from keras_densenet.devices.precision import policy_name
+from keras_densenet.errors import MisconfigurationError
+from keras_densenet.training.callback_order import the_checkpoint
 from keras_densenet.training.limits import check_limit
-from keras_densenet.training.precision import policy_name
 
 if TYPE_CHECKING:
     from keras_densenet.training.trainer import Trainer

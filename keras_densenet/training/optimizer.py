@@ -159,8 +159,3 @@ def cosine_schedule(
         [0.1, 0.0854, 0.05, 0.0146, 0.0]
     """
     return keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
-
-
-def unscaled(optimizer: Any) -> Any:
-    """Give the optimizer itself where a loss scale optimizer is around it."""
-    return getattr(optimizer, "inner_optimizer", optimizer)

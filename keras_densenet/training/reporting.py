@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from keras_densenet.analysis.predictions import Mistake, Predictions, losses
 from keras_densenet.analysis.profile import profile
+from keras_densenet.checkpoint_file import LAST
 from keras_densenet.data import DataModule
-from keras_densenet.training.checkpoints import LAST
-from keras_densenet.training.errors import MisconfigurationError
+from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.limits import take
 from keras_densenet.training.run_folder import CHECKPOINTS
 

@@ -4,15 +4,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_densenet.data import DataModule
-from keras_densenet.training.callbacks import ModelCheckpoint
-from keras_densenet.training.checkpoints import (
+from keras_densenet.callbacks import ModelCheckpoint
+from keras_densenet.checkpoint_file import (
     RunState,
     latest_whole,
     preprocessing_of,
     read_state,
 )
-from keras_densenet.training.errors import MisconfigurationError
+from keras_densenet.data import DataModule
+from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.run_folder import written
 
 

@@ -4,7 +4,8 @@ import csv
 import os
 from pathlib import Path
 
-from keras_densenet.training.checkpoints import BEFORE_LAST, LAST
+from keras_densenet.checkpoint_file import BEFORE_LAST, LAST
+from keras_densenet.whole_file import whole_file
 
 CHECKPOINTS = "checkpoints"  # within it
 _PREFIX = "version_"
@@ -85,8 +86,6 @@ def _keep_epochs(metrics: Path, epochs: int) -> None:
     with metrics.open(newline="") as file:
         header, *rows = list(csv.reader(file)) or [[]]
     whole = [row for row in rows if len(row) == len(header)]  # a kill may cut the last
-    beside = metrics.with_name(f".{os.getpid()}-metrics.csv")
-    with beside.open("w", newline="") as file:
+    with whole_file(metrics) as beside, beside.open("w", newline="") as file:
         kept = [row for row in whole if int(row[0]) < epochs]
         csv.writer(file).writerows([header, *kept] if kept else [])
-    beside.replace(metrics)

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_densenet.analysis.profile import LayerCost, Profile, profile
-from keras_densenet.training.callbacks import ModelCheckpoint
-from keras_densenet.training.callbacks.progress_bar import clock
+from keras_densenet.callbacks import ModelCheckpoint
+from keras_densenet.callbacks.progress_bar import clock
 
 MOST_ROWS = 30
 _UNITS = ("", "K", "M", "G", "T")

@@ -13,7 +13,26 @@ from rich.console import Console
 
 from keras_densenet.analysis.curves import plot_curves
 from keras_densenet.analysis.report import write_report
+from keras_densenet.callbacks import (
+    ModelCheckpoint,
+    ProgressBar,
+    ThroughputMonitor,
+    Timer,
+)
+from keras_densenet.callbacks.interruption import Interruption
+from keras_densenet.callbacks.run import Run, skip_first
+from keras_densenet.checkpoint_file import RunState, load_checkpoint, write_file
 from keras_densenet.data import DataModule
+from keras_densenet.devices.cluster import cluster_of
+from keras_densenet.devices.multi_worker import (
+    from_first_worker,
+    mend_keras,
+    names_lost_workers,
+    refuse_to_disagree,
+)
+from keras_densenet.devices.precision import dtype_policy, policy_name, unscaled
+from keras_densenet.devices.strategy import make_strategy
+from keras_densenet.errors import MisconfigurationError, NotANumberError
 from keras_densenet.training.batches import (
     batches_to_fit,
     global_batch_size,
@@ -21,20 +40,11 @@ from keras_densenet.training.batches import (
     steps_per_epoch,
     whole_executions,
 )
-from keras_densenet.training.callbacks import (
-    ModelCheckpoint,
-    NotANumberError,
-    ProgressBar,
-    ThroughputMonitor,
-    Timer,
-)
-from keras_densenet.training.callbacks.order import (
+from keras_densenet.training.callback_order import (
     callbacks_in_order,
     listed,
     the_checkpoint,
 )
-from keras_densenet.training.checkpoints import RunState, load_checkpoint, write_file
-from keras_densenet.training.cluster import cluster_of
 from keras_densenet.training.compilation import (
     Module,
     compiled,
@@ -42,21 +52,11 @@ from keras_densenet.training.compilation import (
     refuse_foreign,
     refuse_uncompiled,
 )
-from keras_densenet.training.errors import MisconfigurationError
 from keras_densenet.training.exporting import Measured, refuse_to_export, write
 from keras_densenet.training.flags import Flags
 from keras_densenet.training.image_classifier import ImageClassifier
-from keras_densenet.training.interruption import Interruption
 from keras_densenet.training.limits import take
 from keras_densenet.training.misconfiguration import refuse_misconfiguration
-from keras_densenet.training.multi_worker import (
-    from_first_worker,
-    mend_keras,
-    names_lost_workers,
-    refuse_to_disagree,
-)
-from keras_densenet.training.optimizer import unscaled
-from keras_densenet.training.precision import dtype_policy, policy_name
 from keras_densenet.training.reporting import (
     HELD_OUT,
     command_to_report,
@@ -69,7 +69,6 @@ from keras_densenet.training.resumption import (
     nothing_left,
     refuse_to_resume,
 )
-from keras_densenet.training.run import Run, skip_first
 from keras_densenet.training.run_config import given_flags, write_config
 from keras_densenet.training.run_folder import (
     CHECKPOINTS,
@@ -80,7 +79,6 @@ from keras_densenet.training.run_folder import (
     version_of,
 )
 from keras_densenet.training.screen import Screen, device_line
-from keras_densenet.training.strategy import make_strategy
 
 
 class Trainer(Flags):

@@ -6,7 +6,6 @@ write their files in place.
 """
 
 import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -21,6 +20,8 @@ from keras_tuner.oracles import (
     RandomSearchOracle,
 )
 from sklearn.exceptions import ConvergenceWarning
+
+from keras_densenet.whole_file import whole_file
 
 DRAWS = 300  # before the budget is said to leave nothing new
 CANDIDATES = 64  # drawn within the budget, where the optimum lies outside of it
@@ -57,11 +58,11 @@ class _WithinBudget(keras_tuner.Oracle):
 
     def save(self) -> None:
         """Write where the search is."""
-        write_whole(Path(self._get_oracle_fname()), self.get_state())
+        write_json(Path(self._get_oracle_fname()), self.get_state())
 
     def _save_trial(self, trial: Any) -> None:
         folder = Path(self._get_trial_dir(trial.trial_id))
-        write_whole(folder / "trial.json", trial.get_state())
+        write_json(folder / "trial.json", trial.get_state())
 
     def reload(self) -> None:
         """Go on with a search that was ended at any moment."""
@@ -77,15 +78,10 @@ class _WithinBudget(keras_tuner.Oracle):
             Path(self._get_trial_dir(id_), "trial.json").unlink()
 
 
-def write_whole(path: Path, state: dict[str, Any]) -> None:
-    """Write a whole file, or leave the one that was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}")
-    with beside.open("w") as file:
-        json.dump(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+def write_json(path: Path, state: dict[str, Any]) -> None:
+    """Write a state as JSON, whole or not at all."""
+    with whole_file(path) as beside:
+        beside.write_text(json.dumps(state))
 
 
 class RandomOracle(_WithinBudget, RandomSearchOracle):

@@ -8,7 +8,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, Progress as Bars, TextColumn, TimeElapsedColumn
 
-from keras_densenet.training.callbacks.progress_bar import clock
+from keras_densenet.callbacks.progress_bar import clock
 
 
 class Progress:

@@ -3,7 +3,6 @@
 import csv
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.cm import ScalarMappable
@@ -11,6 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from keras_densenet.tuning.progress import shown
+from keras_densenet.whole_file import whole_file
 
 
 class Record(NamedTuple):
@@ -50,15 +50,13 @@ def write_table(records: Sequence[Record], path: str | os.PathLike) -> None:
     """Write the trials as CSV, a line each."""
     facts = [name for name in Record._fields if name not in ("values", "message")]
     names = list(records[0].values) if records else []
-    beside = Path(path).with_name(f".{Path(path).name}")
-    with beside.open("w", newline="") as file:
+    with whole_file(path) as beside, beside.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*facts, *names, "message"])
         for record in records:
             row = [getattr(record, name) for name in facts]
             chosen = [_rounded(record.values.get(name)) for name in names]
             writer.writerow([*row, *chosen, record.message])
-    beside.replace(path)
 
 
 def _rounded(value: Any) -> Any:

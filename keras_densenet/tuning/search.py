@@ -15,15 +15,15 @@ import keras_tuner
 import tensorflow as tf
 from keras_tuner.engine.trial import Trial
 
+from keras_densenet.callbacks.limits import seconds_of
 from keras_densenet.data import DataModule
 from keras_densenet.training import ImageClassifier, Trainer, seed_everything
-from keras_densenet.training.callbacks.limits import seconds_of
 from keras_densenet.training.flags import Flags
 from keras_densenet.tuning.oracles import (
     BayesianOracle,
     HalvingOracle,
     RandomOracle,
-    write_whole,
+    write_json,
 )
 from keras_densenet.tuning.progress import Progress
 from keras_densenet.tuning.results import (
@@ -222,7 +222,7 @@ def search(
             overwrite=overwrite,
         )
     if not _is_worker():
-        write_whole(folder / DESCRIPTION, described)
+        write_json(folder / DESCRIPTION, described)
     tuner.search()
     highest = oracle.objective.direction == "max"
     name, records = oracle.objective.name, _records(folder, hypermodel)

@@ -11,11 +11,11 @@ import keras_tuner
 
 from keras_densenet.analysis.profile import Profile, profile
 from keras_densenet.data import DataModule
+from keras_densenet.devices.precision import dtype_policy
 from keras_densenet.layers.recomputation import checked_mode
 from keras_densenet.models import DenseNet
 from keras_densenet.training import ImageClassifier, Trainer
 from keras_densenet.training.compilation import compiled
-from keras_densenet.training.precision import dtype_policy
 
 Range = bool | float | list | tuple  # see DenseNetHyperModel
 OF_THE_NETWORK = ("depth", "growth_rate", "bottleneck", "compression", "dropout_rate")

@@ -10,15 +10,11 @@ import keras_tuner
 from keras_tuner.errors import FatalValueError
 
 from keras_densenet.analysis.curves import read_metrics
-from keras_densenet.training import (
-    ImageClassifier,
-    MisconfigurationError,
-    Trainer,
-    seed_everything,
-)
-from keras_densenet.training.callbacks.order import listed
-from keras_densenet.training.checkpoints import latest_whole
-from keras_densenet.tuning.oracles import write_whole
+from keras_densenet.checkpoint_file import latest_whole
+from keras_densenet.errors import MisconfigurationError
+from keras_densenet.training import ImageClassifier, Trainer, seed_everything
+from keras_densenet.training.callback_order import listed
+from keras_densenet.tuning.oracles import write_json
 from keras_densenet.tuning.progress import Progress
 from keras_densenet.tuning.search_space import DenseNetHyperModel
 
@@ -93,7 +89,7 @@ class Trials(keras_tuner.Tuner):
             self.oracle.save()
         path = Path(self._get_tuner_fname())
         if not path.is_file():
-            write_whole(path, self.get_state())
+            write_json(path, self.get_state())
 
     def on_search_begin(self) -> None:
         """Write what a search that is killed in its first trial goes on from."""

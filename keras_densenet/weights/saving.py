@@ -11,6 +11,7 @@ from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.loading import COUNTER
 from keras_densenet.weights.names import to_pytorch, weights_by_name
 from keras_densenet.weights.pytorch_files import write_pth
+from keras_densenet.whole_file import whole_file
 
 
 def save(model: keras.Model, path: str | os.PathLike) -> Path:
@@ -43,14 +44,9 @@ def save(model: keras.Model, path: str | os.PathLike) -> Path:
         raise WeightsError(f"{path} must end in .pth, .pt or .safetensors.")
     if path.is_dir():
         raise WeightsError(f"{path} is a folder: give the name of a file.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
     write = save_file if path.suffix == ".safetensors" else _write_pth
-    try:
+    with whole_file(path) as beside:
         write(arrays, beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
     return path
 
 

@@ -1,0 +1,30 @@
+"""What the trainer adds to `model.fit`: callbacks that Keras lacks."""
+
+from keras_densenet.callbacks.limits import (
+    MaxSteps,
+    StopOnNaN,
+    Timer,
+)
+from keras_densenet.callbacks.loggers import CSVLogger, TensorBoard
+from keras_densenet.callbacks.model_checkpoint import ModelCheckpoint
+from keras_densenet.callbacks.monitors import (
+    LearningRateMonitor,
+    ThroughputMonitor,
+)
+from keras_densenet.callbacks.moving_statistics import (
+    AverageMovingStatistics,
+)
+from keras_densenet.callbacks.progress_bar import ProgressBar
+
+__all__ = [
+    "AverageMovingStatistics",
+    "CSVLogger",
+    "LearningRateMonitor",
+    "MaxSteps",
+    "ModelCheckpoint",
+    "ProgressBar",
+    "StopOnNaN",
+    "TensorBoard",
+    "ThroughputMonitor",
+    "Timer",
+]

@@ -1,0 +1,120 @@
+"""What ends a training before its last epoch."""
+
+import datetime
+import math
+import re
+import time
+
+import keras
+
+from keras_densenet.errors import MisconfigurationError, NotANumberError
+
+
+class MaxSteps(keras.callbacks.Callback):
+    """End the training after so many steps, over all runs that resume each other.
+
+    The epoch that the last step is in ends there, with its validation and checkpoint.
+
+    Args:
+        max_steps: Number of steps, >= 1.
+        done: Steps done in the runs before.
+    """
+
+    def __init__(self, max_steps: int, done: int = 0) -> None:
+        super().__init__()
+        self.max_steps = max_steps
+        self._done = done
+
+    @property
+    def is_over(self) -> bool:
+        """Whether that many steps are taken."""
+        return self._done >= self.max_steps
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Count; one execution may be several steps."""
+        self._done += self.model.steps_per_execution
+        if self.is_over:
+            self.model.stop_training = True
+
+
+class Timer(keras.callbacks.Callback):
+    """End the training when its time is over; the epoch ends there, as by `MaxSteps`.
+
+    Args:
+        max_time: A `datetime.timedelta`, its arguments as a dictionary such as
+            `{"hours": 2}`, or "DD:HH:MM:SS".
+
+    Attributes:
+        seconds: What the training took so far, resumed runs in it.
+    """
+
+    def __init__(self, max_time: datetime.timedelta | dict | str) -> None:
+        super().__init__()
+        self.max_seconds = seconds_of(max_time)
+        self.seconds = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is over."""
+        return self.seconds >= self.max_seconds
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Start."""
+        self.seconds = 0.0
+        self._begun = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Look at the clock."""
+        now = time.monotonic()
+        self.seconds += now - self._begun
+        self._begun = now
+        if self.is_over:
+            self.model.stop_training = True
+
+
+def seconds_of(max_time: datetime.timedelta | dict | str) -> float:
+    """Give the seconds of a duration.
+
+    >>> seconds_of("00:01:30:00"), seconds_of({"minutes": 2})
+    (5400.0, 120.0)
+    """
+    if isinstance(max_time, str):
+        if not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", max_time):
+            raise MisconfigurationError(
+                "max_time must be DD:HH:MM:SS, such as '00:12:00:00' for twelve hours. "
+                f"Received: max_time={max_time!r}"
+            )
+        days, hours, minutes, seconds = map(int, max_time.split(":"))
+        max_time = {"days": days, "hours": hours, "minutes": minutes}
+        max_time["seconds"] = seconds
+    if isinstance(max_time, dict):
+        try:
+            max_time = datetime.timedelta(**max_time)
+        except TypeError as error:
+            raise MisconfigurationError(
+                f"max_time={max_time!r}: {error}. It takes the arguments of "
+                "datetime.timedelta."
+            ) from error
+    if not isinstance(max_time, datetime.timedelta):
+        raise MisconfigurationError(
+            "max_time is a text DD:HH:MM:SS, a datetime.timedelta, or a dictionary of "
+            f'its arguments, such as {{"minutes": 10}}. Received: max_time={max_time!r}'
+        )
+    return max_time.total_seconds()
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """End the training with `NotANumberError` when the loss is NaN or infinite.
+
+    Keras's logs have the mean loss of the epoch so far, which stays NaN once it is.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Look at the loss."""
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise NotANumberError(
+                f"The loss is {loss} after batch {batch + 1} of this epoch. Often the "
+                "learning rate is too high, the data have NaN, or float16 overflowed. "
+                "Trainer(detect_anomaly=True) finds the operation."
+            )

@@ -1,0 +1,159 @@
+"""One of several workers that train together; started by test_multi_worker.py.
+
+    TF_CONFIG=... python tests/helpers/one_worker.py FOLDER [NETWORK ...] [--resume]
+        [--end-at STEP [--number SIGNAL]]
+
+Writes what it saw of each network to FOLDER/NETWORK/worker-RANK.json, and the weights
+that it has in the end beside it.
+"""
+
+import argparse
+import functools
+import json
+import os
+import signal
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import keras_densenet as kd
+from keras_densenet.callbacks import ModelCheckpoint
+from keras_densenet.training import MisconfigurationError
+
+STRATEGY = "multi_worker_mirrored"
+# In float32 a sum of two halves is not that of the whole, and twelve steps of a network
+# with batch norms make 1e-4 of it, on two replicas of one process, too.
+PRECISIONS = {"synchronised": "64-true", "densenet": "64-true"}
+
+
+def linear(classes, input_shape):
+    """Give a network without batch norms: halves of a batch add up to the whole."""
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            keras.layers.Flatten(),
+            keras.layers.Dense(classes, activation="softmax"),
+        ]
+    )
+
+
+def densenet(classes, input_shape, sync_batchnorm=False):
+    """Give a small DenseNet-BC."""
+    return kd.DenseNetBC(
+        10,
+        4,
+        classes=classes,
+        input_shape=input_shape,
+        sync_batchnorm=sync_batchnorm,
+    )
+
+
+def synchronised(classes, input_shape):
+    """Give one whose batch norms see the batch of all workers."""
+    return densenet(classes, input_shape, sync_batchnorm=True)
+
+
+class EndAt(keras.callbacks.Callback):
+    """Sends this process a signal after so many steps."""
+
+    def __init__(self, step, number):
+        super().__init__()
+        self.left, self.number = step, number
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Count."""
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+
+def train(folder, network, strategy=STRATEGY, *, resume=False, end_at=None, **flags):
+    """Train a network for three epochs of four steps; give what was seen.
+
+    Returns:
+        The trainer, the model and the facts.
+    """
+    kd.seed_everything(1, deterministic=True)
+    trainer = kd.Trainer(
+        3,
+        strategy=strategy,
+        limit_train_batches=4,
+        precision=PRECISIONS.get(network, "32-true"),
+        default_root_dir=folder,
+        callbacks=[
+            ModelCheckpoint(every_n_train_steps=5),
+            *([EndAt(*end_at)] if end_at else []),
+        ],
+        enable_model_summary=False,
+        **flags,
+    )
+    data = kd.data.Digits(batch_size=100)  # 180 to validate on, in two unequal batches
+    module = kd.ImageClassifier(globals()[network], learning_rate=0.02, milestones=())
+    history = trainer.fit(module, data, ckpt_path="last" if resume else None).history
+    facts = {
+        "history": {k: v for k, v in history.items() if k != "images_per_second"},
+        "test": trainer.test(module, data),
+        "devices": trainer.num_devices,
+        "rank": trainer.global_rank,
+        "log_dir": str(trainer.log_dir),
+        "last": trainer.checkpoint_callback.last_model_path,
+        "best": trainer.checkpoint_callback.best_model_path,
+    }
+    return trainer, module.model, facts
+
+
+def refused(act):
+    """Give why something is refused, or "" where it is not."""
+    try:
+        act()
+    except MisconfigurationError as error:
+        return str(error)
+    return ""
+
+
+def refused_flags():
+    """Give why each flag is refused that several workers cannot have."""
+    flags = {
+        "accumulate_grad_batches": 2,
+        "gradient_clip_val": 1.0,
+        "jit_compile": True,
+        "max_time": "00:01:00:00",
+        "precision": "16-mixed",
+        "run_eagerly": True,
+    }
+    return {
+        name: refused(functools.partial(kd.Trainer, 1, strategy=STRATEGY, **{name: v}))
+        for name, v in flags.items()
+    }
+
+
+def main():
+    """Train as the command line says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("networks", nargs="*", default=["linear"])
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--end-at", type=int)
+    parser.add_argument("--number", type=int, default=signal.SIGKILL)
+    given = parser.parse_args()
+    end_at = (given.end_at, given.number) if given.end_at else None
+    for network in given.networks:
+        folder = given.folder / network
+        trainer, model, facts = train(
+            folder, network, resume=given.resume, end_at=end_at
+        )
+        if network == "linear":
+            facts["served"] = str(trainer.export(model, folder / "served"))
+            facts["flags"] = refused_flags()
+            facts["predict"] = refused(
+                functools.partial(trainer.predict, model, kd.data.Digits())
+            )
+            facts["report"] = trainer.report(model)
+        name = f"worker-{trainer.global_rank}"
+        (folder / f"{name}.json").write_text(json.dumps(facts))
+        np.savez(folder / f"{name}.npz", *model.get_weights())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,476 @@
+"""Every recipe, run as a user runs it, in its smallest form."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import keras_densenet as kd
+from keras_densenet import command_line
+
+ROOT = Path(__file__).parents[2]
+RECIPES = [path.name for path in sorted((ROOT / "recipes").glob("*.py"))]
+OFFLINE = {  # nothing answers there: no network
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+}
+SMALL = ["--depth", "10", "--growth-rate", "4"]
+
+
+def run(recipe, *options, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, ROOT / "recipes" / recipe, *map(str, options)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def loaded(recipe):
+    """Import a recipe, as a script of another name."""
+    path = ROOT / "recipes" / recipe
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def options(recipe, *arguments):
+    """Give what a recipe makes of a command line."""
+    module = loaded(recipe)
+    shortcuts = getattr(module, "SHORTCUTS", command_line.RECIPE_SHORTCUTS)
+    return command_line.parse(
+        [str(argument) for argument in arguments],
+        "",
+        defaults=module.DEFAULTS,
+        shortcuts=shortcuts,
+        add=command_line.add_optional_export_dir,
+    )
+
+
+def test_the_resnet_has_the_parameters_of_its_paper():
+    """Kernels of 3x3 and 1x1, a classifier, and four vectors a batch norm; by hand."""
+    convolutions = 9 * (3 * 16 + 2 * 16**2 + 16 * 32 + 32**2 + 32 * 64 + 64**2)
+    projections = 16 * 32 + 32 * 64
+    norms = 4 * (16 + 16 + 16 + 32 + 32 + 64 + 64)
+    model = loaded("resnet_comparison.py").resnet(8)
+    assert model.count_params() == convolutions + projections + norms + 64 * 10 + 10
+    with pytest.raises(ValueError, match="6 n"):
+        loaded("resnet_comparison.py").resnet(10)
+
+
+def test_a_layer_is_left_out_and_put_back():
+    recipe = loaded("resnet_comparison.py")
+    pictures = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
+    for build, many in ((kd.DenseNetBC, 3), (recipe.resnet, 3)):
+        depth = 10 if build is kd.DenseNetBC else 8
+        model = build(depth, input_shape=(16, 16, 3))
+        kernels = list(recipe.droppable(model))
+        assert len(kernels) == many
+        before = model(pictures).numpy()
+        for kernel in kernels:
+            with recipe.without(kernel):
+                assert not kernel.numpy().any()
+                assert not np.array_equal(model(pictures), before)
+        np.testing.assert_array_equal(model(pictures), before)
+
+
+def test_networks_are_compared_on_the_digits(tmp_path, monkeypatch, capsys):
+    recipe = loaded("resnet_comparison.py")
+    monkeypatch.setattr(recipe, "PAIRS", ((10, 8),))
+    monkeypatch.setattr(recipe, "TESTED", 100)
+    root = ("--trainer.default_root_dir", tmp_path)
+    given = ("--data", "Digits", "--trainer.fast_dev_run", "true", *root)
+    recipe.main(options("resnet_comparison.py", *given))
+    folder = tmp_path / "comparison"
+    names = {path.name for path in folder.iterdir()}
+    pictures = {"comparison.png", "dropped.png", "gradient_flow.png"}
+    assert names == {"comparison.csv", *pictures}
+    rows = (folder / "comparison.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["DenseNet-BC-10", "ResNet-8"]
+    assert rows[2].split(",")[1] == "78330"
+    assert "All of it is in" in capsys.readouterr().out
+
+
+def test_a_recipe_trains_on_a_folder_that_can_be_tested(tmp_path):
+    from PIL import Image
+
+    root = tmp_path / "flowers"
+    for name in ("rose", "tulip"):
+        (root / name).mkdir(parents=True)
+        for number in range(8):
+            Image.new("RGB", (9, 9), (9 * number, 0, 0)).save(
+                root / name / f"{number}.png"
+            )
+    given = [
+        *("--data", "ImageFolder", "--data.root", root, "--data.image_size", "8"),
+        *("--depth", "10", "--growth-rate", "4", "--batch-size", "4"),
+        *("--max-epochs", "1"),
+    ]
+    answer = run("cifar10.py", *given, cwd=tmp_path)
+    assert answer.returncode == 1
+    assert "has no test pictures: make a folder test/" in answer.stderr
+    assert not (tmp_path / "runs").exists()  # it did not train for nothing
+    answer = run("cifar10.py", *given, "--data.test_fraction", "0.25", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "Test error on ImageFolder: " in answer.stdout
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_help_is_given_without_tensorflow(recipe, tmp_path):
+    # Importing a package named tensorflow fails here, so help came before it.
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('too early')")
+    answer = run(recipe, "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert answer.returncode == 0, answer.stderr
+    expected = "--host" if recipe == "ask_server.py" else "--max-epochs"
+    assert expected in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [("cifar10.py", "CIFAR-10"), ("cifar100.py", "CIFAR-100"), ("svhn.py", "SVHN")],
+)
+def test_without_data_it_falls_back_to_the_digits_loudly(recipe, name, tmp_path):
+    answer = run(
+        recipe,
+        *SMALL,
+        "--fast-dev-run",
+        "--data-dir",
+        tmp_path / "none",
+        cwd=tmp_path,
+        **OFFLINE,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert f"This is NOT {name.replace('-', '')}" in answer.stderr
+    last = answer.stdout.strip().splitlines()[-1]
+    assert last.startswith(f"Test error on the digits, NOT {name}")
+
+
+def test_cifar10_stops_where_only_cifar10_will_do(tmp_path):
+    answer = run(
+        "cifar10.py",
+        *SMALL,
+        *("--data", "cifar10", "--data-dir", tmp_path / "none"),
+        cwd=tmp_path,
+        **OFFLINE,
+    )
+    assert answer.returncode == 1
+    assert "Three ways out" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_cifar10_trains_exports_and_resumes(tmp_path):
+    options = [*SMALL, "--data", "digits", "--batch-size", 128]
+    first = run(
+        "cifar10.py",
+        *options,
+        *("--max-epochs", 1, "--no-augment", "--export-dir", "served/digits"),
+        cwd=tmp_path,
+    )
+    assert first.returncode == 0, first.stderr
+    assert (tmp_path / "served" / "digits" / "1" / "saved_model.pb").is_file()
+    second = run("cifar10.py", *options, "--max-epochs", 2, "--resume", cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert "Resuming after epoch 1" in second.stdout
+    assert "Epoch   2/2" in second.stdout
+
+
+def test_imagenet_trains_on_a_folder_and_is_tested_by_ten_crops(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (4, 40, 50, 3), "uint8")
+    for split in ("train", "val"):
+        for number, pixels in enumerate(colours):
+            folder = tmp_path / "pictures" / split / f"n0{number % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / f"{number}.JPEG")
+    answer = run(
+        "imagenet.py",
+        *("--folder", "pictures", "--network", "DenseNetBC", "--model.depth", 10),
+        *("--data.image_size", 32, "--batch-size", 2, "--max-epochs", 1),
+        *("--export-dir", "served/x"),
+        cwd=tmp_path,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert (tmp_path / "served" / "x" / "1" / "saved_model.pb").is_file()
+    (last,) = tmp_path.rglob("last.keras")
+    model = keras.saving.load_model(last)
+    data = kd.data.ImageNet(2, folder=tmp_path / "pictures", image_size=32)
+    data.setup("test")
+    wrong = {"one crop": 0, "ten crops": 0}
+    for (images, labels), (views, _) in zip(
+        data.test_dataset(), data.ten_crop_dataset(), strict=True
+    ):
+        wrong["one crop"] += np.sum(np.argmax(model(images), -1) != labels)
+        logs = [np.log(model(views[:, view])) for view in range(10)]
+        wrong["ten crops"] += np.sum(np.mean(logs, axis=0).argmax(-1) != labels)
+    for how, number in wrong.items():  # of 4 pictures
+        assert f"By {how}: top-1 error {25 * number:.2f} %\n" in answer.stdout
+
+
+def write_digits(root, digits, many):
+    """Write a folder of real pictures: one folder a digit."""
+    pixels, labels = load_digits(return_X_y=True)
+    for digit in digits:
+        (root / f"digit {digit}").mkdir(parents=True)
+        for number, grey in enumerate(pixels[labels == digit][:many]):
+            picture = (
+                np.uint8(grey.reshape(8, 8) * (255 / 16)).repeat(4, 0).repeat(4, 1)
+            )
+            Image.fromarray(picture).save(root / f"digit {digit}" / f"{number}.png")
+
+
+def test_finetune_trains_tests_looks_and_exports(tmp_path):
+    """In one command, on pictures that are standardised as the weights say."""
+    write_digits(tmp_path / "pictures", (3, 8), 40)
+    before = kd.Trainer(
+        max_epochs=1,
+        limit_train_batches=2,
+        default_root_dir=tmp_path / "before",
+        enable_progress_bar=False,
+    )
+    network = {"depth": 10, "growth_rate": 4}
+    module = kd.ImageClassifier(kd.DenseNetBC, **network)
+    before.fit(module, datamodule=kd.data.Digits(batch_size=32))
+    checkpoint = before.checkpoint_callback.last_model_path
+    answer = run(
+        "finetune.py",
+        *(
+            "--data-dir",
+            "pictures",
+            "--weights",
+            checkpoint,
+            "--frozen",
+            "dense_block1",
+        ),
+        *("--network", "DenseNetBC", *SMALL, "--image-size", 32, "--max-epochs", 2),
+        *("--export-dir", "served/digits", "--batch-size", 16, "--class-weight"),
+        cwd=tmp_path,
+    )
+    assert answer.returncode == 0, answer.stderr
+    folder = tmp_path / "runs" / "imagefolder-densenet_bc_10_4" / "version_0"
+    for name in ("confusion.png", "class_activation.png", "report.html"):
+        assert (folder / name).stat().st_size > 1_000
+    assert "│ digit 3 │ 6        │" in answer.stdout  # 15 % of 40
+    # The stem and the first block are those of the checkpoint still.
+    tuned = keras.saving.load_model(folder / "checkpoints" / "last.keras")
+    for name, same in (
+        ("stem_conv", True),
+        ("dense_block1", True),
+        ("final_bn", False),
+    ):
+        ours, theirs = (m.get_layer(name).weights for m in (tuned, module.model))
+        equal = [np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True)]
+        assert all(equal) == same
+    # What it is served with, and what its own checkpoint says, are the digits' own.
+    exported = json.loads(
+        (
+            tmp_path / "served" / "digits" / "1" / "assets.extra" / "export.json"
+        ).read_text()
+    )
+    assert exported["preprocessing"]["mean"] == [77.8] * 3
+    again = kd.weights.preprocessing(folder / "checkpoints" / "last.keras")
+    assert again == ((77.8,) * 3, (95.8,) * 3)
+    error = re.search(r"^Test error: (.+) %$", answer.stdout, re.M)[1]
+    # Its config makes it again, in a new process.
+    tested = subprocess.run(
+        [
+            *(sys.executable, "-m", "keras_densenet", "test", "--ckpt_path", "last"),
+            *("--config", folder / "config.yaml"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert tested.returncode == 0, tested.stderr
+    accuracy = re.search(r"accuracy │ ([\d.]+)", tested.stdout)[1]
+    assert 100 * (1 - float(accuracy)) == pytest.approx(float(error), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--data-dir", "nowhere"], "There is no folder nowhere"),
+        (["--data-dir", "pictures", "--weights", "no.pth"], "There is no file no.pth"),
+        (["--data-dir", "pictures", "--weights", "text.pth"], "text.pth"),
+        (["--data-dir", "pictures", "--frozen", "layer9"], "dense_block1"),
+    ],
+)
+def test_finetune_says_what_is_wrong(given, words, tmp_path):
+    write_digits(tmp_path / "pictures", (3, 8), 9)
+    (tmp_path / "text.pth").write_text("no weights")
+    small = ["--network", "DenseNetBC", *SMALL, "--image-size", 32, "--batch-size", 4]
+    if "--weights" not in given:
+        given = ["--from-scratch", *given]
+    answer = run("finetune.py", *small, *given, cwd=tmp_path)
+    assert answer.returncode == 1
+    assert words in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_imagenet_says_what_to_get(tmp_path):
+    answer = run("imagenet.py", "--data-dir", tmp_path / "none", cwd=tmp_path)
+    assert answer.returncode == 1
+    assert "ILSVRC2012_img_train.tar" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_ten_crops_give_the_answer_of_the_mean_logits():
+    data = kd.data.Digits(batch_size=2)
+    data.setup("test")
+    images = next(iter(data.test_dataset()))[0]  # (2, 32, 32, 3)
+    module = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)
+    module.data, module.model = data, module.configure_model(data)
+    views = np.stack([np.roll(images, shift, axis=2) for shift in range(10)], axis=1)
+    recipe = loaded("imagenet.py")
+    model = recipe.mean_of_views(kd.Trainer(max_epochs=1), module)
+    classifier = module.model.get_layer("classifier")
+    classifier.activation = keras.activations.linear
+    logits = np.stack([module.model(views[:, n]) for n in range(10)]).mean(axis=0)
+    classifier.activation = keras.activations.softmax
+    by_hand = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(model.predict(views, verbose=0), by_hand, atol=1e-5)
+    # Also where the network within is compiled, as it is after its training.
+    module.model.compile(loss=module.configure_loss(), metrics=["accuracy"])
+    compiled = recipe.mean_of_views(kd.Trainer(max_epochs=1), module)
+    said = by_hand.argmax(axis=-1)
+    metrics = compiled.evaluate(views, said, verbose=0, return_dict=True)
+    assert metrics["accuracy"] == 1.0
+    loss = -np.log(by_hand[[0, 1], said]).mean()
+    assert metrics["loss"] == pytest.approx(loss, rel=1e-4)
+
+
+# How pictures are prepared: (augment, held out, mean and std of the red channel).
+CIFAR10 = (True, 5_000, 125.3, 63.0)
+CIFAR100 = (True, 5_000, 129.3, 68.2)
+SVHN = (False, 6_000, 0.0, 255.0)
+IMAGENET = (True, None, 123.675, 58.395)
+PICTURES = {
+    "cifar10.py": CIFAR10,
+    "cifar10.py --no-augment": (False, *CIFAR10[1:]),
+    "cifar10.py --data.validation_size 0": (True, 0, *CIFAR10[2:]),
+    "cifar100.py": CIFAR100,
+    "cifar100.py --no-augment": (False, *CIFAR100[1:]),
+    "svhn.py": SVHN,
+    "imagenet.py": IMAGENET,
+    "imagenet.py --memory-limited": IMAGENET,
+}
+
+
+@pytest.mark.parametrize("command", PICTURES)
+def test_the_papers_pictures(command):
+    """Section 4.1; peers.md 1d."""
+    recipe, *arguments = command.split()
+    augment, held_out, mean, std = PICTURES[command]
+    data = options(recipe, *arguments).data()
+    assert data.augment == augment
+    assert (data.mean[0], data.std[0]) == (mean, std)
+    assert getattr(data, "validation_size", None) == held_out
+    assert data.strong is None
+    if recipe == "imagenet.py":
+        assert (data.jitter, data.lighting) == (0.4, 0.1)
+        assert (data.image_size, data.short_side) == (224, 256)
+
+
+PAPER = {  # peers.md 1d: batch, epochs, dropout, the epochs after which the rate drops
+    "cifar10.py": (64, 300, 0.0, (150, 225)),
+    "cifar10.py --no-augment": (64, 300, 0.2, (150, 225)),
+    "cifar100.py": (64, 300, 0.0, (150, 225)),
+    "cifar100.py --no-augment": (64, 300, 0.2, (150, 225)),
+    "svhn.py": (64, 40, 0.2, (20, 30)),
+    "imagenet.py": (256, 90, 0.0, (30, 60)),
+    "imagenet.py --memory-limited": (128, 100, 0.0, (30, 60, 90)),
+}
+
+
+@pytest.mark.parametrize("command", PAPER)
+def test_the_papers_hyper_parameters(command):
+    recipe, *arguments = command.split()
+    batch_size, epochs, dropout, drops = PAPER[command]
+    given = options(recipe, *arguments)
+    data, module = given.data(), given.module()
+    assert data.batch_size == batch_size
+    assert (given.values.trainer.max_epochs or loaded(recipe).EPOCHS) == epochs
+    assert getattr(given.values.model, "dropout_rate", 0.0) == dropout
+    optimizer = module.configure_optimizer(total_steps=1000 * epochs)
+    assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
+    assert optimizer.coupled_weight_decay == 1e-4
+    rate = 0.1
+    for epoch in range(epochs):
+        if epoch in drops:
+            rate /= 10
+        for step in (1000 * epoch, 1000 * epoch + 999):  # first and last of the epoch
+            assert float(optimizer._learning_rate(step)) == pytest.approx(rate)
+
+
+def test_variations_are_one_flag_each():
+    module = options("cifar10.py", "--cosine", "--batch-size", 256, "--scale-lr")
+    assert module.module().lr_schedule == "cosine"
+    assert module.module().scale_lr_from == 64
+    assert options("imagenet.py", "--scale-lr").module().scale_lr_from == 256
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--memory-efficient", "all"], "True (recompute"),
+        (["--depth", "99", "--data", "digits"], "94 or 100"),
+        (["--no-augment", "true"], "takes no value"),
+        (["--precision", "fp8", "--data", "digits"], "bf16-mixed"),
+    ],
+)
+def test_a_wrong_option_is_an_error_and_no_traceback(options, words, tmp_path):
+    answer = run("cifar10.py", *options, cwd=tmp_path)
+    assert answer.returncode != 0
+    assert words in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_quickstart_runs_to_its_end(tmp_path):
+    answer = run("quickstart.py", "--fast-dev-run", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert (tmp_path / "feature_reuse.png").is_file()
+    assert re.search(r"says: a \d, with [\d.]+%\. It is a \d\.", answer.stdout)
+
+
+def test_svhn_tests_the_epoch_that_validates_best(tmp_path):
+    options = ["--data", "digits", "--batch-size", 128, "--max-epochs", 2]
+    answer = run("svhn.py", *SMALL, *options, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    (best,) = re.findall(r"Best checkpoint: (\S+)", answer.stdout)
+    module = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)
+    trainer = kd.Trainer(max_epochs=1, default_root_dir=tmp_path / "again")
+    metrics = trainer.test(module, kd.data.Digits(), tmp_path / best)
+    last = answer.stdout.strip().splitlines()[-1]
+    error = 100 * (1 - metrics["accuracy"])
+    assert last == f"Test error on the digits, NOT SVHN: {error:.2f} %"
+
+
+@pytest.mark.slow
+def test_quickstart_reaches_97_percent(tmp_path):
+    answer = run("quickstart.py", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    (accuracy,) = re.findall(r"│ accuracy │ ([\d.]+)", answer.stdout)
+    assert float(accuracy) >= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR names no CIFAR-10"
+)
+def test_three_epochs_of_real_cifar10_reach_55_percent(tmp_path):
+    options = ("--depth", 22, "--max-epochs", 3, "--data", "cifar10")
+    answer = run("cifar10.py", *options, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    (error,) = re.findall(r"Test error on CIFAR-10: ([\d.]+) %", answer.stdout)
+    assert float(error) < 45.0

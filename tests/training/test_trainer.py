@@ -1,0 +1,979 @@
+import csv
+import errno
+import io
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from rich.console import Console
+
+import keras_densenet as kd
+from keras_densenet.callbacks import (
+    ModelCheckpoint,
+    ProgressBar,
+    ThroughputMonitor,
+)
+from keras_densenet.callbacks.progress_bar import clock
+from keras_densenet.devices.strategy import make_strategy, share_last_batches
+from keras_densenet.training import MisconfigurationError, NotANumberError
+
+
+class Blobs(kd.data.DataModule):
+    """Two classes of tiny pictures, bright and dark: learnt in a few steps."""
+
+    num_classes = 2
+    input_shape = (8, 8, 1)
+    class_names = ("dark", "bright")
+    mean = (100.0,)
+    std = (50.0,)
+
+    def __init__(self, batch_size=16, batches=4, copies=1, val=True):
+        self.batch_size, self.batches, self.copies = batch_size, batches, copies
+        self.val = val
+        self.calls = []
+
+    def prepare_data(self):
+        self.calls.append("prepare_data")
+
+    def setup(self, stage):
+        self.calls.append(f"setup {stage}")
+
+    def teardown(self, stage):
+        self.calls.append(f"teardown {stage}")
+
+    def _pictures(self, seed, n):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 2, n)
+        noise = rng.normal(size=(n, *self.input_shape))
+        return (noise + 2.0 * labels[:, None, None, None]).astype("float32"), labels
+
+    def train_dataset(self):
+        images, labels = self._pictures(0, self.batch_size * self.batches)
+        dataset = tf.data.Dataset.from_tensor_slices((images, labels))
+        dataset = dataset.batch(self.batch_size, drop_remainder=True)
+        if self.copies == 1:
+            return dataset
+        return dataset.map(
+            lambda x, y: (tf.tile(x, [self.copies, 1, 1, 1]), tf.tile(y, [self.copies]))
+        )
+
+    def val_dataset(self):
+        return self._in_order(1, 17) if self.val else None
+
+    def test_dataset(self):
+        return self._in_order(2, 17)
+
+    def predict_dataset(self):
+        return self.test_dataset().map(lambda images, labels: images)
+
+    def _in_order(self, seed, n):
+        dataset = tf.data.Dataset.from_tensor_slices(self._pictures(seed, n))
+        return dataset.batch(self.batch_size)  # the last batch has one picture
+
+
+def classifier(**options):
+    return kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4, **options)
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    return kd.Trainer(max_epochs=4, default_root_dir=tmp_path)
+
+
+def test_fit_learns_logs_and_keeps_the_last_and_the_best(trainer, capsys):
+    module, data = classifier(), Blobs()
+    history = trainer.fit(module, data).history
+    assert len(history["loss"]) == 4
+    assert history["loss"][-1] < history["loss"][0]
+    assert data.calls == ["prepare_data", "setup fit", "teardown fit"]
+    assert trainer.log_dir.name == "version_0"
+    with (trainer.log_dir / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in rows] == pytest.approx(history["loss"])
+    checkpoint = trainer.checkpoint_callback
+    assert checkpoint.best_model_score == max(history["val_accuracy"])
+    files = sorted(path.name for path in checkpoint.dirpath.iterdir())
+    best = 1 + int(np.argmax(history["val_accuracy"]))
+    score = max(history["val_accuracy"])
+    name = f"epoch={best:03d}-val_accuracy={score:.4f}.keras"
+    assert files == ["before-last.keras", name, "last.keras"]
+    out = capsys.readouterr().out
+    assert "densenet_bc_10_4" in out
+    assert "images/s" in out
+    assert "Epoch   4/4" in out
+
+
+def test_the_schedule_scales_with_the_epochs(trainer):
+    module = classifier()
+    trainer.fit(module, Blobs(batches=4))
+    schedule = module.model.optimizer._learning_rate
+    rates = [round(float(schedule(step)), 4) for step in range(16)]
+    assert rates == [0.1] * 8 + [0.01] * 4 + [0.001] * 4
+
+
+def test_resumed_training_goes_on_where_it_stopped(tmp_path):
+    """Two epochs, then two more from the checkpoint: as four in one go."""
+
+    def run(folder, module, epochs, ckpt_path=None):
+        keras.utils.set_random_seed(3)
+        trainer = kd.Trainer(max_epochs=epochs, default_root_dir=tmp_path / folder)
+        return trainer.fit(module, Blobs(), ckpt_path=ckpt_path)
+
+    # The rate is constant, so that the schedule is the same for both lengths.
+    whole, first, second = (classifier(milestones=()) for _ in range(3))
+    expected = run("whole", whole, 4).history["loss"]
+    halves = run("halves", first, 2).history["loss"]
+    resumed = run("halves", second, 4, ckpt_path="last")
+    assert resumed.epoch == [2, 3]
+    np.testing.assert_allclose(halves + resumed.history["loss"], expected, rtol=1e-5)
+    assert int(second.model.optimizer.iterations) == 16
+
+
+def test_tests_and_predicts_with_a_checkpoint_in_a_new_trainer(trainer, tmp_path):
+    module, data = classifier(), Blobs()
+    trainer.fit(module, data)
+    expected = trainer.test(module, data)
+    assert set(expected) == {"loss", "accuracy"}
+    fresh, other = classifier(), kd.Trainer(default_root_dir=tmp_path)
+    last = trainer.checkpoint_callback.last_model_path
+    assert other.test(fresh, data, ckpt_path=last) == pytest.approx(expected, rel=1e-5)
+    probabilities = other.predict(fresh, data)
+    assert probabilities.shape == (17, 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
+    validated = trainer.validate(module, data, ckpt_path="best")
+    assert validated["accuracy"] == pytest.approx(
+        trainer.checkpoint_callback.best_model_score
+    )
+
+
+def test_a_checkpoint_is_loaded_by_keras_in_a_fresh_process(trainer):
+    trainer.fit(classifier(), Blobs())
+    load = (
+        "import sys, keras, keras_densenet\n"
+        "model = keras.saving.load_model(sys.argv[1])\n"
+        "assert type(model.optimizer).__name__ == 'TorchSGD'\n"
+        "assert int(model.optimizer.iterations) == 16\n"
+    )
+    last = trainer.checkpoint_callback.last_model_path
+    subprocess.run([sys.executable, "-c", load, last], check=True)
+
+
+def test_your_own_model_is_trained(trainer):
+    with trainer.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(2, "softmax"),
+            ]
+        )
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    losses = trainer.fit(model, Blobs()).history["loss"]
+    assert losses[-1] < losses[0]
+    assert trainer.test(model, Blobs())["accuracy"] > 0.8
+
+
+def test_fast_dev_run_runs_one_batch_and_keeps_nothing(tmp_path):
+    trainer = kd.Trainer(fast_dev_run=True, default_root_dir=tmp_path)
+    module = classifier()
+    trainer.fit(module, Blobs())
+    trainer.test(module, Blobs())
+    assert int(module.model.optimizer.iterations) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", "64-true"])
+def test_precisions_train(tmp_path, precision):
+    trainer = kd.Trainer(3, precision=precision, default_root_dir=tmp_path)
+    module = classifier()
+    losses = trainer.fit(module, Blobs()).history["loss"]
+    assert losses[-1] < losses[0]
+    block = module.model.get_layer("dense_block1")
+    compute = {"bf16-mixed": "bfloat16", "16-mixed": "float16", "64-true": "float64"}
+    assert block.compute_dtype == compute[precision]
+    assert keras.config.dtype_policy().name == "float32"
+
+
+# --- flags -----------------------------------------------------------------------
+
+
+def steps_of(trainer, module=None, data=None):
+    """Train, and give the steps taken."""
+    module = module or classifier()
+    trainer.fit(module, data or Blobs())
+    assert int(module.model.optimizer.iterations) == trainer.global_step
+    return trainer.global_step
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        ({}, 8),  # two epochs of four
+        ({"limit_train_batches": 3}, 6),
+        ({"limit_train_batches": 0.5}, 4),
+        ({"max_steps": 5}, 5),
+        ({"max_steps": 50}, 8),
+        ({"max_time": "00:00:00:00"}, 1),
+        ({"overfit_batches": 1}, 2),
+        ({"fast_dev_run": 2}, 2),
+        ({"steps_per_execution": 2}, 8),
+    ],
+)
+def test_how_many_steps(tmp_path, flags, steps):
+    assert steps_of(kd.Trainer(2, default_root_dir=tmp_path, **flags)) == steps
+
+
+class Seen(keras.callbacks.Callback):
+    """Counts what it sees."""
+
+    def on_train_begin(self, logs=None):
+        self.val_batches, self.validations = 0, 0
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.val_batches += 1
+
+    def on_test_end(self, logs=None):
+        self.validations += 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "batches", "validations"),
+    [
+        ({}, 6, 3),  # 17 pictures are two batches
+        ({"limit_val_batches": 1}, 3, 3),
+        ({"limit_val_batches": 0}, 0, 0),
+        ({"check_val_every_n_epoch": 2}, 2, 1),
+        ({"overfit_batches": 3}, 9, 3),
+    ],
+)
+def test_how_much_validation(tmp_path, flags, batches, validations):
+    seen = Seen()
+    trainer = kd.Trainer(3, callbacks=[seen], default_root_dir=tmp_path, **flags)
+    trainer.fit(classifier(), Blobs())
+    assert (seen.val_batches, seen.validations) == (batches, validations)
+
+
+def test_accumulated_gradients_are_those_of_a_larger_batch(tmp_path):
+    """No BN here, so that two batches of 16 are one of 32."""
+    weights = []
+    for batch_size, n in ((32, 1), (16, 2)):
+        keras.utils.set_random_seed(1)
+        module = kd.ImageClassifier(linear, milestones=())
+        trainer = kd.Trainer(
+            2, accumulate_grad_batches=n, default_root_dir=tmp_path / str(n)
+        )
+        trainer.fit(module, Blobs(batch_size, batches=128 // batch_size))
+        weights.append(module.model.get_weights())
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_clipped_gradients(tmp_path, algorithm):
+    """One step of SGD moves the weights by the rate times the clipped gradient."""
+    keras.utils.set_random_seed(1)
+    module = kd.ImageClassifier(
+        linear, learning_rate=1.0, momentum=0.0, weight_decay=0.0, milestones=()
+    )
+    trainer = kd.Trainer(
+        1,
+        limit_train_batches=1,
+        gradient_clip_val=1e-3,
+        gradient_clip_algorithm=algorithm,
+        default_root_dir=tmp_path,
+    )
+    start = []
+
+    class Start(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            start.extend(self.model.get_weights())
+
+    trainer.callbacks.append(Start())
+    trainer.fit(module, Blobs())
+    moved = [
+        after - was
+        for after, was in zip(module.model.get_weights(), start, strict=True)
+    ]
+    flat = np.concatenate([step.ravel() for step in moved])
+    largest = np.sqrt((flat**2).sum()) if algorithm == "norm" else np.abs(flat).max()
+    assert largest == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_loss_that_is_not_a_number_ends_the_training(tmp_path):
+    class Poisoned(Blobs):
+        def train_dataset(self):
+            return (
+                super()
+                .train_dataset()
+                .enumerate()
+                .map(lambda i, xy: (xy[0] * (1.0 if i < 2 else np.nan), xy[1]))
+            )
+
+    trainer = kd.Trainer(
+        2,
+        callbacks=[ModelCheckpoint(every_n_train_steps=1)],
+        default_root_dir=tmp_path,
+    )
+    with pytest.raises(
+        NotANumberError, match=r"loss is nan after batch 3.*last\.keras"
+    ):
+        trainer.fit(classifier(), Poisoned())
+    module = classifier()
+    clean = kd.Trainer(2, default_root_dir=tmp_path)
+    clean.fit(module, Blobs(), ckpt_path=trainer.checkpoint_callback.last_model_path)
+    assert np.isfinite(
+        np.concatenate([w.ravel() for w in module.model.get_weights()])
+    ).all()
+
+
+def test_the_logs_have_the_learning_rate(trainer):
+    trainer.fit(classifier(), Blobs())
+    with (trainer.log_dir / "metrics.csv").open() as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    # After 4, 8, 12 and 16 of 16 steps; the rate drops at 8 and 12.
+    assert rates == pytest.approx([0.1, 0.01, 0.001, 0.001])
+
+
+def test_what_lightning_users_look_at(trainer, tmp_path):
+    assert (trainer.global_step, trainer.callback_metrics) == (0, {})
+    module = classifier()
+    history = trainer.fit(module, Blobs()).history
+    assert trainer.global_step == trainer.estimated_stepping_batches == 16
+    assert (trainer.current_epoch, trainer.num_training_batches) == (3, 4)
+    assert trainer.callback_metrics["loss"] == history["loss"][-1]
+    assert (trainer.world_size, trainer.global_rank) == (1, 0)
+    assert trainer.is_global_zero
+    path = trainer.save_checkpoint(tmp_path / "mine.keras")
+    other = classifier()
+    more = kd.Trainer(max_epochs=5, default_root_dir=tmp_path)
+    more.fit(other, Blobs(), ckpt_path=path)
+    assert more.global_step == 20
+
+
+def test_the_module_s_callbacks_are_called(trainer):
+    class Watched(kd.ImageClassifier):
+        def configure_callbacks(self):
+            return [keras.callbacks.EarlyStopping("loss", patience=0, min_delta=1000)]
+
+    trainer.fit(Watched(kd.DenseNetBC, depth=10, growth_rate=4), Blobs())
+    assert trainer.current_epoch == 1  # the second epoch is not better by 1000
+
+
+# --- MirroredStrategy over two logical CPU devices --------------------------------
+
+
+def losses_of_a_run(tmp_path, copies, **options):
+    keras.utils.set_random_seed(1)
+    trainer = kd.Trainer(max_epochs=3, default_root_dir=tmp_path, **options)
+    module = classifier()
+    data = Blobs(batch_size=16, copies=copies)
+    history = trainer.fit(module, data).history
+    return trainer, module, data, [*history["loss"], *history["val_loss"]]
+
+
+def test_two_replicas_give_the_losses_of_one_device(tmp_path):
+    """Each replica sees the batch that the one device sees.
+
+    A BN takes the moments of its replica's pictures. So both replicas get the same 16
+    pictures: what is compared is the loss's scaling, the reduction of gradients, the
+    optimizer, the moving statistics, and validation with a partial last batch.
+    """
+    *_, one = losses_of_a_run(tmp_path / "one", 1, strategy="none")
+    trainer, module, data, two = losses_of_a_run(
+        tmp_path / "two", 2, strategy="mirrored", devices=2
+    )
+    assert trainer.num_devices == 2
+    np.testing.assert_allclose(two, one, rtol=1e-4)
+    alone = kd.Trainer(default_root_dir=tmp_path)
+    assert alone.test(module, data) == pytest.approx(
+        trainer.test(module, data), rel=1e-4
+    )
+
+
+def test_two_replicas_with_synchronised_bn_give_the_losses_of_one_device(tmp_path):
+    """Each replica sees half of the batch that the one device sees."""
+    losses, statistics = [], []
+    for strategy, devices in (("none", 1), ("mirrored", 2)):
+        keras.utils.set_random_seed(1)
+        trainer = kd.Trainer(
+            3, strategy=strategy, devices=devices, default_root_dir=tmp_path
+        )
+        module = classifier(sync_batchnorm=True)
+        losses.append(trainer.fit(module, Blobs()).history["loss"])
+        statistics.append(module.model.get_layer("final_bn").moving_variance.numpy())
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    np.testing.assert_allclose(statistics[1], statistics[0], rtol=1e-3)
+
+
+def test_replicas_agree_on_the_moving_statistics_that_are_saved(tmp_path):
+    """Each replica's batches are its own; after an epoch all have the mean."""
+    trainer = kd.Trainer(1, strategy="mirrored", default_root_dir=tmp_path)
+    module = classifier()
+    trainer.fit(module, Blobs())
+    means = module.model.get_layer("final_bn").moving_mean
+    first, second = trainer.strategy.experimental_local_results(means.value)
+    assert np.abs(first).max() > 0.0
+    np.testing.assert_array_equal(first, second)
+    saved = keras.saving.load_model(trainer.checkpoint_callback.last_model_path)
+    np.testing.assert_array_equal(saved.get_layer("final_bn").moving_mean, first)
+
+
+def test_frozen_statistics_two_replicas_share_a_batch_of_one_device(tmp_path):
+    """With moving statistics every picture counts alone, so batches may be split."""
+    losses = []
+    for strategy, devices in (("none", 1), ("mirrored", 2)):
+        keras.utils.set_random_seed(1)
+        trainer = kd.Trainer(
+            3, strategy=strategy, devices=devices, default_root_dir=tmp_path
+        )
+        with trainer.scope():
+            model = kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
+            for layer in model._flatten_layers():
+                if isinstance(layer, kd.layers.BatchNorm):
+                    layer.trainable = False
+            model.compile("sgd", "sparse_categorical_crossentropy")
+        losses.append(trainer.fit(model, Blobs()).history["loss"])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+def shares(pictures, replicas):
+    """Cut a batch as a strategy does."""
+    share = -(-pictures // replicas)
+    return [
+        max(0, min(share, pictures - share * replica)) for replica in range(replicas)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "batch_size", "replicas", "sizes"),
+    [
+        (17, 16, 2, [14, 3]),
+        (33, 16, 2, [16, 14, 3]),
+        (32, 16, 2, [16, 16]),
+        (34, 16, 2, [16, 14, 4]),
+        (5, 64, 2, [2, 3]),
+        (5, 2, 2, [2, 3]),
+        (65, 64, 8, [8, 57]),  # 40 + 25 would be 6 * 4 + 1 + 0
+        (137, 16, 8, [16, 16, 16, 16, 16, 57]),
+        (6, 16, 2, [6]),
+    ],
+)
+def test_last_batches_leave_no_replica_without_a_picture(
+    pictures, batch_size, replicas, sizes
+):
+    dataset = tf.data.Dataset.range(pictures).batch(batch_size)
+    shared = share_last_batches(dataset, replicas)
+    assert [len(batch) for batch in shared] == sizes
+    assert int(shared.cardinality()) == len(sizes)
+    np.testing.assert_array_equal(np.concatenate(list(shared)), np.arange(pictures))
+    assert all(0 not in shares(size, replicas) for size in sizes)
+    assert sizes[0] % replicas == 0
+
+
+def test_no_picture_is_made_twice_for_its_share():
+    made = []
+
+    def make(number):
+        made.append(int(number))
+        return number
+
+    dataset = tf.data.Dataset.range(41).map(
+        lambda n: tf.ensure_shape(tf.numpy_function(make, [n], tf.int64), [])
+    )
+    shared = share_last_batches(dataset.batch(8), 2)
+    made.clear()  # the first batch, whose size is asked for
+    assert [len(batch) for batch in shared] == [8, 8, 8, 8, 6, 3]
+    assert sorted(made) == list(range(41))
+
+
+def test_every_number_of_pictures_is_shared_or_refused():
+    for replicas, batch_size in ((2, 2), (3, 6)):
+        for pictures in range(1, 4 * batch_size + replicas**2):
+            dataset = tf.data.Dataset.range(pictures).batch(batch_size)
+            try:
+                sizes = [len(b) for b in share_last_batches(dataset, replicas)]
+            except MisconfigurationError:
+                assert pictures < replicas * (replicas + 1)
+                assert pictures % replicas
+                continue
+            assert sum(sizes) == pictures
+            assert all(0 not in shares(size, replicas) for size in sizes)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "batch_size", "words"),
+    [
+        (1, 4, "1 pictures to validate, test or predict on cannot be shared by 2 dev"),
+        (3, 4, "a multiple of 2, or 5 or more"),
+        (12, 5, "A global batch of 5 pictures cannot be shared"),
+    ],
+)
+def test_too_few_pictures_for_the_devices_are_refused(pictures, batch_size, words):
+    dataset = tf.data.Dataset.range(pictures).batch(batch_size)
+    with pytest.raises(MisconfigurationError, match=words):
+        share_last_batches(dataset, 2)
+
+
+def test_five_pictures_are_tested_by_two_replicas_as_by_one(tmp_path):
+    data = Blobs(batch_size=4, val=False)
+    data.test_dataset = lambda: data._in_order(2, 5)
+    alone = kd.Trainer(1, default_root_dir=tmp_path)
+    alone.fit(classifier(), data)
+    ckpt = alone.checkpoint_callback.last_model_path
+    two = kd.Trainer(1, strategy="mirrored", devices=2, default_root_dir=tmp_path)
+    expected = pytest.approx(alone.test(classifier(), data, ckpt_path=ckpt), rel=1e-5)
+    assert two.test(classifier(), data, ckpt_path=ckpt) == expected
+
+
+def test_strategies_and_devices():
+    assert make_strategy("auto", "auto") is None  # no GPU here
+    assert make_strategy("none", 1) is None
+    assert make_strategy("ddp", "auto").num_replicas_in_sync == 2
+    assert make_strategy("auto", 2).num_replicas_in_sync == 2
+    assert make_strategy("mirrored", [1]).extended.worker_devices == (
+        "/job:localhost/replica:0/task:0/device:CPU:1",
+    )
+    mine = tf.distribute.OneDeviceStrategy("CPU:1")
+    assert make_strategy(mine, "auto") is mine
+
+
+# --- what is refused -------------------------------------------------------------
+
+
+def outside_model():
+    model = kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+def linear(classes, input_shape):
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            keras.layers.Flatten(),
+            keras.layers.Dense(classes, activation="softmax"),
+        ]
+    )
+
+
+def uncompiled_model():
+    return kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
+
+
+class Unknown(Blobs):
+    def train_dataset(self):
+        return super().train_dataset().filter(lambda images, labels: True)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda: kd.Trainer(1, strategy="horovod"), ["'horovod'", "'mirrored'"]),
+        (lambda: kd.Trainer(1, strategy="none", devices=2), ["devices=1"]),
+        (lambda: kd.Trainer(1, devices=99), ["devices=99", "has 2 CPU"]),
+        (lambda: kd.Trainer(1, devices="all"), ["devices='all'"]),
+        (lambda: kd.Trainer(1, accelerator="tpu"), ["'tpu'", "'gpu'"]),
+        (lambda: kd.Trainer(1, accelerator="gpu"), ["no GPU", "'auto'"]),
+        (lambda: kd.Trainer(1, max_steps=0), ["max_steps=0", "-1"]),
+        (lambda: kd.Trainer(1, max_time="12h"), ["'12h'", "DD:HH:MM:SS"]),
+        (lambda: kd.Trainer(1, max_time={"hour": 1}), ["hour", "timedelta"]),
+        (lambda: kd.Trainer(1, limit_val_batches=1.5), ["limit_val_batches=1.5"]),
+        (lambda: kd.Trainer(1, limit_train_batches=0), ["trainer.validate"]),
+        (lambda: kd.Trainer(1, overfit_batches=-1), ["overfit_batches=-1"]),
+        (lambda: kd.Trainer(1, steps_per_execution=0), ["steps_per_execution=0"]),
+        (lambda: kd.Trainer(1, gradient_clip_val=-1.0), ["gradient_clip_val=-1.0"]),
+        (lambda: kd.Trainer(1, gradient_clip_algorithm="l2"), ["'l2'", "'value'"]),
+        (lambda: kd.Trainer(1, jit_compile="yes"), ["'yes'"]),
+        (lambda: kd.Trainer(1, jit_compile=True, run_eagerly=True), ["run_eagerly"]),
+        (lambda: kd.Trainer(1, jit_compile=True, detect_anomaly=True), ["anomaly"]),
+        (
+            lambda: kd.Trainer(1, run_eagerly=True, steps_per_execution=2),
+            ["steps_per_execution=2"],
+        ),
+        (
+            lambda: kd.Trainer(1, precision="16-mixed", accumulate_grad_batches=2),
+            ["bf16-mixed"],
+        ),
+        (
+            lambda: kd.Trainer(1, strategy="mirrored", accumulate_grad_batches=2),
+            ["accumulate_grad_batches=2", "devices=1"],
+        ),
+        (
+            lambda: kd.Trainer(1, strategy="mirrored", gradient_clip_val=1.0),
+            ["gradient_clip_val=1.0", "2 times"],
+        ),
+        (
+            lambda: kd.Trainer(1, strategy="mirrored", jit_compile=True),
+            ["jit_compile"],
+        ),
+        (
+            lambda: kd.Trainer(1, gradient_clip_val=1.0).fit(outside_model(), Blobs()),
+            ["compiled yourself"],
+        ),
+        (
+            lambda: kd.Trainer(1, steps_per_execution=9).fit(classifier(), Blobs()),
+            ["4 steps", "steps_per_execution=9"],
+        ),
+        (
+            lambda: kd.Trainer(1, sync_batchnorm=True).fit(
+                kd.ImageClassifier(linear), Blobs()
+            ),
+            ["sync_batchnorm", "linear has"],
+        ),
+        (lambda: kd.Trainer(1).save_checkpoint("x.keras"), ["needs a fit"]),
+        (lambda: kd.Trainer(1, precision="8-bit"), ["'8-bit'", "bf16-mixed"]),
+        (lambda: kd.Trainer(0), ["max_epochs=0"]),
+        (
+            lambda: kd.Trainer(1, strategy="mirrored", precision="16-mixed"),
+            ["bf16-mixed", "overflows"],
+        ),
+        (lambda: kd.Trainer().fit(classifier(), Blobs()), ["max_epochs"]),
+        (
+            lambda: kd.Trainer(1, strategy="mirrored").fit(outside_model(), Blobs()),
+            ["trainer.scope()"],
+        ),
+        (lambda: kd.Trainer(1).fit(uncompiled_model(), Blobs()), ["model.compile"]),
+        (
+            lambda: kd.Trainer(1, strategy="mirrored").fit(classifier(), Blobs(15)),
+            ["batch of 15", "multiple of 2"],
+        ),
+        (lambda: kd.Trainer(1).fit(classifier(), Unknown()), ["assert_cardinality"]),
+        (lambda: kd.Trainer(1).test(classifier(), Blobs()), ["not trained yet"]),
+        (
+            lambda: kd.Trainer(1).test(classifier(), Blobs(), ckpt_path="best"),
+            ["no last checkpoint"],
+        ),
+        (
+            lambda: kd.Trainer(1).test(classifier(), Blobs(), ckpt_path="no.keras"),
+            ["no checkpoint no.keras"],
+        ),
+        (
+            lambda: kd.Trainer(1).validate(outside_model(), Blobs(val=False)),
+            ["holds out no"],
+        ),
+        (lambda: kd.Trainer(1).export(outside_model(), "x"), ["datamodule="]),
+        (lambda: kd.Trainer(1).fit(classifier(classes=3), Blobs()), ["classes=3"]),
+        (lambda: classifier(dept=10), ["no option dept", "depth"]),
+    ],
+)
+def test_what_cannot_work_is_refused(act, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MisconfigurationError) as error:
+        act()
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named(trainer, tmp_path):
+    damaged = tmp_path / "damaged.keras"
+    damaged.write_bytes(b"half a file")
+    with pytest.raises(MisconfigurationError, match="damaged"):
+        trainer.test(classifier(), Blobs(), ckpt_path=str(damaged))
+    foreign = tmp_path / "foreign.keras"
+    kd.DenseNetBC(16, 4, classes=2, input_shape=(8, 8, 1)).save(foreign)
+    with pytest.raises(MisconfigurationError, match="does not fit"):
+        trainer.test(classifier(), Blobs(), ckpt_path=str(foreign))
+
+
+def test_resuming_with_another_batch_size_is_refused(trainer):
+    trainer.fit(classifier(), Blobs(batches=4))
+    with pytest.raises(MisconfigurationError, match="no whole epochs of 3 steps"):
+        trainer.fit(classifier(), Blobs(batches=3), ckpt_path="last")
+
+
+def test_a_finished_run_is_loaded_and_not_trained(trainer, capsys):
+    """So that a script that was interrupted after its training goes on to its end."""
+    module, again = classifier(), classifier()
+    trainer.fit(module, Blobs())
+    history = trainer.fit(again, Blobs(), ckpt_path="last")
+    assert history.history == {}
+    assert "Nothing is left to train: max_epochs=4. Raise" in capsys.readouterr().out
+    for ours, theirs in zip(
+        again.model.get_weights(), module.model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_best_of_the_latest_run_in_a_new_trainer(tmp_path):
+    """The file that the first trainer calls its best, though the last is another."""
+    first = kd.Trainer(3, default_root_dir=tmp_path)
+    module = classifier()
+    first.fit(module, Blobs())
+    best = first.validate(module, Blobs(), ckpt_path="best")
+    second = kd.Trainer(3, default_root_dir=tmp_path)
+    assert second.validate(classifier(), Blobs(), ckpt_path="best") == best
+    assert best["accuracy"] == pytest.approx(first.checkpoint_callback.best_model_score)
+
+
+def test_checkpoints_in_a_folder_of_ones_own_are_found(tmp_path):
+    trainer = kd.Trainer(
+        1,
+        default_root_dir=tmp_path,
+        callbacks=ModelCheckpoint(tmp_path / "mine", monitor="val_loss"),
+    )
+    trainer.fit(classifier(), Blobs())
+    again = kd.Trainer(
+        2, default_root_dir=tmp_path, callbacks=ModelCheckpoint(tmp_path / "mine")
+    )
+    again.fit(classifier(), Blobs(), ckpt_path="last")
+    assert again.global_step == 8
+
+
+def test_two_fits_keep_their_checkpoints_apart(tmp_path):
+    trainer = kd.Trainer(1, default_root_dir=tmp_path, callbacks=[ModelCheckpoint()])
+    folders = []
+    for _ in range(2):
+        trainer.fit(classifier(), Blobs())
+        folders.append(trainer.checkpoint_callback.dirpath)
+        config = yaml.safe_load((trainer.log_dir / "config.yaml").read_text())
+        (described,) = config["trainer"]["callbacks"]
+        assert described["init_args"]["dirpath"] is None
+    assert [folder.parent.name for folder in folders] == ["version_0", "version_1"]
+
+
+def test_averaged_weights_are_what_a_checkpoint_is_tested_on(tmp_path):
+    """`best_model_score` is of the averages, which are what is validated."""
+    trainer = kd.Trainer(
+        3, default_root_dir=tmp_path, callbacks=[keras.callbacks.SwapEMAWeights()]
+    )
+    with trainer.scope():
+        model = kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
+        model.compile(
+            keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5),
+            "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+        )
+    history = trainer.fit(model, Blobs()).history
+    found = trainer.validate(model, Blobs(), ckpt_path="last")
+    assert found["loss"] == pytest.approx(history["val_loss"][-1], rel=1e-5)
+
+
+def test_a_run_that_a_callback_ended_is_not_trained_on(tmp_path, capsys):
+    def stopping():
+        return keras.callbacks.EarlyStopping("loss", patience=0, min_delta=1000)
+
+    first = kd.Trainer(9, default_root_dir=tmp_path, callbacks=stopping())
+    first.fit(classifier(), Blobs())
+    assert first.global_step == 8  # the second epoch is not better by 1000
+    second = kd.Trainer(9, default_root_dir=tmp_path, callbacks=stopping())
+    second.fit(classifier(), Blobs(), ckpt_path="last")
+    assert "a callback ended it" in capsys.readouterr().out
+    # But what max_steps has ended goes on with more of them.
+    kd.Trainer(9, max_steps=5, default_root_dir=tmp_path / "m").fit(
+        classifier(), Blobs()
+    )
+    more = kd.Trainer(9, max_steps=7, default_root_dir=tmp_path / "m")
+    more.fit(classifier(), Blobs(), ckpt_path="last")
+    assert more.global_step == 7
+
+
+def test_a_share_of_what_has_no_known_size_is_refused(tmp_path):
+    class Unknown(Blobs):
+        def val_dataset(self):
+            return super().val_dataset().filter(lambda images, labels: True)
+
+    trainer = kd.Trainer(1, default_root_dir=tmp_path, limit_val_batches=0.5)
+    with pytest.raises(MisconfigurationError, match="unknown size"):
+        trainer.fit(classifier(), Unknown())
+
+
+def test_a_full_disk_at_the_last_save_says_so(tmp_path, monkeypatch):
+    trainer = kd.Trainer(1, default_root_dir=tmp_path)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(
+        "keras_densenet.callbacks.model_checkpoint.write_checkpoint", full
+    )
+    with (
+        pytest.warns(UserWarning, match="No space left"),
+        pytest.raises(OSError, match="Is there space left"),
+    ):
+        trainer.fit(classifier(), Blobs())
+    assert (trainer.log_dir / "metrics.csv").exists()
+
+
+def test_a_failed_resumption_leaves_the_model_whole(tmp_path):
+    class Fails(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            raise RuntimeError("mine")
+
+    def model(trainer):
+        with trainer.scope():
+            network = kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
+            network.compile("sgd", "sparse_categorical_crossentropy")
+        return network
+
+    first = kd.Trainer(2, max_steps=2, default_root_dir=tmp_path)
+    first.fit(model(first), Blobs(), None)
+    second = kd.Trainer(2, default_root_dir=tmp_path, callbacks=[Fails()])
+    network = model(second)
+    with pytest.raises(RuntimeError, match="mine"):
+        second.fit(network, Blobs(), ckpt_path="last")
+    network.fit(Blobs().train_dataset(), shuffle=False, verbose=0)
+    assert int(network.optimizer.iterations) == 2 + 4
+
+
+def test_what_lightning_users_type(tmp_path):
+    trainer = kd.Trainer(
+        max_steps=6,
+        callbacks=None,
+        logger=None,
+        precision="bf16",
+        devices=1,
+        gradient_clip_val=0,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(classifier(), Blobs())  # 4 steps an epoch: two epochs
+    assert (trainer.max_epochs, trainer.global_step) == (2, 6)
+    assert trainer.model.compute_dtype == "bfloat16"
+    assert not trainer.interrupted
+    assert kd.Trainer(1, devices=-1, strategy="mirrored").num_devices == 2
+
+
+def test_best_without_validation_says_last(trainer):
+    module, data = classifier(), Blobs(val=False)
+    trainer.fit(module, data)
+    with pytest.raises(MisconfigurationError, match="ckpt_path='last'"):
+        trainer.test(module, data, ckpt_path="best")
+
+
+# --- checkpoints -----------------------------------------------------------------
+
+
+class Saves:
+    """Stands for a model: saves a whole archive with its number inside."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def save(self, path):
+        import zipfile
+
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("number", str(self.number))
+
+
+@pytest.mark.parametrize(
+    ("mode", "scores", "best"),
+    [
+        ("max", [0.5, 0.7, 0.7, 0.6], 2),
+        ("min", [0.5, 0.7, 0.3, 0.6], 3),
+        ("auto", [0.5, 0.7, 0.3, 0.6], 3),  # of a loss
+    ],
+)
+def test_best_checkpoint_of_literal_scores(tmp_path, mode, scores, best):
+    callback = ModelCheckpoint(tmp_path, "a_loss", mode)
+    for epoch, score in enumerate([*scores, float("nan")]):
+        callback.set_model(Saves(epoch))
+        callback.on_epoch_end(epoch, {"a_loss": score})
+    name = f"epoch={best:03d}-a_loss={scores[best - 1]:.4f}.keras"
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["before-last.keras", name, "last.keras"]
+    assert callback.best_model_path == str(tmp_path / name)
+    assert callback.best_model_score == scores[best - 1]
+
+
+def test_the_three_best_of_literal_scores(tmp_path):
+    callback = ModelCheckpoint(tmp_path, "score", save_top_k=3)
+    for epoch, score in enumerate([0.5, 0.9, 0.1, 0.7, 0.8]):
+        callback.set_model(Saves(epoch))
+        callback.on_epoch_end(epoch, {"score": score})
+    assert list(callback.best_k_models.values()) == [0.9, 0.8, 0.7]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "before-last.keras",
+        "epoch=002-score=0.9000.keras",
+        "epoch=004-score=0.7000.keras",
+        "epoch=005-score=0.8000.keras",
+        "last.keras",
+    ]
+
+
+def test_the_best_alone(tmp_path):
+    callback = ModelCheckpoint(tmp_path, "score", save_last=False)
+    for epoch, score in enumerate([0.5, 0.9, 0.1]):
+        callback.set_model(Saves(epoch))
+        callback.on_epoch_end(epoch, {"score": score})
+    assert [path.name for path in tmp_path.iterdir()] == [
+        "epoch=002-score=0.9000.keras"
+    ]
+    assert callback.last_model_path == ""
+    callback.save()  # as Ctrl-C does
+    assert callback.last_model_path == str(tmp_path / "last.keras")
+
+
+class DiskFull(Saves):
+    """Writes half of it, and there is no space left."""
+
+    def save(self, path):
+        path.write_bytes(b"PK half an archive")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_the_next_save_is_tried(tmp_path):
+    callback = ModelCheckpoint(tmp_path, "score")
+    callback.set_model(Saves(1))
+    callback.on_epoch_end(0, {"score": 0.5})
+    whole = (tmp_path / "last.keras").read_bytes()
+    callback.set_model(DiskFull(2))
+    with pytest.warns(UserWarning, match=r"No space left.*last.keras"):
+        callback.on_epoch_end(1, {"score": 0.7})
+    assert (tmp_path / "last.keras").read_bytes() == whole
+    assert callback.best_model_score == 0.5
+    assert len(list(tmp_path.iterdir())) == 2  # the last and the best
+    with pytest.raises(OSError, match="last good checkpoint"):
+        callback.on_train_end()
+    callback.set_model(Saves(3))
+    callback.on_epoch_end(2, {"score": 0.7})
+    callback.on_train_end()
+    assert callback.best_model_score == 0.7
+
+
+def test_checkpoints_that_make_no_sense_are_refused():
+    for options in ({"mode": "best"}, {"save_top_k": -2}, {"every_n_train_steps": 0}):
+        with pytest.raises(MisconfigurationError, match=str(*options)):
+            ModelCheckpoint(**options)
+    for options in ({"save_top_k": 0}, {"every_n_train_steps": 5}):
+        with pytest.raises(MisconfigurationError, match="save_last=False"):
+            ModelCheckpoint(save_last=False, **options)
+    with pytest.raises(MisconfigurationError, match="enable_checkpointing=False"):
+        kd.Trainer(1, callbacks=[ModelCheckpoint()], enable_checkpointing=False)
+
+
+def test_progress_bar_in_a_terminal(monkeypatch):
+    """Two epochs of three steps of 10 pictures, one second each by a fake clock."""
+    seconds = iter(range(100))
+    monkeypatch.setattr("time.perf_counter", lambda: next(seconds))
+    console = Console(force_terminal=True, width=120, file=io.StringIO())
+    speed = ThroughputMonitor(images_per_step=10)
+    callbacks = keras.callbacks.CallbackList(
+        [speed, ProgressBar(speed, console)],
+        model=keras.Sequential(),
+        epochs=2,
+        steps=3,
+    )
+    callbacks.on_train_begin()
+    for epoch in (0, 1):
+        callbacks.on_epoch_begin(epoch)
+        for batch in (0, 1, 2):
+            callbacks.on_train_batch_begin(batch)
+            callbacks.on_train_batch_end(batch, {"loss": 0.5})
+        if epoch == 0:  # three of six steps are done
+            status = callbacks.callbacks[1]._status({})
+            assert status.split()[:3] == ["10", "images/s", "0:00:03"]
+        logs = {"loss": 0.5, "val_loss": 0.25}
+        callbacks.on_epoch_end(epoch, logs)
+    callbacks.on_train_end()
+    assert speed.images_per_second == 10.0
+    text = console.file.getvalue()
+    assert "building the graph" in text
+    assert "Epoch   2/2  loss 0.5000  val_loss 0.2500  10 images/s" in text
+
+
+def test_clock():
+    assert [clock(s) for s in (0, 59.6, 3600)] == ["0:00:00", "0:01:00", "1:00:00"]

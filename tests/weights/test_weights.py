@@ -1,0 +1,393 @@
+"""Weights of other libraries in, and out again; what cannot be read is refused.
+
+What torchvision and timm answer was written by `pytorch_answers.py`, where they are.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+import pytorch_answers as pytorch
+
+import keras_densenet as kd
+from keras_densenet.weights import WeightsError
+from keras_densenet.weights.names import todays_name, weights_by_name
+from keras_densenet.weights.pytorch_files import read_pth
+
+HELPERS = Path(__file__).parents[1] / "helpers"
+ANSWERS = json.loads((HELPERS / "pytorch_answers.json").read_text())
+NETWORKS = {
+    "densenet121": kd.DenseNet121,
+    "densenet161": kd.DenseNet161,
+    "densenet169": kd.DenseNet169,
+    "densenet201": kd.DenseNet201,
+}
+CASES = [
+    pytest.param(case, marks=() if "densenet121" in case else pytest.mark.slow)
+    for case in ANSWERS
+]
+SMALL = {"depth": 16, "growth_rate": 4, "input_shape": (8, 8, 3)}
+
+
+def state_dict(model):
+    """Draw the weights that `pytorch_answers.py` draws."""
+    return {
+        weight.name: pytorch.weight(weight.name, weight.shape)
+        for weight in weights_by_name(model)
+    }
+
+
+def small(classes=10):
+    return kd.DenseNetBC(**SMALL, classes=classes)
+
+
+def of(model):
+    return [np.array(weight) for weight in model.get_weights()]
+
+
+def assert_same(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# --- the answers of PyTorch --------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_answers_of_pytorch(case):
+    library, name, size = case.split()
+    model = NETWORKS[name](input_shape=(None, None, 3), classifier_activation=None)
+    kd.weights.load(model, state_dict(model))
+    stages = {
+        "features.norm5": "final_bn",
+        **{f"features.denseblock{n}": f"dense_block{n}" for n in (1, 2, 3, 4)},
+        **{f"features.transition{n}": f"transition{n}" for n in (1, 2, 3)},
+    }
+    if library == "timm":  # its norms have their ReLU in them
+        del stages["features.norm5"]
+    outputs = [model.get_layer(ours).output for ours in stages.values()]
+    looked_into = keras.Model(model.input, [model.output, *outputs])
+    logits, *maps = looked_into(pytorch.pictures(int(size)), training=False)
+    expected = ANSWERS[case]
+    scale = np.abs(expected["logits"]).max()
+    np.testing.assert_allclose(
+        logits[:, ::50], expected["logits"], rtol=0, atol=1e-4 * scale
+    )
+    for stage, found in zip(stages, maps, strict=True):
+        *values, mean, deviation = expected["stages"][stage]
+        ours = pytorch.summary(found)
+        np.testing.assert_allclose(
+            ours,
+            [*values, mean, deviation],
+            rtol=0,
+            atol=1e-4 * deviation,
+            err_msg=stage,
+        )
+
+
+# --- spellings and files -----------------------------------------------------------
+
+
+def old_spelling(name):
+    for kind in ("norm", "conv"):
+        for number in "12":
+            name = name.replace(f"{kind}{number}.", f"{kind}.{number}.")
+    return name.replace("transition.1.", "transition1.")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda state: {old_spelling(n): a for n, a in state.items()},
+        lambda state: {f"module.{n}": a for n, a in state.items()},
+        lambda state: {"epoch": 3, "state_dict": state},
+        lambda state: state | {"features.norm5.num_batches_tracked": np.array(7)},
+        lambda state: dict(reversed(state.items())),
+    ],
+    ids=["of 2017", "DataParallel", "a checkpoint", "counters", "another order"],
+)
+def test_other_spellings(changed):
+    model, other = small(), small()
+    state = state_dict(model)
+    kd.weights.load(model, state)
+    kd.weights.load(other, changed(state))
+    assert_same(of(model), of(other))
+
+
+def test_names_of_2017_by_hand():
+    assert (
+        todays_name("features.denseblock4.denselayer16.conv.2.weight")
+        == "features.denseblock4.denselayer16.conv2.weight"
+    )
+    assert todays_name("features.transition1.conv.weight") == (
+        "features.transition1.conv.weight"
+    )
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+def test_a_round_trip_loses_nothing(tmp_path, suffix):
+    model, other = small(), small()
+    kd.weights.load(model, state_dict(model))
+    path = kd.weights.save(model, tmp_path / f"weights{suffix}")
+    kd.weights.load(other, path)
+    assert_same(of(model), of(other))
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_our_own_files(tmp_path, suffix):
+    model, other = small(), small()
+    kd.weights.load(model, state_dict(model))
+    path = tmp_path / f"model{suffix}"
+    model.save(path) if suffix == ".keras" else model.save_weights(path)
+    kd.weights.load(other, path)
+    assert_same(of(model), of(other))
+    # All but the classifier, into a network of other classes.
+    three = small(classes=3)
+    before = three.get_layer("classifier").get_weights()
+    kd.weights.load(three, path, include_top=False)
+    assert_same(of(model)[:-2], of(three)[:-2])
+    assert_same(before, three.get_layer("classifier").get_weights())
+
+
+@pytest.mark.parametrize("name", ["new", "old"])
+def test_what_pytorch_saves(name, tmp_path):
+    """Its tensors, as `pytorch_answers.py` makes them."""
+    path = HELPERS / f"pytorch_{name}.pth"
+    found = read_pth(path)
+    matrix = np.arange(12, dtype="float32").reshape(3, 4)
+    expected = {
+        "matrix": matrix,
+        "transposed": matrix.T,
+        "middle": np.array([5, 6, 7, 8], "float32"),
+        "half": np.array([0.5, -2], "float16"),
+        "bfloat16": np.array([0.5, -2], ml_dtypes.bfloat16),
+        "double": np.array([[0.1]]),
+        "count": np.array(3),
+        "empty": np.zeros((0, 3), "float32"),
+        "parameter": np.ones(2, "float32"),
+    }
+    assert list(found) == list(expected)
+    for key, array in expected.items():
+        np.testing.assert_array_equal(found[key], array)
+        assert found[key].dtype == array.dtype
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 1, 7):
+        cut = tmp_path / "cut.pth"
+        cut.write_bytes(whole[:length])
+        with pytest.raises(WeightsError, match="cut"):
+            read_pth(cut)
+
+
+def test_views_into_one_storage(tmp_path):
+    """Tensors may share numbers, be transposed, and begin in their middle."""
+    from keras_densenet.weights.pytorch_files import _array, _Storage, _Tensor
+
+    numbers = np.arange(12, dtype="float32")
+    storage = _Storage(np.float32, "0", 12)
+    view = _array(_Tensor(storage, 1, (2, 3), (1, 4)), numbers)
+    np.testing.assert_array_equal(view, [[1, 5, 9], [2, 6, 10]])
+    for bad in (
+        _Tensor(storage, 1, (3, 3), (1, 4)),  # its last is number 11: there
+        _Tensor(storage, 2, (3, 3), (1, 4)),  # its last is number 12: not there
+        _Tensor(storage, 0, (2,), (-1,)),
+        _Tensor(storage, 0, (-2,), (1,)),
+        _Tensor(storage, 0, (2, 2), (1,)),
+    ):
+        if bad.offset == 1:
+            assert _array(bad, numbers)[-1, -1] == 11
+            continue
+        with pytest.raises(WeightsError):
+            _array(bad, numbers)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", ml_dtypes.bfloat16])
+def test_other_precisions(dtype):
+    model, other = small(), small()
+    state = {n: a.astype(dtype) for n, a in state_dict(model).items()}
+    kd.weights.load(model, state)
+    kd.weights.load(other, {n: a.astype("float32") for n, a in state.items()})
+    assert_same(of(model), of(other))
+
+
+# --- keras.applications ------------------------------------------------------------
+
+
+def random_application(**options):
+    theirs = keras.applications.DenseNet121(weights=None, **options)
+    rng = np.random.default_rng(0)
+    for weight in theirs.weights:
+        is_variance = weight.path.endswith(("variance", "gamma"))
+        low, high = (0.5, 1.5) if is_variance else (-0.05, 0.05)
+        weight.assign(rng.uniform(low, high, weight.shape))
+    # A channel that is nearly the same everywhere shows another epsilon.
+    theirs.get_layer("bn").moving_variance.assign(np.full(1024, 1e-6))
+    return theirs
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"classes": 7, "classifier_activation": None},
+        {"include_top": False},
+        {"include_top": False, "pooling": "avg"},
+        {"include_top": False, "pooling": "max"},
+    ],
+    ids=str,
+)
+def test_answers_of_keras_applications(tmp_path, options):
+    options = {"input_shape": (64, 64, 3), **options}
+    theirs = random_application(**options)
+    pictures = pytorch.pictures(64)
+    expected = theirs(pictures, training=False)
+    path = tmp_path / "theirs.weights.h5"
+    theirs.save_weights(path)
+    for source in (theirs, path):
+        ours = kd.DenseNet121(**options)
+        kd.weights.load(ours, source)
+        scale = np.abs(expected).max()
+        found = ours(pictures, training=False)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("has_top", [True, False])
+def test_a_file_of_keras_2(tmp_path, has_top):
+    """As keras.applications offers them: `..._kernels.h5`, `..._notop.h5`."""
+    from keras.src.legacy.saving import legacy_h5_format
+
+    theirs = random_application(input_shape=(64, 64, 3), include_top=has_top)
+    path = tmp_path / "densenet121.h5"
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, theirs)
+    ours = kd.DenseNet121(include_top=False, input_shape=(64, 64, 3))
+    loaded = kd.weights.load(ours, path)
+    top = ["classifier.weight", "classifier.bias"] if has_top else []
+    assert loaded.unused == top
+    pictures = pytorch.pictures(64)
+    maps = keras.Model(theirs.input, theirs.get_layer("relu").output)
+    expected = maps(pictures, training=False)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(
+        ours(pictures, training=False), expected, rtol=0, atol=1e-4 * scale
+    )
+
+
+def test_weights_of_the_constructors(tmp_path, monkeypatch):
+    theirs = random_application(input_shape=(64, 64, 3), classes=7)
+    path = tmp_path / "theirs.weights.h5"
+    theirs.save_weights(path)
+    ours = kd.DenseNet121(weights=path, input_shape=(64, 64, 3), classes=7)
+    np.testing.assert_array_equal(ours.get_weights()[0], theirs.get_weights()[0])
+    asked = []
+
+    without_top = random_application(include_top=False)
+
+    def download(include_top):
+        asked.append(include_top)
+        return without_top
+
+    monkeypatch.setattr(keras.applications, "DenseNet121", download)
+    ours = kd.DenseNet121(weights="imagenet", include_top=False)
+    np.testing.assert_array_equal(ours.get_weights()[0], theirs.get_weights()[0])
+    assert asked == [False]
+
+
+def test_imagenet_without_a_network(monkeypatch):
+    def refuse(include_top):
+        raise Exception("URL fetch failure on https://...")
+
+    monkeypatch.setattr(keras.applications, "DenseNet121", refuse)
+    name = "densenet121_weights_tf_dim_ordering_tf_kernels.h5"
+    with pytest.raises(WeightsError, match=name):
+        kd.DenseNet121(weights="imagenet")
+    with pytest.raises(WeightsError, match="torchvision"):
+        kd.DenseNet161(weights="imagenet")
+
+
+# --- what is refused ---------------------------------------------------------------
+
+
+def archive_of(path, pickled):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+
+
+def calling(function):
+    """Pickle a call of a function, `module.name`, that touches a file."""
+    module, name = function.rsplit(".", 1)
+    return f"c{module}\n{name}\n(S'{{path}}'\ntR.".encode()
+
+
+@pytest.mark.parametrize("is_archive", [True, False])
+@pytest.mark.parametrize("function", ["os.system", "builtins.eval", "os.mkdir"])
+def test_code_in_a_pickle_is_not_run(tmp_path, is_archive, function):
+    mark = tmp_path / "ran"
+    pickled = calling(function).replace(b"{path}", str(mark).encode())
+    path = tmp_path / "evil.pth"
+    archive_of(path, pickled) if is_archive else path.write_bytes(pickled)
+    model = small()
+    before = of(model)
+    with pytest.raises(WeightsError, match=f"calls for {function}"):
+        kd.weights.load(model, path)
+    assert not mark.exists()
+    assert_same(of(model), before)
+
+
+def test_a_whole_model_of_pytorch_says_what_to_save(tmp_path):
+    path = tmp_path / "model.pth"
+    archive_of(path, b"ctorchvision.models.densenet\nDenseNet\n)R.")
+    with pytest.raises(WeightsError, match=r"model.state_dict\(\)"):
+        kd.weights.load(small(), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: {n: a for n, a in s.items() if "norm5.bias" not in n}, "missing"),
+        (lambda s: s | {"features.conv9.weight": np.zeros(3)}, "unexpected"),
+        (lambda s: s | {"features.conv0.weight": np.zeros((8, 3, 7, 7))}, "(7, 7, 3"),
+        (lambda s: s | {"features.conv1.weight": np.zeros(3)}, "deep stem"),
+        (lambda s: s | {"features.transition1.pool.filt": np.zeros(3)}, "blur"),
+        (lambda s: s | {"classifier.bias": np.zeros(7)}, "include_top=False"),
+        (lambda s: {}, "no weights by name"),
+        (lambda s: s | {"features.conv0.weight": "text"}, "no array but a str"),
+    ],
+)
+def test_other_networks_are_refused_and_the_model_is_as_it_was(change, words):
+    model = small()
+    before = of(model)
+    with pytest.raises(WeightsError) as refused:
+        kd.weights.load(model, change(state_dict(model)))
+    assert words in str(refused.value)
+    assert_same(of(model), before)
+
+
+@pytest.mark.parametrize(
+    "name", ["x.pth", "x.pt", "x.safetensors", "x.keras", "x.weights.h5", "x.h5"]
+)
+def test_files_of_something_else_are_refused(tmp_path, name):
+    path = tmp_path / name
+    rng = np.random.default_rng(0)
+    for content in (b"", b"not weights at all", rng.bytes(5000)):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError):
+            kd.weights.load(small(), path)
+    with pytest.raises(FileNotFoundError):
+        kd.weights.load(small(), tmp_path / f"no{name}")
+
+
+def test_another_keras_network_is_refused():
+    other = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3))
+    with pytest.raises(WeightsError, match="another network"):
+        kd.weights.load(small(), other)
+    with pytest.raises(WeightsError, match="no DenseNet of keras_densenet"):
+        kd.weights.load(other, small())
+    with pytest.raises(WeightsError, match="ends in one of"):
+        kd.weights.load(small(), __file__)
+    with pytest.raises(WeightsError, match=r"must end in .pth"):
+        kd.weights.save(small(), "weights.bin")
