@@ -1,20 +1,22 @@
 """Checkpoint files: a `.keras` archive that also has what a run needs to go on.
 
-They are whole or absent: written beside, checked, flushed to the disk and renamed. To
-Keras they are models as any other; what it leaves out (where the run is, random seeds,
-callbacks, the data's order) are two members more, `run_state.json` and
-`run_state.npz`.
+To Keras they are models as any other. What Keras leaves out (where the run is, random
+seeds, the epoch's metrics, callbacks, the order of the data) are two members more:
+
+    run_state.json   the numbers and texts of a `RunState`
+    run_state.npz    its arrays, by names such as "seed/0" and "metric/1"
+
+This file alone knows that format. A checkpoint is written beside, checked, flushed to
+the disk and renamed, so that it is there whole or not at all.
 """
 
 import io
 import json
-import os
 import shutil
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,11 @@ import keras
 import numpy as np
 
 from keras_densenet.errors import MisconfigurationError
+from keras_densenet.whole_file import flush, whole_file
 
 LAST, BEFORE_LAST = "last.keras", "before-last.keras"
 _FACTS, _ARRAYS = "run_state.json", "run_state.npz"
+_SEED, _METRIC, _REPLICA, _CALLBACK = "seed/", "metric/", "replica/", "callback/"
 
 
 @dataclass
@@ -36,12 +40,17 @@ class RunState:
         step: Batches trained on, over all epochs.
         steps_per_epoch: Batches of an epoch.
         data: The data module's `state_dict`.
-        callbacks: What training has changed in each callback, by its class's name.
+        callbacks: What training has changed in each callback, by its class's name and
+            its number among those of its class, such as "EarlyStopping1".
         stopped: Whether a callback has ended the training for good.
-        preprocessing: Mean and standard deviation that pictures are standardised with,
-            for `keras_densenet.weights.preprocessing`.
-        arrays: Random seeds, the epoch's metrics so far and what callbacks have of
-            arrays, by name.
+        preprocessing: Mean and standard deviation that pictures are standardized with,
+            for `keras_densenet.weights.preprocessing`; empty where they are not known.
+        seeds: The state of each random layer.
+        metrics: The value of each of the epoch's metric variables so far.
+        replicas: What replicas other than the first have of weights that are not
+            trained, by "<replica>/<weight>".
+        callback_arrays: What each callback has of arrays, such as best weights: by its
+            name, then by "<attribute>/<number>".
     """
 
     step: int
@@ -50,14 +59,15 @@ class RunState:
     callbacks: dict[str, dict] = field(default_factory=dict)
     stopped: bool = False
     preprocessing: dict[str, list[float]] = field(default_factory=dict)
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    seeds: list[np.ndarray] = field(default_factory=list)
+    metrics: list[np.ndarray] = field(default_factory=list)
+    replicas: dict[str, np.ndarray] = field(default_factory=dict)
+    callback_arrays: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
-
-def preprocessing_of(data: Any) -> dict[str, list[float]]:
-    """Give what pictures are standardised with, where the data say it."""
-    if not (hasattr(data, "mean") and hasattr(data, "std")):
-        return {}
-    return {"mean": list(map(float, data.mean)), "std": list(map(float, data.std))}
+    @property
+    def is_exact(self) -> bool:
+        """Whether a run can go on from here in the middle of an epoch."""
+        return bool(self.metrics)
 
 
 def write_checkpoint(
@@ -68,10 +78,10 @@ def write_checkpoint(
     At any moment one of the two is there and whole.
 
     Args:
-        folder: Made, if it is not there.
-        model: Saved with its optimizer.
+        folder: Where it goes; it is made if it is not there.
+        model: It is saved with its optimizer.
         state: The run that it is in; None for none.
-        copy: Name of another file to have it, too.
+        copy: Name of another file that is to have it, too.
 
     Returns:
         The path of the last checkpoint.
@@ -79,45 +89,36 @@ def write_checkpoint(
     Raises:
         OSError: It could not be written, as where the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     last = folder / LAST
-    with _beside(last) as beside:
+    with whole_file(last) as beside:
         _write(beside, model, state)
         if copy:
-            with _beside(folder / copy) as other:
+            with whole_file(folder / copy) as other:
                 shutil.copyfile(beside, other)
-                _check(other)
-                other.replace(folder / copy)
+                _refuse_damaged(other)
         if last.exists():
             last.replace(folder / BEFORE_LAST)
-        beside.replace(last)
-        _flush(folder)  # which has the names
     return last
 
 
 def write_file(path: Path, model: keras.Model, state: RunState | None) -> None:
     """Write a checkpoint to one file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _beside(path) as beside:
+    with whole_file(path) as beside:
         _write(beside, model, state)
-        beside.replace(path)
 
 
 def _write(path: Path, model: keras.Model, state: RunState | None) -> None:
     model.save(path)
     if state is not None:
         _add_state(path, state)
-    _check(path)
+    _refuse_damaged(path)
 
 
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Give where to write what will be renamed to `path`, and leave nothing there."""
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        yield beside
-    finally:
-        beside.unlink(missing_ok=True)
+def _refuse_damaged(path: Path) -> None:
+    """Raise `OSError` where a file that was just written is not whole on the disk."""
+    flush(path)
+    if not is_whole(path):
+        raise OSError(f"{path} was not written whole.")
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -126,24 +127,8 @@ def remove_unfinished(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _add_state(path: Path, state: RunState) -> None:
-    facts = {key: value for key, value in vars(state).items() if key != "arrays"}
-    arrays = io.BytesIO()
-    np.savez(arrays, **state.arrays)  # type: ignore[arg-type]
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(_FACTS, json.dumps(facts))
-        archive.writestr(_ARRAYS, arrays.getvalue())
-
-
-def _check(path: Path) -> None:
-    """Bring a file to the disk, and see that it is whole."""
-    _flush(path)
-    if not is_whole(path):
-        raise OSError(f"{path} was not written whole.")
-
-
 def is_whole(path: Path) -> bool:
-    """Say whether a file is an archive whose members all have their checksums."""
+    """Return whether a file is an archive whose members all have their checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
@@ -151,12 +136,21 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def latest_whole(folder: Path) -> tuple[Path | None, list[Path]]:
+    """Find the file to resume from in a run's folder of checkpoints.
+
+    Returns:
+        The last checkpoint, or the one before it where that is damaged, or None; and
+        the damaged ones.
+    """
+    damaged: list[Path] = []
+    for name in (LAST, BEFORE_LAST):
+        path = folder / name
+        if path.exists():
+            if is_whole(path):
+                return path, damaged
+            damaged.append(path)
+    return None, damaged
 
 
 def load_checkpoint(model: keras.Model, path: Path) -> RunState | None:
@@ -166,7 +160,8 @@ def load_checkpoint(model: keras.Model, path: Path) -> RunState | None:
         What `write_checkpoint` was given of the run; None for a plain `.keras` file.
 
     Raises:
-        MisconfigurationError: No such file, damaged, or of another network.
+        MisconfigurationError: There is no such file, or it is damaged or of another
+            network.
     """
     if not path.is_file():
         raise MisconfigurationError(f"There is no checkpoint {path}.")
@@ -188,27 +183,74 @@ def load_checkpoint(model: keras.Model, path: Path) -> RunState | None:
 
 
 def read_state(path: Path) -> RunState | None:
-    """Give what a checkpoint has of its run; None for a plain `.keras` file."""
+    """Return what a checkpoint has of its run; None for a plain `.keras` file."""
     with zipfile.ZipFile(path) as archive:
         if _FACTS not in archive.namelist():
             return None
         facts = json.loads(archive.read(_FACTS))
         with np.load(io.BytesIO(archive.read(_ARRAYS))) as arrays:
-            return RunState(**facts, arrays=dict(arrays))
+            return RunState(**facts, **_sorted_out(arrays))
 
 
-def latest_whole(checkpoints: Path) -> tuple[Path | None, list[Path]]:
-    """Find the file to resume from in a run's folder of checkpoints.
+def read_preprocessing(path: Path) -> dict[str, list[float]]:
+    """Return mean and standard deviation that a checkpoint's pictures were given.
 
     Returns:
-        The last checkpoint, or the one before it where that is damaged, or None; and
-        the damaged ones.
+        "mean" and "std" of each channel, in 0..255; empty where they are not known.
     """
-    damaged: list[Path] = []
-    for name in (LAST, BEFORE_LAST):
-        path = checkpoints / name
-        if path.exists():
-            if is_whole(path):
-                return path, damaged
-            damaged.append(path)
-    return None, damaged
+    with zipfile.ZipFile(path) as archive:
+        if _FACTS not in archive.namelist():
+            return {}
+        return json.loads(archive.read(_FACTS)).get("preprocessing") or {}
+
+
+def _add_state(path: Path, state: RunState) -> None:
+    facts, arrays = dict(vars(state)), io.BytesIO()
+    named = _named_arrays(*(facts.pop(name) for name in _WITH_ARRAYS))
+    np.savez(arrays, **named)  # type: ignore[arg-type]
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(_FACTS, json.dumps(facts))
+        archive.writestr(_ARRAYS, arrays.getvalue())
+
+
+_WITH_ARRAYS = ("seeds", "metrics", "replicas", "callback_arrays")
+
+
+def _named_arrays(
+    seeds: list[np.ndarray],
+    metrics: list[np.ndarray],
+    replicas: dict[str, np.ndarray],
+    callback_arrays: dict[str, dict[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Return a state's arrays by the names that they have in the archive."""
+    named = {f"{_SEED}{number}": array for number, array in enumerate(seeds)}
+    named |= {f"{_METRIC}{number}": array for number, array in enumerate(metrics)}
+    named |= {f"{_REPLICA}{key}": array for key, array in replicas.items()}
+    for callback, arrays in callback_arrays.items():
+        named |= {f"{_CALLBACK}{callback}/{key}": a for key, a in arrays.items()}
+    return named
+
+
+def _sorted_out(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the arrays of an archive as the attributes of a state."""
+    callback_arrays: dict[str, dict[str, np.ndarray]] = {}
+    for key, array in _beginning_with(_CALLBACK, arrays).items():
+        callback, _, attribute = key.partition("/")
+        callback_arrays.setdefault(callback, {})[attribute] = array
+    return {
+        "seeds": list(_beginning_with(_SEED, arrays).values()),  # in their order
+        "metrics": list(_beginning_with(_METRIC, arrays).values()),
+        "replicas": _beginning_with(_REPLICA, arrays),
+        "callback_arrays": callback_arrays,
+    }
+
+
+def _beginning_with(
+    prefix: str, arrays: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the arrays whose names begin so, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }

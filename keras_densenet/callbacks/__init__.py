@@ -1,7 +1,8 @@
-"""What the trainer adds to `model.fit`: callbacks that Keras lacks."""
+"""What Keras lacks: callbacks, and the run that calls them and can go on."""
 
 from keras_densenet.callbacks.limits import (
     MaxSteps,
+    StopAfterEpoch,
     StopOnNaN,
     Timer,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "MaxSteps",
     "ModelCheckpoint",
     "ProgressBar",
+    "StopAfterEpoch",
     "StopOnNaN",
     "TensorBoard",
     "ThroughputMonitor",

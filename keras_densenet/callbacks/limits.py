@@ -37,6 +37,33 @@ class MaxSteps(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+class StopAfterEpoch(keras.callbacks.Callback):
+    """End the training after so many epochs, over all runs that resume each other.
+
+    Unlike `max_epochs` it leaves the schedule as long as it is: a training that is
+    ended here goes on later exactly as if it had not been.
+
+    Args:
+        epochs: Number of epochs, 1 or more.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self.epochs = epochs
+        self._done = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether that many epochs are trained."""
+        return self._done >= self.epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Count."""
+        self._done = epoch + 1
+        if self.is_over:
+            self.model.stop_training = True
+
+
 class Timer(keras.callbacks.Callback):
     """End the training when its time is over; the epoch ends there, as by `MaxSteps`.
 
@@ -73,7 +100,7 @@ class Timer(keras.callbacks.Callback):
 
 
 def seconds_of(max_time: datetime.timedelta | dict | str) -> float:
-    """Give the seconds of a duration.
+    """Return the seconds of a duration.
 
     >>> seconds_of("00:01:30:00"), seconds_of({"minutes": 2})
     (5400.0, 120.0)

@@ -179,7 +179,7 @@ class ModelCheckpoint(keras.callbacks.Callback):
         return True
 
     def state_dict(self) -> dict:
-        """Give the names and scores of the best, best first."""
+        """Return the names and scores of the best, best first."""
         best = {Path(path).name: score for path, score in self.best_k_models.items()}
         return {"monitor": self.monitor, "best_k_models": best}
 
@@ -192,7 +192,7 @@ class ModelCheckpoint(keras.callbacks.Callback):
         self.best_k_models = self._best(there)
 
     def _best(self, scores: dict[str, float]) -> dict[str, float]:
-        """Give the k best, best first; of equal ones the earlier is better."""
+        """Return the k best, best first; of equal ones the earlier is better."""
         is_least = self.monitor.endswith(("loss", "error"))
         mode = {"auto": "min" if is_least else "max"}.get(self.mode, self.mode)
         sign = -1 if mode == "max" else 1

@@ -88,7 +88,7 @@ class ThroughputMonitor(keras.callbacks.Callback):
 
 
 def gpu_peak_bytes() -> int | None:
-    """Give the most that TensorFlow has held on the GPU so far; None without one."""
+    """Return the most that TensorFlow has held on the GPU so far; None without one."""
     if not tf.config.list_logical_devices("GPU"):
         return None
     return tf.config.experimental.get_memory_info("GPU:0")["peak"]

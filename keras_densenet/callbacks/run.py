@@ -1,20 +1,19 @@
 """A run: its callbacks, called in order, and where it is, so that it can go on."""
 
-import copy
-import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 
 from keras_densenet.callbacks.interruption import Interruption
-from keras_densenet.checkpoint_file import RunState, preprocessing_of
+from keras_densenet.callbacks.state import plain_attributes, restore, state_of
+from keras_densenet.checkpoint_file import RunState
 from keras_densenet.data import DataModule
 
-_PLAIN = (bool, int, float, str, type(None), np.generic)
-_NOT_STATE = {"params": None, "validation_data": None}  # what Keras tells all
+Kind = TypeVar("Kind")
 
 
 class Run(keras.callbacks.CallbackList):
@@ -31,13 +30,18 @@ class Run(keras.callbacks.CallbackList):
         epochs: Number of epochs in all.
         steps_per_epoch: Batches of an epoch.
         interruption: Tells when to save and end.
+        folder: Where it writes, or None for nowhere.
         state: Where to go on, or None to begin.
 
     Attributes:
+        model: What is trained.
+        folder: Where it writes, or None.
+        epochs: Number of epochs in all.
+        steps_per_epoch: Batches of an epoch.
         step: Batches trained on, over all epochs.
         epoch: Number of the epoch, from 0.
         logs: Loss and metrics of the last whole epoch.
-        has_ended: Whether the callbacks were told of its end.
+        is_open: Whether the callbacks were told of its beginning, and not of its end.
     """
 
     def __init__(
@@ -49,16 +53,19 @@ class Run(keras.callbacks.CallbackList):
         epochs: int,
         steps_per_epoch: int,
         interruption: Interruption,
+        folder: Path | None = None,
         state: RunState | None = None,
     ) -> None:
         self.data = data
+        self.folder = folder
+        self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
         self.step = state.step if state else 0
         self.first_epoch, self.skipped = divmod(self.step, steps_per_epoch)
         self.interruption = interruption
         self._state = state
         self.epoch = self.first_epoch
-        self.has_ended = False
+        self.is_open = False
         self.logs: dict[str, float] = {}
         self._begun: dict[str, dict] = {}
         super().__init__(
@@ -74,16 +81,18 @@ class Run(keras.callbacks.CallbackList):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Let the callbacks begin, and then go on where they were."""
+        self.is_open = True
         super().on_train_begin(logs)
-        self._begun = {name: _plain(c) for name, c in self._named_callbacks()}
+        named = self._named_callbacks()
+        self._begun = {name: plain_attributes(callback) for name, callback in named}
         if self._state:
-            _restore_seeds(self.model, self._state.arrays)
-            _restore_replicas(self.model, self._state.arrays)
+            _restore_seeds(self.model, self._state.seeds)
+            _restore_replicas(self.model, self._state.replicas)
             self._restore_callbacks(self._state)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Tell of the end."""
-        self.has_ended = True
+        self.is_open = False
         super().on_train_end(logs)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -103,7 +112,7 @@ class Run(keras.callbacks.CallbackList):
         done = min(batch + 1, self.steps_per_epoch)
         self.step = self.epoch * self.steps_per_epoch + done
         if self._state:  # the first batch that is not passed over
-            self._add_metrics(self._state.arrays)
+            self._add_metrics(self._state.metrics)
             self._state = None
         super().on_train_batch_end(batch, logs)
         if done < self.steps_per_epoch:  # else after the epoch, with its validation
@@ -120,46 +129,48 @@ class Run(keras.callbacks.CallbackList):
         """Whether some, but not all, batches of an epoch are trained on."""
         return self.step % self.steps_per_epoch > 0
 
+    def first(self, kind: type[Kind]) -> Kind | None:
+        """Return the first callback of a class, or None."""
+        return next((c for c in self.callbacks if isinstance(c, kind)), None)
+
     # --- what a checkpoint keeps -------------------------------------------------
 
     def state(self) -> RunState:
-        """Give what this run needs to go on from here."""
-        arrays = {f"seed/{i}": s.numpy() for i, s in enumerate(_seeds(self.model))}
-        for i, variable in enumerate(self.model.metrics_variables):
-            arrays[f"metric/{i}"] = keras.ops.convert_to_numpy(variable)
-        arrays |= _replicas(self.model)
-        callbacks = {}
+        """Return what this run needs to go on from here.
+
+        All workers must call it: together they add up the metrics.
+        """
+        metrics = self.model.metrics_variables
+        plain, arrays = {}, {}
         for name, callback in self._named_callbacks():
-            callbacks[name], own = _callback_state(callback, self._begun.get(name, {}))
-            arrays |= {f"callback/{name}/{key}": array for key, array in own.items()}
+            begun = self._begun.get(name, {})
+            plain[name], arrays[name] = state_of(callback, begun)
         limits = [c.is_over for c in self.callbacks if hasattr(c, "is_over")]
         return RunState(
             self.step,
             self.steps_per_epoch,
             self.data.state_dict(),
-            callbacks,
+            callbacks=plain,
             stopped=bool(self.model.stop_training) and not any(limits),
             preprocessing=preprocessing_of(self.data),
-            arrays=arrays,
+            seeds=[seed.numpy() for seed in _seeds(self.model)],
+            metrics=[keras.ops.convert_to_numpy(metric) for metric in metrics],
+            replicas=_replicas(self.model),
+            callback_arrays=arrays,
         )
 
     def _restore_callbacks(self, state: RunState) -> None:
         for name, callback in self._named_callbacks():
-            prefix = f"callback/{name}/"
-            arrays = {
-                key.removeprefix(prefix): array
-                for key, array in state.arrays.items()
-                if key.startswith(prefix)
-            }
-            _restore_callback(callback, state.callbacks.get(name, {}), arrays)
+            arrays = state.callback_arrays.get(name, {})
+            restore(callback, state.callbacks.get(name, {}), arrays)
 
-    def _add_metrics(self, arrays: dict[str, np.ndarray]) -> None:
+    def _add_metrics(self, metrics: list[np.ndarray]) -> None:
         """Add what the epoch's metrics were: all of Keras's are made of sums."""
         if not self.skipped:
             return
-        for i, variable in enumerate(self.model.metrics_variables):
-            if f"metric/{i}" in arrays:
-                variable.assign(variable + arrays[f"metric/{i}"])
+        variables = self.model.metrics_variables
+        for variable, before in zip(variables, metrics, strict=False):
+            variable.assign(variable + before)
 
     def _named_callbacks(self) -> list[tuple[str, keras.callbacks.Callback]]:
         names: dict[str, int] = {}
@@ -174,6 +185,13 @@ class Run(keras.callbacks.CallbackList):
 
     def _passed_over(self, batch: int) -> bool:
         return self.epoch == self.first_epoch and batch < self.skipped
+
+
+def preprocessing_of(data: DataModule) -> dict[str, list[float]]:
+    """Return what pictures are standardized with; empty where the data do not say."""
+    if not (hasattr(data, "mean") and hasattr(data, "std")):
+        return {}
+    return {"mean": list(map(float, data.mean)), "std": list(map(float, data.std))}
 
 
 @contextmanager
@@ -205,15 +223,16 @@ def skip_first(model: keras.Model, batches: int) -> Iterator[None]:
 
 
 def _seeds(model: keras.Model) -> list:
-    """Give the states of random layers: what is neither a weight nor a metric."""
+    """Return the states of random layers: what is neither a weight nor a metric."""
     others = [*model.weights, *model.metrics_variables]
     known = {id(variable) for variable in others}
     return [v for v in model.non_trainable_variables if id(v) not in known]
 
 
-def _restore_seeds(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
-    for i, seed in enumerate(_seeds(model)):
-        seed.assign(arrays[f"seed/{i}"])
+def _restore_seeds(model: keras.Model, kept: list[np.ndarray]) -> None:
+    # A plain .keras file, written after an epoch, has kept none of them.
+    for seed, before in zip(_seeds(model), kept, strict=False):
+        seed.assign(before)
 
 
 # Within an epoch each replica has moving statistics of its own, and the model's file
@@ -221,10 +240,10 @@ def _restore_seeds(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _on_replicas(model: keras.Model) -> list[tuple[str, Any]]:
-    """Give the weights that are not trained, on each replica but the first."""
+    """Return the weights that are not trained, on each replica but the first."""
     local = model.distribute_strategy.experimental_local_results
     return [
-        (f"replica/{i}/{number}", value)
+        (f"{i}/{number}", value)
         for i, weight in enumerate(model.non_trainable_weights)
         for number, value in enumerate(local(weight.value))
         if number > 0
@@ -235,69 +254,7 @@ def _replicas(model: keras.Model) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in _on_replicas(model)}
 
 
-def _restore_replicas(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
+def _restore_replicas(model: keras.Model, kept: dict[str, np.ndarray]) -> None:
     for name, value in _on_replicas(model):
-        if name in arrays:
-            value.assign(arrays[name])
-
-
-# Keras's callbacks keep their state in attributes, and forget it when training begins.
-# What training has changed in them since then is what a checkpoint must keep. One with
-# Lightning's `state_dict` and `load_state_dict` says itself what that is.
-
-
-def _callback_state(
-    callback: keras.callbacks.Callback, begun: dict
-) -> tuple[dict, dict[str, np.ndarray]]:
-    """Give a callback's numbers and texts, and its arrays, such as best weights."""
-    if hasattr(callback, "state_dict"):
-        return callback.state_dict(), {}
-    plain = {
-        key: value
-        for key, value in _plain(callback).items()
-        if key not in begun or begun[key] != value
-    }
-    arrays = {
-        f"{key}/{i}": np.asarray(array)
-        for key, value in vars(callback).items()
-        if isinstance(value, list) and all(isinstance(a, np.ndarray) for a in value)
-        for i, array in enumerate(value)
-    }
-    return plain, arrays
-
-
-def _restore_callback(
-    callback: keras.callbacks.Callback, plain: dict, arrays: dict[str, np.ndarray]
-) -> None:
-    if hasattr(callback, "load_state_dict"):
-        callback.load_state_dict(plain)
-        return
-    vars(callback).update(plain)
-    lists: dict[str, list] = {}
-    for name, array in arrays.items():  # in the order in which they were kept
-        lists.setdefault(name.rpartition("/")[0], []).append(array)
-    vars(callback).update(lists)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a value is a number, a text or None, or made of those."""
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
-    return isinstance(value, _PLAIN)
-
-
-def _plain(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    """Give the public attributes that are numbers, texts or None, or made of those.
-
-    Not those that are named as arguments: they are what this run's user says, and
-    Keras turns the sign of one (`min_delta`) when training begins.
-    """
-    arguments = dict(inspect.signature(type(callback)).parameters)
-    return {
-        key: value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
-        for key, value in vars(callback).items()
-        if not (key.startswith("_") or key in arguments | _NOT_STATE)
-        and _is_plain(value)
-    }
+        if name in kept:
+            value.assign(kept[name])

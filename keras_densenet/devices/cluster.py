@@ -90,7 +90,7 @@ def read_cluster() -> Cluster:
 
 
 def cluster_of(strategy: tf.distribute.Strategy | None) -> Cluster | None:
-    """Give who trains together under a strategy; None for this process alone."""
+    """Return who trains together under a strategy; None for this process alone."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return None
     resolver = strategy.cluster_resolver
@@ -104,7 +104,7 @@ def is_multi_worker(strategy: tf.distribute.Strategy | None) -> bool:
 
 
 def multi_worker_strategy(num_nodes: int) -> tf.distribute.Strategy:
-    """Give the strategy of the cluster, and wait until all workers are there.
+    """Return the strategy of the cluster, and wait until all workers are there.
 
     Args:
         num_nodes: How many workers there must be; 1 leaves that to `TF_CONFIG`.

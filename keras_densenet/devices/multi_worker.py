@@ -9,7 +9,6 @@ from typing import Any, TypeVar, cast
 import keras
 import tensorflow as tf
 
-from keras_densenet.checkpoint_file import RunState
 from keras_densenet.devices.cluster import is_multi_worker
 from keras_densenet.errors import MisconfigurationError, WorkerLostError
 
@@ -95,7 +94,7 @@ def names_lost_workers(method: Method) -> Method:
 
 
 def _of_another(error: tf.errors.OpError) -> str | None:
-    """Give the line that tells of another worker; None if the error is this one's."""
+    """Return the line that tells of another worker; None if the error is this one's."""
     lines = str(error.message).strip().splitlines()
     telling = [line for line in lines if "aborted by" in line or "/job:" in line]
     if isinstance(error, _LOST) and (telling or isinstance(error, _UNREACHED)):
@@ -104,7 +103,7 @@ def _of_another(error: tf.errors.OpError) -> str | None:
 
 
 def from_first_worker(strategy: tf.distribute.Strategy, number: int) -> int:
-    """Give all workers the first one's number, once all have called this."""
+    """Return all workers the first one's number, once all have called this."""
 
     def mine(context: Any) -> tf.Tensor:
         is_first = context.replica_id_in_sync_group == 0
@@ -115,19 +114,18 @@ def from_first_worker(strategy: tf.distribute.Strategy, number: int) -> int:
 
 
 def refuse_to_disagree(
-    strategy: tf.distribute.Strategy, state: RunState | None, data: dict[str, Any]
+    strategy: tf.distribute.Strategy, step: int, data: dict[str, Any]
 ) -> None:
     """Raise where a worker would train from another place, or on other data.
 
     Args:
         strategy: Of all workers.
-        state: Where this worker's run goes on, or None.
+        step: The step that this worker's run goes on from; 0 to begin.
         data: The `state_dict` of this worker's data module.
 
     Raises:
         MisconfigurationError: On each worker that is not as the first one.
     """
-    step = state.step if state else 0
     first_step = from_first_worker(strategy, step)
     if step != first_step:
         raise MisconfigurationError(

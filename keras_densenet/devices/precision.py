@@ -21,7 +21,7 @@ _SHORT = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixe
 
 
 def policy_name(precision: str) -> str:
-    """Give Keras's name of a precision, given by Lightning's name or its own.
+    """Return Keras's name of a precision, given by Lightning's name or its own.
 
     >>> policy_name("bf16-mixed")
     'mixed_bfloat16'

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import keras
+from rich.console import Console
 
 from keras_densenet.callbacks.limits import MaxSteps, StopOnNaN, Timer
 from keras_densenet.callbacks.loggers import CSVLogger, TensorBoard
@@ -17,27 +18,35 @@ from keras_densenet.callbacks.moving_statistics import (
     AverageMovingStatistics,
 )
 from keras_densenet.callbacks.progress_bar import ProgressBar
+from keras_densenet.devices import Devices
 from keras_densenet.errors import MisconfigurationError
-
-if TYPE_CHECKING:
-    from keras_densenet.training.trainer import Trainer
+from keras_densenet.training.flags import Flags
+from keras_densenet.training.image_classifier import ImageClassifier, Module
 
 Callback: TypeAlias = keras.callbacks.Callback
 
 PROFILED = (10, 14)  # steps, after those that build and warm up
 
 
-def listed(callbacks: Any) -> list[Callback]:
-    """Give a list, of None and of one callback, too."""
-    if isinstance(callbacks, keras.callbacks.Callback):
-        return [callbacks]
-    return list(callbacks or ())
+def users_callbacks(flags: Flags, devices: Devices, module: Module) -> list[Callback]:
+    """Return the user's callbacks and the module's.
+
+    Raises:
+        MisconfigurationError: One of them would spoil what can be resumed, or there are
+            two `ModelCheckpoint`s.
+    """
+    mine = list(flags.callbacks or ())
+    if isinstance(module, ImageClassifier):
+        with devices.scope():
+            mine += module.configure_callbacks()
+    the_checkpoint(mine)
+    for callback in mine:
+        _refuse(callback)
+    return mine
 
 
-def the_checkpoint(
-    callbacks: Sequence[Callback], enabled: bool
-) -> ModelCheckpoint | None:
-    """Give the one `ModelCheckpoint` of a fit: yours, or a new one.
+def the_checkpoint(callbacks: Sequence[Callback]) -> ModelCheckpoint | None:
+    """Return the one `ModelCheckpoint` among callbacks, or None.
 
     Raises:
         MisconfigurationError: There are two.
@@ -49,18 +58,20 @@ def the_checkpoint(
             "configure_callbacks together, and the last checkpoint can be one only: "
             "leave one."
         )
-    if not enabled:
-        return None
-    return given[0] if given else ModelCheckpoint()
+    return given[0] if given else None
 
 
 def callbacks_in_order(
-    trainer: "Trainer",
     mine: Sequence[Callback],
-    throughput: ThroughputMonitor,
+    *,
+    flags: Flags,
+    devices: Devices,
+    images_per_step: int,
+    folder: Path | None,
     step: int,
+    console: Console,
 ) -> list[Callback]:
-    """Give a fit's callbacks.
+    """Return a fit's callbacks, in the order in which they must be called.
 
         what may end the training, or adds to the logs
         yours; those that swap weights, and then Keras's checkpoints, last of them
@@ -69,46 +80,48 @@ def callbacks_in_order(
         the checkpoint, after all that changes the model
 
     Args:
-        trainer: Whose fit it is; its folder and its checkpoint are there.
-        mine: The user's.
-        throughput: What measures the speed.
+        mine: The user's and the module's.
+        flags: Resolved.
+        devices: What is trained on.
+        images_per_step: Pictures in a global batch.
+        folder: The run's, or None for nowhere.
         step: Batches trained on before.
+        console: Where the progress bar is drawn.
     """
+    throughput = ThroughputMonitor(images_per_step)
     callbacks: list[Callback] = [StopOnNaN()]
-    if trainer.max_steps != -1:
-        callbacks.append(MaxSteps(trainer.max_steps, step))
-    if trainer.max_time is not None:
-        callbacks.append(Timer(trainer.max_time))
+    if flags.max_steps != -1:
+        callbacks.append(MaxSteps(flags.max_steps, step))
+    if flags.max_time is not None:
+        callbacks.append(Timer(flags.max_time))
     callbacks += [LearningRateMonitor(), throughput]
-    callbacks += sorted(_checked(mine), key=_place)
-    if trainer.num_devices > 1:
-        callbacks.append(AverageMovingStatistics(trainer.strategy))
-    if trainer.enable_progress_bar:
-        callbacks.append(ProgressBar(throughput, trainer.console))
-    if trainer.is_global_zero:
-        callbacks += _loggers(trainer, step)
-    if trainer.checkpoint_callback:
-        callbacks.append(trainer.checkpoint_callback)
+    others = [c for c in mine if not isinstance(c, ModelCheckpoint)]
+    callbacks += sorted(others, key=_place)
+    if devices.replicas > 1:
+        callbacks.append(AverageMovingStatistics(devices.strategy))
+    if flags.enable_progress_bar:
+        callbacks.append(ProgressBar(throughput, console))
+    if devices.is_first:
+        callbacks += _loggers(flags, folder, step)
+    if flags.enable_checkpointing:
+        callbacks.append(the_checkpoint(mine) or ModelCheckpoint())
     return callbacks
 
 
-def _checked(mine: Sequence[Callback]) -> list[Callback]:
-    """Refuse what Keras has for runs that end early, and leave the checkpoint out."""
-    for callback in mine:
-        if isinstance(callback, keras.callbacks.BackupAndRestore):
-            raise MisconfigurationError(
-                "BackupAndRestore would restore an epoch's beginning over what the "
-                "trainer restores: leave it out, and go on with ckpt_path='last'."
-            )
-        if isinstance(callback, keras.callbacks.SwapEMAWeights) and (
-            callback.swap_on_epoch
-        ):
-            raise MisconfigurationError(
-                "SwapEMAWeights(swap_on_epoch=True) would have checkpoints save the "
-                "averages as the weights, and a resumed run go on from those. Without "
-                "it the averages are what is validated, and the model at the end."
-            )
-    return [c for c in mine if not isinstance(c, ModelCheckpoint)]
+def _refuse(callback: Callback) -> None:
+    """Refuse what Keras has for runs that end early."""
+    if isinstance(callback, keras.callbacks.BackupAndRestore):
+        raise MisconfigurationError(
+            "BackupAndRestore would restore an epoch's beginning over what the "
+            "trainer restores: leave it out, and go on with ckpt_path='last'."
+        )
+    swaps = isinstance(callback, keras.callbacks.SwapEMAWeights)
+    if swaps and callback.swap_on_epoch:
+        raise MisconfigurationError(
+            "SwapEMAWeights(swap_on_epoch=True) would have checkpoints save the "
+            "averages as the weights, and a resumed run go on from those. Without "
+            "it the averages are what is validated, and the model at the end."
+        )
 
 
 def _place(callback: Callback) -> int:
@@ -117,29 +130,32 @@ def _place(callback: Callback) -> int:
     return int(isinstance(callback, keras.callbacks.SwapEMAWeights))
 
 
-def _loggers(trainer: "Trainer", step: int) -> list[Callback]:
-    """Give the loggers: the user's, or Keras's in the run's folder."""
-    if not isinstance(trainer.logger, bool):
-        logger = trainer.logger
-        given = list(logger) if isinstance(logger, list | tuple) else [logger]
-        for each in given:
-            if isinstance(each, keras.callbacks.CSVLogger) and step and not each.append:
-                raise MisconfigurationError(
-                    "This run goes on, and CSVLogger(append=False) would write over "
-                    f"the rows that {each.filename} has: say append=True."
-                )
-        return given
-    folder = trainer.log_dir
-    if not trainer.logger or folder is None:
+def _loggers(flags: Flags, folder: Path | None, step: int) -> list[Callback]:
+    """Return the loggers: the user's, or Keras's in the run's folder."""
+    if not isinstance(flags.logger, bool):
+        return _given_loggers(flags.logger, step)
+    if not flags.logger or folder is None:
         return []
-    return [CSVLogger(folder / "metrics.csv"), _tensorboard(trainer, folder, step)]
+    return [CSVLogger(folder / "metrics.csv"), _tensorboard(flags, folder, step)]
 
 
-def _tensorboard(trainer: "Trainer", folder: Path, step: int) -> TensorBoard:
-    profiled = tuple(step + number for number in PROFILED) if trainer.profiler else 0
+def _given_loggers(logger: Any, step: int) -> list[Callback]:
+    """Return the user's loggers, refusing those that would lose what there is."""
+    given = list(logger) if isinstance(logger, list | tuple) else [logger]
+    for each in given:
+        if isinstance(each, keras.callbacks.CSVLogger) and step and not each.append:
+            raise MisconfigurationError(
+                "This run goes on, and CSVLogger(append=False) would write over "
+                f"the rows that {each.filename} has: say append=True."
+            )
+    return given
+
+
+def _tensorboard(flags: Flags, folder: Path, step: int) -> TensorBoard:
+    profiled = tuple(step + number for number in PROFILED) if flags.profiler else 0
     return TensorBoard(
         folder,
         step,
-        update_freq=trainer.log_every_n_steps,
+        update_freq=flags.log_every_n_steps,
         profile_batch=profiled,
     )

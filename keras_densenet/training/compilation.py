@@ -1,58 +1,69 @@
-"""From a module to a model that is built and compiled inside a trainer's strategy."""
+"""From a module to a model that is built and compiled on a trainer's devices."""
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
 import keras
-import tensorflow as tf
 
 from keras_densenet.data import DataModule
-from keras_densenet.devices.cluster import is_multi_worker
+from keras_densenet.devices import Devices
 from keras_densenet.devices.multi_worker import mend_keras
 from keras_densenet.errors import MisconfigurationError
-from keras_densenet.training.image_classifier import ImageClassifier
+from keras_densenet.training.flags import Flags
+from keras_densenet.training.image_classifier import ImageClassifier, Module
 from keras_densenet.training.misconfiguration import refuse_compiled
 
-if TYPE_CHECKING:
-    from keras_densenet.training.trainer import Trainer
-
-Module: TypeAlias = ImageClassifier | keras.Model
+Optimizer: TypeAlias = keras.optimizers.Optimizer
 
 
 def compiled(
-    trainer: "Trainer", module: Module, data: DataModule, steps: int
+    flags: Flags,
+    devices: Devices,
+    module: Module,
+    data: DataModule,
+    steps: int,
+    adapt: Callable[[Optimizer], Optimizer] = lambda optimizer: optimizer,
 ) -> keras.Model:
-    """Give the model to train, with its optimizer built.
+    """Return the model to train, with its optimizer built.
 
     Args:
-        trainer: Whose strategy, precision and flags it is for.
+        flags: What becomes arguments of the optimizer and of `model.compile`.
+        devices: Where the model is to live.
         module: What makes it, or a model that is compiled already.
         data: What it is trained on.
-        steps: Of the whole training, for the schedule.
+        steps: Steps of the whole training, for the schedule.
+        adapt: Changes the module's optimizer, as the range test of learning rates does.
 
     Raises:
-        MisconfigurationError: A model from outside the strategy, or not compiled, or
-            flags that come too late for it.
+        MisconfigurationError: A model from outside the devices' scope, or not compiled,
+            or flags that come too late for it.
     """
     if isinstance(module, keras.Model):
-        refuse_compiled(trainer)
-        refuse_foreign(trainer, module)
-        with trainer.scope():
-            return _ready_to_train(trainer, module)
-    with trainer.scope():
-        before, module.data = module.model, data
-        options = {"sync_batchnorm": True} if trainer.sync_batchnorm else {}
-        model = module.configure_model(data, **options)
-        if before is not None:
-            _take_weights(model, before)
+        refuse_compiled(flags)
+        refuse_foreign(devices, module)
+        with devices.scope():
+            return _ready_to_train(devices, module)
+    with devices.scope():
+        model = _configured(flags, module, data)
         model.compile(
-            optimizer=_limited(trainer, module.configure_optimizer(steps)),
+            optimizer=_limited(flags, adapt(module.configure_optimizer(steps))),
             loss=module.configure_loss(),
             metrics=module.configure_metrics(),
-            jit_compile=trainer.jit_compile,
-            steps_per_execution=trainer.steps_per_execution,
-            run_eagerly=trainer.run_eagerly,
+            jit_compile=flags.jit_compile,
+            steps_per_execution=flags.steps_per_execution,
+            run_eagerly=flags.run_eagerly,
         )
-        module.model = _ready_to_train(trainer, model)
+        module.model = _ready_to_train(devices, model)
+    return model
+
+
+def _configured(flags: Flags, module: ImageClassifier, data: DataModule) -> keras.Model:
+    """Return the module's network, with the weights of a fit before."""
+    before, module.data = module.model, data
+    options = {"sync_batchnorm": True} if flags.sync_batchnorm else {}
+    model = module.configure_model(data, **options)
+    if before is not None:
+        _take_weights(model, before)
     return model
 
 
@@ -68,15 +79,9 @@ def _take_weights(model: keras.Model, before: keras.Model) -> None:
         ) from error
 
 
-def is_of(trainer: "Trainer", model: keras.Model) -> bool:
-    """Say whether a model was made inside the trainer's strategy."""
-    strategy = trainer.strategy or tf.distribute.get_strategy()
-    return model.distribute_strategy is strategy
-
-
-def refuse_foreign(trainer: "Trainer", model: keras.Model) -> None:
+def refuse_foreign(devices: Devices, model: keras.Model) -> None:
     """Refuse a model from outside the trainer's strategy."""
-    if not is_of(trainer, model):
+    if not devices.hold(model):
         raise MisconfigurationError(
             "The model was made outside this trainer's strategy and would train on "
             "one device. Make and compile it inside `with trainer.scope():`."
@@ -92,23 +97,21 @@ def refuse_uncompiled(model: keras.Model) -> None:
         )
 
 
-def _ready_to_train(trainer: "Trainer", model: keras.Model) -> keras.Model:
+def _ready_to_train(devices: Devices, model: keras.Model) -> keras.Model:
     """Build the optimizer: for a checkpoint to load, and to trace one step, not two."""
     refuse_uncompiled(model)
     model.optimizer.build(model.trainable_variables)
-    if is_multi_worker(trainer.strategy):
+    if devices.cluster:
         mend_keras(model)
     return model
 
 
-def _limited(
-    trainer: "Trainer", optimizer: keras.optimizers.Optimizer
-) -> keras.optimizers.Optimizer:
+def _limited(flags: Flags, optimizer: Optimizer) -> Optimizer:
     """Let an optimizer clip, and average the gradients of several batches."""
-    if trainer.gradient_clip_val is not None:
-        by_norm = trainer.gradient_clip_algorithm == "norm"
+    if flags.gradient_clip_val is not None:
+        by_norm = flags.gradient_clip_algorithm == "norm"
         name = "global_clipnorm" if by_norm else "clipvalue"
-        setattr(optimizer, name, trainer.gradient_clip_val)
-    if trainer.accumulate_grad_batches > 1:
-        optimizer.gradient_accumulation_steps = trainer.accumulate_grad_batches
+        setattr(optimizer, name, flags.gradient_clip_val)
+    if flags.accumulate_grad_batches > 1:
+        optimizer.gradient_accumulation_steps = flags.accumulate_grad_batches
     return optimizer

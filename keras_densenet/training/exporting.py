@@ -28,7 +28,7 @@ class Measured(NamedTuple):
     metrics: Mapping[str, dict[str, float]] = {}
 
     def of(self, model: keras.Model, ckpt_path: Any) -> Mapping[str, dict[str, float]]:
-        """Give the metrics of a model with the weights of a checkpoint."""
+        """Return the metrics of a model with the weights of a checkpoint."""
         same = self.model is model and ckpt_path in (None, self.ckpt_path)
         return self.metrics if same else {}
 
@@ -44,11 +44,12 @@ class Measured(NamedTuple):
 def refuse_to_export(
     data: DataModule | None, to: str, quantize: str | None, path: str | os.PathLike
 ) -> DataModule:
-    """Refuse what cannot be exported, before a model is made; give the data."""
+    """Return the data, refusing what cannot be exported before a model is made."""
     if data is None:
         raise MisconfigurationError(
-            "export needs the data module that the model was trained on: its mean "
-            "and standard deviation go into the graph. Pass datamodule=."
+            "export needs the data module that the model was trained on, since its "
+            "mean and standard deviation go into the graph: trainer.export(module, "
+            "path, datamodule=data)."
         )
     if to not in FORMATS:
         raise MisconfigurationError(
@@ -108,6 +109,6 @@ def write(
     if done.accuracy is not None:
         say(
             f"Of test pictures {done.accuracy:.2%} are right, "
-            f"{done.accuracy_before:.2%} before it was quantised."
+            f"{done.accuracy_before:.2%} before it was quantized."
         )
     return done.path

@@ -48,7 +48,7 @@ class FineTuning(ImageClassifier):
 
     Raises:
         MisconfigurationError: An argument out of its range; also, before the training,
-            data that are standardised otherwise than for these weights, or a layer that
+            data that are standardized otherwise than for these weights, or a layer that
             is not there.
         keras_densenet.weights.WeightsError: Weights of another network.
     """
@@ -127,7 +127,7 @@ def freeze(model: keras.Model, last: str | None) -> None:
 
 
 def layer_rates(model: keras.Model, decay: float) -> dict[str, float]:
-    """Give each layer's factor of the learning rate: from the end 1, decay, decay^2...
+    """Return a factor of the learning rate a layer: from the end 1, decay, decay^2...
 
     Args:
         model: Functional or sequential.
@@ -138,7 +138,7 @@ def layer_rates(model: keras.Model, decay: float) -> dict[str, float]:
 
 
 def refuse_other_preprocessing(source: Any, data: DataModule) -> None:
-    """Refuse data that are standardised otherwise than the weights are used to."""
+    """Refuse data that are standardized otherwise than the weights are used to."""
     known = weights.preprocessing(source)
     if known is None:
         return
@@ -146,7 +146,7 @@ def refuse_other_preprocessing(source: Any, data: DataModule) -> None:
     ours = [tuple(map(float, values)) for values in known]
     if not np.shape(theirs) == np.shape(ours) or not np.allclose(theirs, ours, 1e-4):
         raise MisconfigurationError(
-            f"The weights are of pictures standardised with mean={ours[0]} and std="
+            f"The weights are of pictures standardized with mean={ours[0]} and std="
             f"{ours[1]}, and {type(data).__name__} has mean={theirs[0]} and std="
             f"{theirs[1]}: give it theirs, as in {type(data).__name__}(..., "
             "**keras_densenet.weights.preprocessing(source)._asdict())."

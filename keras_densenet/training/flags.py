@@ -2,14 +2,20 @@
 
 import datetime
 import os
-from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
+STAGES = ("train", "val", "test", "predict")
 
-@dataclass(eq=False, repr=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Flags:
     """The arguments of a `Trainer`: Lightning's, each with what it becomes in Keras.
+
+    They are what the user said, and nothing writes to them: what a fit derives from
+    them, from its data and from its model is its `Plan`.
 
     Args:
         max_epochs: Epochs to train, over all runs that resume each other;
@@ -79,7 +85,7 @@ class Flags:
             `model.compile(steps_per_execution=...)`.
         run_eagerly: Whether to run without a graph, to debug:
             `model.compile(run_eagerly=...)`.
-        sync_batchnorm: Whether batch norms normalise over all replicas; the network
+        sync_batchnorm: Whether batch norms normalize over all replicas; the network
             must have the option: `network(sync_batchnorm=True)`.
     """
 
@@ -118,5 +124,39 @@ class Flags:
     run_eagerly: bool = False
     sync_batchnorm: bool = False
 
-    def __post_init__(self) -> None:
-        """Let a trainer check them, and make what they name."""
+    def resolved(self) -> "Flags":
+        """Return the flags that these stand for: short forms are written out.
+
+        `fast_dev_run` becomes one epoch of as many batches, without checkpoints; None
+        and one callback become what they mean.
+        """
+        written_out: dict[str, Any] = {
+            "default_root_dir": Path(self.default_root_dir or "."),
+            "callbacks": listed(self.callbacks),
+            "logger": True if self.logger is None else self.logger,
+            "gradient_clip_val": self.gradient_clip_val or None,
+            "fast_dev_run": int(self.fast_dev_run),
+        }
+        if self.fast_dev_run:
+            written_out |= {"max_epochs": 1, "enable_checkpointing": False}
+            limits = (f"limit_{stage}_batches" for stage in STAGES)
+            written_out |= dict.fromkeys(limits, int(self.fast_dev_run))
+        return replace(self, **written_out)
+
+    def given(self) -> dict[str, Any]:
+        """Return those that are not the defaults, by name."""
+        return {
+            flag.name: value
+            for flag in fields(self)
+            for value in [getattr(self, flag.name)]
+            # 1 is not 1.0: one batch, and all of them.
+            if type(value) is not type(flag.default) or value != flag.default
+            if value or flag.name != "callbacks"
+        }
+
+
+def listed(callbacks: Any) -> list[Any]:
+    """Return a list, of None and of one callback, too."""
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import keras
 
@@ -118,7 +118,7 @@ depth: it has classes, input_shape.
         return TorchSGD(schedule, self.momentum, weight_decay=self.weight_decay)
 
     def schedule(self, total_steps: int) -> Any:
-        """Give the learning rate of each step: a number, or a schedule of Keras."""
+        """Return the learning rate of each step: a number, or a schedule of Keras."""
         learning_rate = self._scaled_learning_rate()
         if self.lr_schedule == "cosine":
             return cosine_schedule(learning_rate, total_steps)
@@ -131,7 +131,7 @@ depth: it has classes, input_shape.
         return keras.losses.SparseCategoricalCrossentropy()
 
     def configure_class_weight(self) -> dict[int, float] | None:
-        """Give the weight of each class in the loss, or None for the same."""
+        """Return the weight of each class in the loss, or None for the same."""
         if self.class_weight != "balanced":
             self._refuse_other_classes()
             return self.class_weight
@@ -192,6 +192,16 @@ depth: it has classes, input_shape.
 
     def _parameters(self) -> list[str]:
         return list(inspect.signature(self.network).parameters)
+
+
+# What a trainer trains: one of ours, or a model that its user made and compiled.
+Module: TypeAlias = ImageClassifier | keras.Model
+
+
+def class_weight_of(module: Module) -> dict[int, float] | None:
+    """Return the weight of each class in a module's loss, or None for the same."""
+    is_ours = isinstance(module, ImageClassifier)
+    return module.configure_class_weight() if is_ours else None
 
 
 @keras.saving.register_keras_serializable(package="keras_densenet")

@@ -2,7 +2,11 @@
 
 from typing import Any
 
+import tensorflow as tf
+
+from keras_densenet.data import DataModule
 from keras_densenet.errors import MisconfigurationError
+from keras_densenet.training.flags import Flags
 
 
 def check_limit(limit: float, flag: str) -> None:
@@ -17,7 +21,7 @@ def check_limit(limit: float, flag: str) -> None:
 
 
 def limited(batches: int, limit: float) -> int:
-    """Give how many of `batches` a limit leaves; of a share at least one.
+    """Return how many of `batches` a limit leaves; of a share at least one.
 
     >>> limited(10, 0.25), limited(10, 4), limited(10, 40), limited(3, 0.1)
     (2, 4, 10, 1)
@@ -27,8 +31,36 @@ def limited(batches: int, limit: float) -> int:
     return min(batches, limit)
 
 
+_OF_STAGE = {
+    "validate": ("val_dataset", "limit_val_batches"),
+    "test": ("test_dataset", "limit_test_batches"),
+    "predict": ("predict_dataset", "limit_predict_batches"),
+}
+
+
+def evaluated_batches(stage: str, data: DataModule, flags: Flags) -> tf.data.Dataset:
+    """Return the batches to validate, test or predict on.
+
+    Args:
+        stage: "validate", "test" or "predict".
+        data: Set up for it.
+        flags: Of the trainer.
+
+    Raises:
+        MisconfigurationError: There are none.
+    """
+    dataset, limit = _OF_STAGE[stage]
+    batches = take(getattr(data, dataset)(), getattr(flags, limit))
+    if batches is None:
+        raise MisconfigurationError(
+            f"There is nothing to {stage} on: the data module holds out no data, "
+            "or the trainer's limit is 0 batches."
+        )
+    return batches
+
+
 def take(dataset: Any, limit: float) -> Any | None:
-    """Give the first batches of a dataset, or None where there are none."""
+    """Return the first batches of a dataset, or None where there are none."""
     if dataset is None or limit == 0:
         return None
     if limit == 1.0 and isinstance(limit, float):

@@ -60,7 +60,7 @@ class TorchSGD(keras.optimizers.Optimizer):
         self.velocities = self.add_optimizer_variables(variables, "velocity")
 
     def _factor(self, path: str) -> float:
-        """Give a weight's, by its layers: "dense_block1/layer1/conv/kernel"."""
+        """Return the factor of a weight, by the names of layers in its path."""
         layers = path.split("/")[:-1]
         return next((r for n, r in self.layer_rates.items() if n in layers), 1.0)
 

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,11 +14,9 @@ from keras_densenet.analysis.profile import profile
 from keras_densenet.checkpoint_file import LAST
 from keras_densenet.data import DataModule
 from keras_densenet.errors import MisconfigurationError
+from keras_densenet.training.flags import Flags
 from keras_densenet.training.limits import take
 from keras_densenet.training.run_folder import CHECKPOINTS
-
-if TYPE_CHECKING:
-    from keras_densenet.training.trainer import Trainer
 
 HELD_OUT = {"test": "test", "validate": "validation"}  # stages, and their pictures
 MOST_MISTAKES = 24
@@ -26,18 +24,18 @@ MOST_PICTURES = 32  # whose gradients are taken,
 MOST_MEMORY = 1e9  # in bytes, or as many as have room in this
 
 
-def held_out(trainer: "Trainer", data: DataModule) -> tuple[str, tf.data.Dataset]:
-    """Give "test" and the test pictures; if there are none, those to validate on.
+def held_out(flags: Flags, data: DataModule) -> tuple[str, tf.data.Dataset]:
+    """Return "test" and the test pictures; if there are none, those to validate on.
 
     Raises:
         MisconfigurationError: There are neither, or several views of each picture.
     """
     data.prepare_data()
     data.setup("test")
-    stage, dataset = "test", take(data.test_dataset(), trainer.limit_test_batches)
+    stage, dataset = "test", take(data.test_dataset(), flags.limit_test_batches)
     if dataset is None or int(dataset.cardinality()) == 0:
         data.setup("validate")
-        stage, dataset = "validate", take(data.val_dataset(), trainer.limit_val_batches)
+        stage, dataset = "validate", take(data.val_dataset(), flags.limit_val_batches)
     if dataset is None or int(dataset.cardinality()) == 0:
         raise MisconfigurationError(
             "There is nothing to report on: the data module has neither test nor "
@@ -54,7 +52,7 @@ def held_out(trainer: "Trainer", data: DataModule) -> tuple[str, tf.data.Dataset
 
 
 def command_to_report(run: Path | None) -> str:
-    """Give the command that reports on a run of several machines in one process."""
+    """Return the command that reports on a run of several machines in one process."""
     folder = run or Path("runs/...")
     return (
         "A report is written in one process, without TF_CONFIG: python -m "
@@ -70,7 +68,7 @@ def predictions_of(
 
     Args:
         model: Gives class probabilities, or logits.
-        dataset: Batches of standardised pictures and labels.
+        dataset: Batches of standardized pictures and labels.
         data: Where they are from.
     """
     all_labels, all_probabilities = [], []
@@ -106,7 +104,7 @@ def _mistakes(
 
 
 def _as_probabilities(outputs: np.ndarray) -> np.ndarray:
-    """Give probabilities: as they are, or of logits."""
+    """Return probabilities: as they are, or of logits."""
     outputs = np.asarray(outputs, "float32")
     sums = outputs.sum(axis=1)
     if (outputs >= 0).all() and np.allclose(sums, 1, atol=1e-2):
@@ -116,7 +114,7 @@ def _as_probabilities(outputs: np.ndarray) -> np.ndarray:
 
 
 def some_pictures(model: keras.Model, dataset: tf.data.Dataset) -> tuple[Any, Any]:
-    """Give few enough pictures and labels for gradients to be taken of them."""
+    """Return few enough pictures and labels for gradients to be taken of them."""
     try:
         room = profile(model).training_bytes(False)
     except ValueError:  # nobody knows

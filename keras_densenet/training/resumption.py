@@ -1,18 +1,24 @@
 """From `ckpt_path` to a file, and whether a run can go on from it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from keras_densenet.callbacks import ModelCheckpoint
+import keras
+
+from keras_densenet.callbacks import ModelCheckpoint, StopAfterEpoch
+from keras_densenet.callbacks.run import preprocessing_of
 from keras_densenet.checkpoint_file import (
     RunState,
     latest_whole,
-    preprocessing_of,
+    load_checkpoint,
     read_state,
 )
 from keras_densenet.data import DataModule
+from keras_densenet.devices import Devices
+from keras_densenet.devices.precision import unscaled
 from keras_densenet.errors import MisconfigurationError
+from keras_densenet.training.plan import Plan
 from keras_densenet.training.run_folder import written
 
 
@@ -40,7 +46,7 @@ def checkpoint_path(
 
 
 def _best_of_last(last: Path) -> Path:
-    """Give the best checkpoint of the run that has this last one."""
+    """Return the best checkpoint of the run that has this last one."""
     state = read_state(last)
     for callback in state.callbacks.values() if state else ():
         for name in callback.get("best_k_models") or ():  # the best first
@@ -65,10 +71,45 @@ def _last(own: Path | None, runs: Path, say: Callable[[str], None]) -> Path:
         if path:
             return path
     places = f"{own} or {runs}" if own else f"{runs}"
-    raise MisconfigurationError(f"There is no last checkpoint in {places}.")
+    raise MisconfigurationError(
+        f"There is no last checkpoint in {places}: name a checkpoint, or begin anew "
+        "with ckpt_path=None."
+    )
 
 
-def refuse_to_resume(path: Path, state: RunState, steps: int, data: DataModule) -> None:
+def resumed(model: keras.Model, path: Path, plan: Plan) -> RunState:
+    """Load a checkpoint into model and data, and return where its run was.
+
+    Raises:
+        MisconfigurationError: A run cannot go on from it with these data.
+    """
+    state = load_checkpoint(model, path)
+    if state is None:  # a plain .keras file, saved after a whole epoch
+        done = int(model.optimizer.iterations)
+        state = RunState(done, plan.steps_per_epoch, plan.data.state_dict())
+    _refuse_to_resume(path, state, plan.steps_per_epoch, plan.data)
+    plan.data.load_state_dict(state.data)
+    return state
+
+
+def load_trained(model: keras.Model, path: Path, devices: Devices) -> None:
+    """Load a checkpoint for anything but training.
+
+    The averages of the weights (EMA), if it has them, are then the weights: they are
+    what `fit` leaves in the model at its end, and what is validated.
+    """
+    if model.compiled:  # the checkpoint has its optimizer, too
+        with devices.scope():
+            model.optimizer.build(model.trainable_variables)
+    load_checkpoint(model, path)
+    optimizer = unscaled(getattr(model, "optimizer", None))
+    if getattr(optimizer, "use_ema", False):
+        optimizer.finalize_variable_values(model.trainable_variables)
+
+
+def _refuse_to_resume(
+    path: Path, state: RunState, steps: int, data: DataModule
+) -> None:
     """Raise `MisconfigurationError` where a run cannot go on from a checkpoint.
 
     Args:
@@ -80,11 +121,12 @@ def refuse_to_resume(path: Path, state: RunState, steps: int, data: DataModule) 
     known, now = state.preprocessing, preprocessing_of(data)
     if known and now and known != now:
         raise MisconfigurationError(
-            f"{path} was trained with pictures standardised with {known}, and "
-            f"{type(data).__name__} has {now}: give it the same."
+            f"{path} was trained with pictures standardized with {known}, and "
+            f"{type(data).__name__} has {now}: give the data module the same mean and "
+            "std."
         )
     within_epoch = state.step % steps
-    if state.steps_per_epoch != steps or (within_epoch and not state.arrays):
+    if state.steps_per_epoch != steps or (within_epoch and not state.is_exact):
         raise MisconfigurationError(
             f"{path} was written after {state.step} steps, which are no whole "
             f"epochs of {steps} steps: resume with the data and the batch_size "
@@ -92,17 +134,28 @@ def refuse_to_resume(path: Path, state: RunState, steps: int, data: DataModule) 
         )
 
 
-def nothing_left(state: RunState, steps: int, epochs: int, max_steps: int) -> str:
-    """Say why a run has nothing left to train; "" where it has.
+def how_far(state: RunState) -> str:
+    """Return how far a run has come, as "epoch 2 and 3 batches"."""
+    epochs, batches = divmod(state.step, state.steps_per_epoch)
+    return f"epoch {epochs}" + (f" and {batches} batches" if batches else "")
+
+
+def nothing_left(
+    state: RunState, plan: Plan, callbacks: Iterable[keras.callbacks.Callback]
+) -> str:
+    """Return why a run has nothing left to train; "" where it has.
 
     Args:
         state: Of its last checkpoint.
-        steps: Batches of an epoch.
-        epochs: `max_epochs`.
-        max_steps: -1 for no limit.
+        plan: Of the fit that would go on.
+        callbacks: The user's, of which `StopAfterEpoch` may end it early.
     """
-    if state.step >= epochs * steps:
-        return f"max_epochs={epochs}. Raise max_epochs to go on"
-    if max_steps != -1 and state.step >= max_steps:
-        return f"max_steps={max_steps}. Raise max_steps to go on"
+    epochs = state.step / plan.steps_per_epoch
+    if epochs >= plan.max_epochs:
+        return f"max_epochs={plan.max_epochs}. Raise max_epochs to go on"
+    for callback in callbacks:
+        if isinstance(callback, StopAfterEpoch) and epochs >= callback.epochs:
+            return f"StopAfterEpoch({callback.epochs})"
+    if plan.flags.max_steps != -1 and state.step >= plan.flags.max_steps:
+        return f"max_steps={plan.flags.max_steps}. Raise max_steps to go on"
     return "a callback ended it, such as EarlyStopping" if state.stopped else ""

@@ -7,60 +7,52 @@ import os
 import platform
 import types
 from collections.abc import Mapping
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 import yaml
 
+from keras_densenet import callbacks
 from keras_densenet.data import DataModule
 from keras_densenet.training.flags import Flags
 from keras_densenet.training.image_classifier import ImageClassifier
 from keras_densenet.training.seed import last_seed
-
-if TYPE_CHECKING:
-    from keras_densenet.training.trainer import Trainer
+from keras_densenet.whole_file import whole_file
 
 _OF_THE_DATA = ("classes", "input_shape")  # arguments that the data tell a network
 
 
-def given_flags(trainer: "Trainer") -> dict[str, Any]:
-    """Give a trainer's arguments that are not the defaults, before it changes any."""
-    given = {field.name: getattr(trainer, field.name) for field in fields(Flags)}
-    defaults = {field.name: field.default for field in fields(Flags)}
-    return {  # 1 is not 1.0, one batch and all of them
-        name: value
-        for name, value in given.items()
-        if type(value) is not type(defaults[name]) or value != defaults[name]
-        if value or name != "callbacks"
-    }
-
-
 def write_config(
     path: Path,
-    flags: dict[str, Any],
+    flags: Flags,
     module: ImageClassifier | keras.Model,
     data: DataModule,
 ) -> None:
     """Write `config.yaml`: the seed, the trainer, the network and the data.
 
+    A run that goes on keeps the file that it has.
+
     Args:
         path: Of the file.
-        flags: What `given_flags` gave.
+        flags: What the user said.
         module: What is trained.
         data: What it is trained on.
     """
+    if path.exists():
+        return
     config = {
         "seed_everything": last_seed(),
-        "trainer": _plain(flags),
+        "trainer": _plain(flags.given()),
         "model": _model(module),
         "data": _described(data),
     }
-    path.write_text(f"{_versions()}\n{yaml.safe_dump(config, sort_keys=False)}")
+    with whole_file(path) as beside:
+        text = yaml.safe_dump(config, sort_keys=False)
+        beside.write_text(f"{_versions()}\n{text}")
 
 
 def _versions() -> str:
@@ -70,7 +62,7 @@ def _versions() -> str:
 
 
 def _model(module: ImageClassifier | keras.Model) -> dict[str, Any]:
-    """Give a module's arguments and its network's, side by side."""
+    """Return a module's arguments and its network's, side by side."""
     if isinstance(module, keras.Model):
         return {"network": f"{module.name}, a {_path(type(module))} of your own"}
     options = {k: v for k, v in module.options.items() if k not in _OF_THE_DATA}
@@ -81,14 +73,14 @@ def _model(module: ImageClassifier | keras.Model) -> dict[str, Any]:
 
 
 def _described(thing: Any) -> dict[str, Any] | str:
-    """Give class and arguments, as LightningCLI writes them."""
+    """Return class and arguments, as LightningCLI writes them."""
     if not hasattr(thing, "__dict__"):
         return repr(thing)
     return {"class_path": _path(type(thing)), "init_args": _plain(_arguments(thing))}
 
 
 def _arguments(thing: Any) -> dict[str, Any]:
-    """Give a thing's arguments, which by custom are attributes of the same names."""
+    """Return a thing's arguments, which by custom are attributes of the same names."""
     try:
         names = _names_of_arguments(type(thing))
     except ValueError:  # of a class that is not Python's own
@@ -167,7 +159,9 @@ def _(value: Any) -> str:
 
 
 def _path(thing: Any) -> str:
-    """Give where to import a thing from: Keras's callbacks not from where they lie."""
+    """Return where a user imports a thing from: callbacks not from where they lie."""
     name = str(thing.__qualname__)
-    is_kerass = getattr(keras.callbacks, name, None) is thing
-    return f"{'keras.callbacks' if is_kerass else thing.__module__}.{name}"
+    for room in (callbacks, keras.callbacks):
+        if getattr(room, name, None) is thing:
+            return f"{room.__name__}.{name}"
+    return f"{thing.__module__}.{name}"

@@ -5,14 +5,15 @@ import os
 from pathlib import Path
 
 from keras_densenet.checkpoint_file import BEFORE_LAST, LAST
+from keras_densenet.devices import Devices
 from keras_densenet.whole_file import whole_file
 
-CHECKPOINTS = "checkpoints"  # within it
+CHECKPOINTS, CONFIG = "checkpoints", "config.yaml"  # within it
 _PREFIX = "version_"
 
 
 def run_folder(runs: Path, resumed_from: Path | None, epoch: int = 0) -> Path:
-    """Give the folder of a run: a new one, or that of the run that goes on.
+    """Return the folder of a run: a new one, or that of the run that goes on.
 
     Args:
         runs: Where the `version_N` folders of a network are.
@@ -27,8 +28,22 @@ def run_folder(runs: Path, resumed_from: Path | None, epoch: int = 0) -> Path:
     return _next_version(runs)
 
 
+def shared_run_folder(
+    devices: Devices, runs: Path, resumed_from: Path | None, epoch: int
+) -> Path:
+    """Return what `run_folder` does; of several workers the first one makes it."""
+    if devices.cluster is None:
+        return run_folder(runs, resumed_from, epoch)
+    goes_on = continued_folder(runs, resumed_from)
+    made = run_folder(runs, resumed_from, epoch) if devices.is_first else None
+    if goes_on:
+        return goes_on
+    number = version_of(made) if made else 0
+    return folder_of(runs, devices.number_of_first(number))
+
+
 def continued_folder(runs: Path, resumed_from: Path | None) -> Path | None:
-    """Give the folder of the run that goes on, or None for a new one."""
+    """Return the folder of the run that goes on, or None for a new one."""
     if resumed_from and resumed_from.name in (LAST, BEFORE_LAST):
         folder = resumed_from.parent.parent
         if folder.parent == runs:
@@ -37,7 +52,7 @@ def continued_folder(runs: Path, resumed_from: Path | None) -> Path | None:
 
 
 def run_of(checkpoint: Path) -> Path | None:
-    """Give the folder of the run that a checkpoint was written by, if it lies in one.
+    """Return the folder of the run that a checkpoint was written by, if it lies in one.
 
     >>> run_of(Path("elsewhere/weights.keras")) is None
     True
@@ -47,17 +62,17 @@ def run_of(checkpoint: Path) -> Path | None:
 
 
 def folder_of(runs: Path, version: int) -> Path:
-    """Give the folder of a run by its number."""
+    """Return the folder of a run by its number."""
     return runs / f"{_PREFIX}{version}"
 
 
 def version_of(folder: Path) -> int:
-    """Give the number of a run by its folder."""
+    """Return the number of a run by its folder."""
     return int(folder.name.removeprefix(_PREFIX))
 
 
 def written(folder: Path) -> float:
-    """Give the time at which a file of a folder was last written."""
+    """Return the time at which a file of a folder was last written."""
     return max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
 
 

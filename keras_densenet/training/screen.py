@@ -2,16 +2,16 @@
 
 import math
 import time
-from pathlib import Path
-from typing import Any
 
 import keras
 from rich.console import Console
 from rich.table import Table
 
 from keras_densenet.analysis.profile import LayerCost, Profile, profile
-from keras_densenet.callbacks import ModelCheckpoint
+from keras_densenet.callbacks import ModelCheckpoint, ThroughputMonitor
 from keras_densenet.callbacks.progress_bar import clock
+from keras_densenet.callbacks.run import Run
+from keras_densenet.devices import Devices
 
 MOST_ROWS = 30
 _UNITS = ("", "K", "M", "G", "T")
@@ -59,19 +59,16 @@ class Screen:
 
     def end(
         self,
-        folder: Path | None,
-        checkpoint: ModelCheckpoint | None,
+        run: Run,
         begun: float,
-        images_per_second: float,
     ) -> None:
         """Print where everything is, and how long it took.
 
         Args:
-            folder: The run's, if it has one.
-            checkpoint: The run's, if it has one.
-            begun: What `time.perf_counter()` gave when it began.
-            images_per_second: Of training steps.
+            run: It has ended.
+            begun: What `time.perf_counter()` returned when it began.
         """
+        folder, checkpoint = run.folder, run.first(ModelCheckpoint)
         if checkpoint and checkpoint.best_model_path:
             score = f"{checkpoint.monitor} {checkpoint.best_model_score:.4f}"
             self.say(f"Best checkpoint: {checkpoint.best_model_path} ({score})")
@@ -84,7 +81,9 @@ class Screen:
         if folder and (folder / "train").exists():
             self.say(f"TensorBoard:     tensorboard --logdir {folder}")
         took = clock(time.perf_counter() - begun)
-        self.say(f"Took {took}, {images_per_second:,.0f} images/s in training")
+        throughput = run.first(ThroughputMonitor)
+        speed = throughput.images_per_second if throughput else 0
+        self.say(f"Took {took}, {speed:,.0f} images/s in training")
 
 
 def _table(name: str, layers: list[LayerCost]) -> Table:
@@ -130,13 +129,12 @@ def short(number: int | None) -> str:
     return f"{number / 1000**power:.3g} {_UNITS[power]}".strip()
 
 
-def device_line(
-    strategy: Any, num_devices: int, precision: str, batch_size: int, steps: int
-) -> str:
+def device_line(devices: Devices, batch_size: int, steps: int) -> str:
     """Say what trains how."""
+    strategy, number = devices.strategy, devices.replicas
     kind = type(strategy).__name__ if strategy else "one device"
-    replicas = f"{num_devices} replica{'s' * (num_devices > 1)}"
+    replicas = f"{number} replica{'s' * (number > 1)}"
     return (
-        f"{kind}, {replicas}, {precision}, global batch {batch_size}, {steps} steps an "
-        "epoch"
+        f"{kind}, {replicas}, {devices.precision}, global batch {batch_size}, "
+        f"{steps} steps an epoch"
     )

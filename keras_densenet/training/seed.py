@@ -28,5 +28,5 @@ def seed_everything(seed: int, deterministic: bool = False) -> int:
 
 
 def last_seed() -> int | None:
-    """Give the seed that this process was given last, or None."""
+    """Return the seed that this process was given last, or None."""
     return _last

@@ -1,10 +1,12 @@
 """The trainer: PyTorch Lightning's, ending in one plain `model.fit`."""
 
+import inspect
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,50 +15,43 @@ from rich.console import Console
 
 from keras_densenet.analysis.curves import plot_curves
 from keras_densenet.analysis.report import write_report
-from keras_densenet.callbacks import (
-    ModelCheckpoint,
-    ProgressBar,
-    ThroughputMonitor,
-    Timer,
-)
-from keras_densenet.callbacks.interruption import Interruption
 from keras_densenet.callbacks.run import Run, skip_first
-from keras_densenet.checkpoint_file import RunState, load_checkpoint, write_file
+from keras_densenet.checkpoint_file import RunState, write_file
 from keras_densenet.data import DataModule
-from keras_densenet.devices.cluster import cluster_of
+from keras_densenet.devices import make_devices
 from keras_densenet.devices.multi_worker import (
-    from_first_worker,
     mend_keras,
     names_lost_workers,
     refuse_to_disagree,
 )
-from keras_densenet.devices.precision import dtype_policy, policy_name, unscaled
-from keras_densenet.devices.strategy import make_strategy
-from keras_densenet.errors import MisconfigurationError, NotANumberError
-from keras_densenet.training.batches import (
-    batches_to_fit,
-    global_batch_size,
-    shared_out,
-    steps_per_epoch,
-    whole_executions,
-)
+from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.callback_order import (
     callbacks_in_order,
-    listed,
     the_checkpoint,
+    users_callbacks,
 )
 from keras_densenet.training.compilation import (
-    Module,
     compiled,
-    is_of,
     refuse_foreign,
     refuse_uncompiled,
 )
+from keras_densenet.training.ending import (
+    checked_numerics,
+    errors_told,
+    interruption_of,
+    no_history,
+    why_it_ended,
+)
 from keras_densenet.training.exporting import Measured, refuse_to_export, write
 from keras_densenet.training.flags import Flags
-from keras_densenet.training.image_classifier import ImageClassifier
-from keras_densenet.training.limits import take
-from keras_densenet.training.misconfiguration import refuse_misconfiguration
+from keras_densenet.training.image_classifier import Module, class_weight_of
+from keras_densenet.training.latest_fit import LatestFit
+from keras_densenet.training.limits import evaluated_batches
+from keras_densenet.training.misconfiguration import (
+    refuse_misconfiguration,
+    refuse_other_backends,
+)
+from keras_densenet.training.plan import Plan, make_plan
 from keras_densenet.training.reporting import (
     HELD_OUT,
     command_to_report,
@@ -66,22 +61,22 @@ from keras_densenet.training.reporting import (
 )
 from keras_densenet.training.resumption import (
     checkpoint_path,
+    how_far,
+    load_trained,
     nothing_left,
-    refuse_to_resume,
+    resumed,
 )
-from keras_densenet.training.run_config import given_flags, write_config
+from keras_densenet.training.run_config import write_config
 from keras_densenet.training.run_folder import (
     CHECKPOINTS,
-    continued_folder,
-    folder_of,
-    run_folder,
+    CONFIG,
     run_of,
-    version_of,
+    shared_run_folder,
 )
 from keras_densenet.training.screen import Screen, device_line
 
 
-class Trainer(Flags):
+class Trainer(LatestFit):
     """Train, validate, test, predict and export.
 
     `fit(module, datamodule=data)` does this, in this order:
@@ -110,51 +105,36 @@ class Trainer(Flags):
     one `default_root_dir`, and the first one, `is_global_zero`, writes to it and
     prints. See docs/several_machines.md.
 
-    Its arguments are the `Flags`, each with the line of Keras that it becomes.
+    Its arguments are the `Flags`, each with the line of Keras that it becomes. They can
+    be read, `trainer.max_epochs`, and not be changed: make another trainer.
 
     Attributes:
-        strategy: The `tf.distribute.Strategy`, or None for one device.
-        num_devices: Number of replicas, on all machines; also `world_size`.
-        log_dir: Folder of the latest `fit`, or None.
-        checkpoint_callback: The `ModelCheckpoint` of the latest `fit`, or None.
-        throughput: The `ThroughputMonitor` of the latest `fit`, or None.
+        flags: The `Flags`, with their short forms written out.
+        hardware: The `keras_densenet.devices.Devices` that they ask for.
 
     Raises:
         MisconfigurationError: What cannot work, before anything is built.
         WorkerLostError: Another machine is gone; from all methods.
     """
 
-    callbacks: list[keras.callbacks.Callback]
+    __signature__ = inspect.signature(Flags)
 
-    def __post_init__(self) -> None:
-        """Check the flags, and make the strategy."""
-        _refuse_other_backends()
-        self._given = given_flags(self)
-        self.default_root_dir = Path(self.default_root_dir or ".")
-        self.callbacks = listed(self.callbacks)
-        self.logger = self.logger is None or self.logger
-        self.gradient_clip_val = self.gradient_clip_val or None
-        self.fast_dev_run = int(self.fast_dev_run)
-        if self.fast_dev_run:
-            self.max_epochs, self.enable_checkpointing = 1, False
-            for stage in ("train", "val", "test", "predict"):
-                setattr(self, f"limit_{stage}_batches", self.fast_dev_run)
-        self.strategy = make_strategy(
-            self.strategy, self.devices, self.accelerator, self.num_nodes
+    def __init__(self, max_epochs: int | None = None, **flags: Any) -> None:
+        refuse_other_backends()
+        self._said = Flags(max_epochs, **flags)
+        self.flags = self._said.resolved()
+        self.hardware = make_devices(
+            self.flags.strategy,
+            self.flags.devices,
+            self.flags.accelerator,
+            self.flags.num_nodes,
+            self.flags.precision,
         )
-        self._cluster = cluster_of(self.strategy)
-        self.num_devices = self.strategy.num_replicas_in_sync if self.strategy else 1
-        self.log_dir: Path | None = None
-        self.checkpoint_callback: ModelCheckpoint | None = None
-        self.throughput: ThroughputMonitor | None = None
-        self._policy = policy_name(self.precision)
-        self._run: Run | None = None
-        self._resumed_from: Path | None = None
-        self._data: DataModule | None = None
-        self._measured = Measured()
+        refuse_misconfiguration(self.flags, self.hardware)
         self._screen = Screen(quiet=not self.is_global_zero)
-        refuse_misconfiguration(self)
-        if self.deterministic:
+        self._data: DataModule | None = None  # used last
+        self._measured = Measured()
+        if self.flags.deterministic:
             tf.config.experimental.enable_op_determinism()
 
     # --- what users call ---------------------------------------------------------
@@ -165,8 +145,7 @@ class Trainer(Flags):
 
         It becomes `with strategy.scope():` and `keras.config.set_dtype_policy(...)`.
         """
-        strategy = self.strategy.scope() if self.strategy else nullcontext()
-        with strategy, dtype_policy(self._policy):
+        with self.hardware.scope():
             yield
 
     @names_lost_workers
@@ -187,34 +166,26 @@ class Trainer(Flags):
         Returns:
             Keras's history of losses and metrics, one entry an epoch.
         """
-        if self.max_epochs is None and self.max_steps == -1:
-            raise MisconfigurationError(
-                "fit needs Trainer(max_epochs=...), or max_steps=."
-            )
         begun = time.perf_counter()
         self._read(datamodule, "fit")
-        one_epoch = datamodule.train_dataset()
-        steps = steps_per_epoch(self, one_epoch)
-        self.max_epochs = self.max_epochs or -(-self.max_steps // steps)
-        batch_size = global_batch_size(one_epoch, self.num_devices)
-        model = compiled(self, module, datamodule, self._total_steps(steps))
-        self._measured = Measured()
-        steps = whole_executions(steps, model.steps_per_execution)
-        state = self._resume(model, datamodule, ckpt_path, steps)
-        if state and self._is_over(state, steps):
+        flags, devices = self.flags, self.hardware
+        plan = make_plan(flags, devices, module, datamodule)
+        model = compiled(flags, devices, module, datamodule, plan.scheduled_steps)
+        mine = users_callbacks(flags, devices, module)
+        source = self._checkpoint(model, datamodule, ckpt_path)
+        state = self._resumed(model, source, plan)
+        over = nothing_left(state, plan, mine)
+        if over:
+            self._screen.say(f"Nothing is left to train: {over}.")
             datamodule.teardown("fit")
-            return _no_history(model)
-        if self._cluster:
-            refuse_to_disagree(self.strategy, state, datamodule.state_dict())
-        done = state.step if state else 0
-        train, val = batches_to_fit(self, datamodule, steps, done)
-        run = self._new_run(module, model, datamodule, batch_size, steps, state)
-        self._announce(model, batch_size, steps)
-        if val is not None and self.num_sanity_val_steps:
-            model.evaluate(val.take(self.num_sanity_val_steps), verbose=0)
-        history = self._train(run, train, val, _class_weight(module))
+            return no_history(model)
+        train, val = plan.train_batches(state.step), plan.val_batches()
+        run = self._begin(plan, module, model, mine, source, state)
+        if val is not None and flags.num_sanity_val_steps:
+            model.evaluate(val.take(flags.num_sanity_val_steps), verbose=0)
+        history = self._train(run, train, val, class_weight_of(module))
         datamodule.teardown("fit")
-        self._report(run, begun)
+        self._say_how_it_went(run, plan, begun)
         return history
 
     def validate(
@@ -223,7 +194,7 @@ class Trainer(Flags):
         datamodule: DataModule,
         ckpt_path: str | os.PathLike | None = None,
     ) -> dict[str, float]:
-        """Give loss and metrics on the validation pictures, and print them."""
+        """Return loss and metrics on the validation pictures, and print them."""
         return self._evaluate(module, datamodule, ckpt_path, "validate")
 
     def test(
@@ -232,7 +203,7 @@ class Trainer(Flags):
         datamodule: DataModule,
         ckpt_path: str | os.PathLike | None = None,
     ) -> dict[str, float]:
-        """Give loss and metrics on the test pictures, and print them."""
+        """Return loss and metrics on the test pictures, and print them."""
         return self._evaluate(module, datamodule, ckpt_path, "test")
 
     def predict(
@@ -241,17 +212,17 @@ class Trainer(Flags):
         datamodule: DataModule,
         ckpt_path: str | os.PathLike | None = None,
     ) -> np.ndarray:
-        """Give class probabilities `(N, classes)` of the pictures to predict."""
-        if self._cluster:
+        """Return class probabilities `(N, classes)` of the pictures to predict."""
+        if self.hardware.cluster:
             raise MisconfigurationError(
                 "predict on several machines would give each the answers of its own "
                 "share alone. Predict in one process, without TF_CONFIG and with "
-                "strategy='auto', num_nodes=1 and ckpt_path=."
+                "strategy='auto', num_nodes=1 and the path of a checkpoint, ckpt_path."
             )
         self._read(datamodule, "predict")
         model = self._ready(module, datamodule, ckpt_path)
-        dataset = take(datamodule.predict_dataset(), self.limit_predict_batches)
-        answer = model.predict(shared_out(self, dataset), verbose=0)
+        batches = evaluated_batches("predict", datamodule, self.flags)
+        answer = model.predict(self.hardware.shared_out(batches), verbose=0)
         datamodule.teardown("predict")
         return answer
 
@@ -295,11 +266,10 @@ class Trainer(Flags):
             metrics = self._measured.of(model, ckpt_path)
             say = self._screen.say
             written = write(model, path, data, format, quantize, metrics, say)
-        if self._cluster and format == "savedmodel":
+        if self.hardware.cluster and format == "savedmodel":
             # All know the number, once it is written.
             number = int(written.name) if self.is_global_zero else 0
-            number = from_first_worker(self.strategy, number)
-            written = Path(path) / str(number)
+            written = Path(path) / str(self.hardware.number_of_first(number))
         self._screen.say(f"Exported {written}")
         return written
 
@@ -332,26 +302,34 @@ class Trainer(Flags):
         """
         data = datamodule or self._data
         if data is None:
-            raise MisconfigurationError("report needs datamodule=: its test pictures.")
-        if self._cluster:
+            raise MisconfigurationError(
+                "report needs to know on which pictures: give it a data module, "
+                "trainer.report(module, datamodule=data)."
+            )
+        if self.hardware.cluster:
             self._screen.say(command_to_report(self.log_dir))
             return None
-        stage, dataset = held_out(self, data)
+        stage, batches = held_out(self.flags, data)
         self._data = data
         model = self._ready(module, data, ckpt_path)
-        run = self._run_of(model, data, ckpt_path)
+        run = self._folder_of(model, data, ckpt_path)
         written = write_report(
-            path or (run or Path(self.default_root_dir)) / "report.html",
+            path or (run or Path(self.flags.default_root_dir)) / "report.html",
             model,
-            predictions_of(model, dataset, data),
+            predictions_of(model, batches, data),
             title=f"{model.name} on {data.title}",
             pictures=HELD_OUT[stage],
             run=run,
-            batch=some_pictures(model, dataset),
+            batch=some_pictures(model, batches),
         )
         data.teardown(stage)
         self._screen.say(f"Report: {written}")
         return written
+
+    @property
+    def console(self) -> Console:
+        """Where it prints; quiet where another process prints."""
+        return self._screen.console
 
     @names_lost_workers
     def save_checkpoint(self, filepath: str | os.PathLike) -> Path:
@@ -371,147 +349,81 @@ class Trainer(Flags):
             write_file(path, self._run.model, state)
         return path
 
-    # --- what Lightning's users look at --------------------------------------------
-
-    @property
-    def model(self) -> keras.Model | None:
-        """The model of the latest fit."""
-        return self._run.model if self._run else None
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C or SIGTERM has ended the latest fit."""
-        return bool(self._run and self._run.interruption.received)
-
-    @property
-    def console(self) -> Console:
-        """Where it prints; quiet where another process prints."""
-        return self._screen.console
-
-    @property
-    def global_step(self) -> int:
-        """Steps taken, over all runs that resumed each other."""
-        return self._run.step if self._run else 0
-
-    @property
-    def current_epoch(self) -> int:
-        """Number of the epoch that is being trained, from 0."""
-        return self._run.epoch if self._run else 0
-
-    @property
-    def callback_metrics(self) -> dict[str, float]:
-        """Loss and metrics of the last whole epoch; also `logged_metrics`."""
-        return dict(self._run.logs) if self._run else {}
-
-    logged_metrics = callback_metrics
-
-    @property
-    def num_training_batches(self) -> int:
-        """Steps of an epoch of the latest fit."""
-        return self._run.steps_per_epoch if self._run else 0
-
-    @property
-    def estimated_stepping_batches(self) -> int:
-        """Steps of the whole training of the latest fit."""
-        return self._total_steps(self.num_training_batches)
-
-    @property
-    def early_stopping_callback(self) -> keras.callbacks.EarlyStopping | None:
-        """The first `keras.callbacks.EarlyStopping`, or None."""
-        callbacks = self._run.callbacks if self._run else self.callbacks
-        stopping = keras.callbacks.EarlyStopping
-        return next((c for c in callbacks if isinstance(c, stopping)), None)
-
-    @property
-    def should_stop(self) -> bool:
-        """Whether the training is to end; set it to end it after this step."""
-        return bool(self._run and self._run.model.stop_training)
-
-    @should_stop.setter
-    def should_stop(self, value: bool) -> None:
-        if self._run:
-            self._run.model.stop_training = value
-
-    @property
-    def world_size(self) -> int:
-        """Number of replicas."""
-        return self.num_devices
-
-    @property
-    def global_rank(self) -> int:
-        """Number of this process among the workers: 0 where there is one."""
-        return self._cluster.rank if self._cluster else 0
-
-    @property
-    def is_global_zero(self) -> bool:
-        """Whether this process writes the files."""
-        return self.global_rank == 0
-
-    # --- one step each -----------------------------------------------------------
+    # --- the steps of a fit ------------------------------------------------------
 
     def _read(self, data: DataModule, stage: str) -> None:
         data.prepare_data()
         data.setup(stage)
         self._data = data
 
-    def _total_steps(self, steps: int) -> int:
-        """Give the steps of the whole training, which the schedule is made for."""
-        total = (self.max_epochs or 1) * steps
-        return total if self.max_steps == -1 else min(total, self.max_steps)
+    def _resumed(self, model: keras.Model, source: Path | None, plan: Plan) -> RunState:
+        """Return where the run begins, or goes on: all workers must agree on it."""
+        if source is None:
+            state = RunState(0, plan.steps_per_epoch)
+        else:
+            state = resumed(model, source, plan)
+            self._screen.say(f"Resuming after {how_far(state)} from {source}")
+        if self.hardware.cluster:
+            order = plan.data.state_dict()
+            refuse_to_disagree(self.hardware.strategy, state.step, order)
+        return state
 
-    def _new_run(
+    def _begin(
         self,
+        plan: Plan,
         module: Module,
         model: keras.Model,
-        data: DataModule,
-        batch_size: int,
-        steps: int,
-        state: RunState | None,
+        mine: list[keras.callbacks.Callback],
+        source: Path | None,
+        state: RunState,
     ) -> Run:
-        """Make the run: its folder, its callbacks, and what ends it early."""
-        done = state.step if state else 0
-        mine = list(self.callbacks)
-        if isinstance(module, ImageClassifier):
-            with self.scope():
-                mine += module.configure_callbacks()
-        self.throughput = ThroughputMonitor(batch_size)
-        self.checkpoint_callback = the_checkpoint(mine, self.enable_checkpointing)
-        self.log_dir = None
-        if not self.fast_dev_run:
-            self.log_dir = self._folder(self._runs(model, data), done // steps)
-            config = self.log_dir / "config.yaml"
-            if self.is_global_zero and not config.exists():
-                write_config(config, self._given, module, data)
-        run = Run(
-            callbacks_in_order(self, mine, self.throughput, done),
-            model=model,
-            data=data,
-            epochs=self.max_epochs or 1,
-            steps_per_epoch=steps,
-            state=state,
-            interruption=self._interruption(),
-        )
-        if self.checkpoint_callback and self.log_dir:
-            self.checkpoint_callback.attach(
-                run, self.log_dir / CHECKPOINTS, self.is_global_zero
+        """Make the run, with its folder and its callbacks, and say what it is."""
+        folder = None
+        if not self.flags.fast_dev_run:
+            epoch = state.step // plan.steps_per_epoch
+            folder = shared_run_folder(
+                self.hardware, self._runs(model, plan.data), source, epoch
             )
-        self._run = run
+            if self.is_global_zero:
+                write_config(folder / CONFIG, self._said, module, plan.data)
+        callbacks = callbacks_in_order(
+            mine,
+            flags=self.flags,
+            devices=self.hardware,
+            images_per_step=plan.batch_size,
+            folder=folder,
+            step=state.step,
+            console=self.console,
+        )
+        checkpoint = the_checkpoint(callbacks)
+        run = Run(
+            callbacks,
+            model=model,
+            data=plan.data,
+            epochs=plan.max_epochs,
+            steps_per_epoch=plan.steps_per_epoch,
+            interruption=interruption_of(self.hardware, checkpoint, self._screen.say),
+            folder=folder,
+            state=state if source else None,
+        )
+        if checkpoint and folder:
+            checkpoint.attach(run, folder / CHECKPOINTS, self.is_global_zero)
+        self._run, self._plan, self._measured = run, plan, Measured()
+        self._announce(model, plan)
         return run
 
-    def _folder(self, runs: Path, epoch: int) -> Path:
-        """Give the run's folder; of several workers the first one makes it."""
-        folder = continued_folder(runs, self._resumed_from)
-        if self.is_global_zero:
-            folder = run_folder(runs, self._resumed_from, epoch)
-        if not self._cluster or continued_folder(runs, self._resumed_from):
-            return folder  # type: ignore[return-value]
-        number = version_of(folder) if folder else 0
-        return folder_of(runs, from_first_worker(self.strategy, number))
-
-    def _interruption(self) -> Interruption:
-        if self._cluster:  # any worker may get the signal, and all but one are quiet
-            return Interruption(self._end_interrupted, print, can_save=False)
-        return Interruption(self._save_interrupted, self._screen.say)
+    def _announce(self, model: keras.Model, plan: Plan) -> None:
+        """Say what is going to be trained, and how."""
+        if self.flags.fast_dev_run:
+            self._screen.say(
+                f"Running in fast_dev_run mode: {self.flags.fast_dev_run} batch(es) of "
+                "everything, nothing is kept."
+            )
+        if self.flags.enable_model_summary:
+            self._screen.summary(model)
+        if self.flags.enable_progress_bar:
+            line = device_line(self.hardware, plan.batch_size, plan.steps_per_epoch)
+            self._screen.say(line)
 
     def _train(
         self,
@@ -521,65 +433,64 @@ class Trainer(Flags):
         class_weight: dict[int, float] | None,
     ) -> keras.callbacks.History:
         """Call the one plain `model.fit` that all this is for."""
-        try:
-            with (
-                run.interruption.heeded(),
-                skip_first(run.model, run.skipped),
-                _checked_numerics(self.detect_anomaly),
-            ):
-                return run.model.fit(
-                    train,
-                    validation_data=val,
-                    validation_freq=self.check_val_every_n_epoch,
-                    epochs=self.max_epochs,
-                    initial_epoch=run.first_epoch,
-                    steps_per_epoch=run.steps_per_epoch,
-                    callbacks=run,
-                    class_weight=class_weight,
-                    shuffle=False,
-                    verbose=0,
-                )
-        except BaseException as error:
-            if not run.has_ended:
-                _close(run.callbacks)
-            if isinstance(error, tf.errors.OpError) and self._cluster:
-                run.interruption.end_if_asked()  # the others got the signal, too
-            if isinstance(error, NotANumberError):
-                raise NotANumberError(f"{error} {self._last_good()}") from error
-            raise
+        with (
+            errors_told(run, self.hardware),
+            run.interruption.heeded(),
+            skip_first(run.model, run.skipped),
+            checked_numerics(self.flags.detect_anomaly),
+        ):
+            return run.model.fit(
+                train,
+                validation_data=val,
+                validation_freq=self.flags.check_val_every_n_epoch,
+                epochs=run.epochs,
+                initial_epoch=run.first_epoch,
+                steps_per_epoch=run.steps_per_epoch,
+                callbacks=run,
+                class_weight=class_weight,
+                shuffle=False,
+                verbose=0,
+            )
+
+    def _say_how_it_went(self, run: Run, plan: Plan, begun: float) -> None:
+        """Draw the curves, and say why the run ended and where everything is."""
+        if not self.is_global_zero:
+            return
+        if run.folder and (run.folder / "metrics.csv").exists():
+            plot_curves(run.folder / "metrics.csv", run.folder / "curves.png")
+        if self.flags.enable_progress_bar:
+            self._screen.say(f"Trainer.fit stopped: {why_it_ended(run, plan)}.")
+            self._screen.end(run, begun)
+
+    # --- what the other methods share --------------------------------------------
 
     def _ready(
         self, module: Module, data: DataModule, ckpt_path: str | os.PathLike | None
     ) -> keras.Model:
-        """Give the model for anything but training."""
-        if isinstance(module, keras.Model):
-            refuse_foreign(self, module)
-            model = module
-        elif module.model is None or not is_of(self, module.model):
-            if module.model is None and ckpt_path is None:
-                raise MisconfigurationError(
-                    "The module is not trained yet: call fit first, or pass ckpt_path=."
-                )
-            model = compiled(self, module, data, steps=1)
-        else:
-            model = module.model
-        if self._cluster:
+        """Return the model for anything but training."""
+        model = self._built(module, data, ckpt_path)
+        if self.hardware.cluster:
             mend_keras(model)
-        if ckpt_path is not None:
-            if model.compiled:  # the checkpoint has its optimizer, too
-                with self.scope():
-                    model.optimizer.build(model.trainable_variables)
-            load_checkpoint(model, self._checkpoint(model, data, ckpt_path))
-            _take_averages(model)
+        source = self._checkpoint(model, data, ckpt_path)
+        if source:
+            load_trained(model, source, self.hardware)
         return model
 
-    def _run_of(
-        self, model: keras.Model, data: DataModule, ckpt_path: str | os.PathLike | None
-    ) -> Path | None:
-        """Give the folder of the run that a model's weights are of, if it is known."""
-        if ckpt_path is not None:
-            return run_of(self._checkpoint(model, data, ckpt_path))
-        return self.log_dir if self.model is model else None
+    def _built(
+        self, module: Module, data: DataModule, ckpt_path: str | os.PathLike | None
+    ) -> keras.Model:
+        """Return the model that a module is or has, or a new one for a checkpoint."""
+        if isinstance(module, keras.Model):
+            refuse_foreign(self.hardware, module)
+            return module
+        if module.model is None and ckpt_path is None:
+            raise MisconfigurationError(
+                "The module is not trained yet: call fit first, or give the path of a "
+                "checkpoint, ckpt_path."
+            )
+        if module.model is None or not self.hardware.hold(module.model):
+            return compiled(self.flags, self.hardware, module, data, steps=1)
+        return module.model
 
     @names_lost_workers
     def _evaluate(
@@ -590,189 +501,35 @@ class Trainer(Flags):
         stage: str,
     ) -> dict[str, float]:
         self._read(data, stage)
-        if stage == "test":
-            dataset = take(data.test_dataset(), self.limit_test_batches)
-        else:
-            dataset = take(data.val_dataset(), self.limit_val_batches)
-        if dataset is None:
-            raise MisconfigurationError(
-                f"There is nothing to {stage} on: the data module holds out no data, "
-                "or the trainer's limit is 0 batches."
-            )
+        batches = evaluated_batches(stage, data, self.flags)
         model = self._ready(module, data, ckpt_path)
         refuse_uncompiled(model)
-        dataset = shared_out(self, dataset)
-        metrics = model.evaluate(dataset, verbose=0, return_dict=True)
+        batches = self.hardware.shared_out(batches)
+        metrics = model.evaluate(batches, verbose=0, return_dict=True)
         data.teardown(stage)
-        added = {stage: metrics}
-        self._measured = self._measured.adding(model, ckpt_path, added)
+        self._measured = self._measured.adding(model, ckpt_path, {stage: metrics})
         self._screen.metrics(stage, metrics)
         return metrics
 
-    def _resume(
-        self,
-        model: keras.Model,
-        data: DataModule,
-        ckpt_path: str | os.PathLike | None,
-        steps: int,
-    ) -> RunState | None:
-        """Load a checkpoint, if one is given, and give where its run was."""
-        self._resumed_from = None
-        if ckpt_path is None:
-            return None
-        path = self._checkpoint(model, data, ckpt_path)
-        state = load_checkpoint(model, path)
-        if state is None:  # a plain .keras file, saved after a whole epoch
-            state = RunState(int(model.optimizer.iterations), steps, data.state_dict())
-        refuse_to_resume(path, state, steps, data)
-        data.load_state_dict(state.data)
-        epochs, batches = divmod(state.step, steps)
-        more = f" and {batches} batches" if batches else ""
-        self._screen.say(f"Resuming after epoch {epochs}{more} from {path}")
-        self._resumed_from = path
-        return state
-
-    def _is_over(self, state: RunState, steps: int) -> bool:
-        """Say whether a run that is resumed has nothing left to train."""
-        why = nothing_left(state, steps, self.max_epochs or 1, self.max_steps)
-        if why:
-            self._screen.say(f"Nothing is left to train: {why}.")
-        return bool(why)
+    def _folder_of(
+        self, model: keras.Model, data: DataModule, ckpt_path: str | os.PathLike | None
+    ) -> Path | None:
+        """Return the folder of the run that a model is of, if it is known."""
+        source = self._checkpoint(model, data, ckpt_path)
+        if source:
+            return run_of(source)
+        return self.log_dir if self.model is model else None
 
     def _checkpoint(
-        self, model: keras.Model, data: DataModule, ckpt_path: str | os.PathLike
-    ) -> Path:
-        """Turn "best", "last" or a path into a path."""
-        latest = self.checkpoint_callback or the_checkpoint(
-            self.callbacks, enabled=True
-        )
+        self, model: keras.Model, data: DataModule, ckpt_path: str | os.PathLike | None
+    ) -> Path | None:
+        """Return the path that "best", "last" or a path stands for; None for None."""
+        if ckpt_path is None:
+            return None
+        latest = self.checkpoint_callback or the_checkpoint(self.flags.callbacks or ())
         runs = self._runs(model, data)
         return checkpoint_path(ckpt_path, latest, runs, self._screen.say)
 
     def _runs(self, model: keras.Model, data: DataModule) -> Path:
         name = f"{type(data).__name__.lower()}-{model.name}"
-        return Path(self.default_root_dir) / "runs" / name
-
-    def _announce(self, model: keras.Model, batch_size: int, steps: int) -> None:
-        """Say what is going to be trained, and how."""
-        if self.fast_dev_run:
-            self._screen.say(
-                f"Running in fast_dev_run mode: {self.fast_dev_run} batch(es) of "
-                "everything, nothing is kept."
-            )
-        if self.enable_model_summary:
-            self._screen.summary(model)
-        if self.enable_progress_bar:
-            line = device_line(
-                self.strategy, self.num_devices, self.precision, batch_size, steps
-            )
-            self._screen.say(line)
-
-    def _report(self, run: Run, begun: float) -> None:
-        """Draw the curves, and say why the run ended and where everything is."""
-        if not self.is_global_zero:
-            return
-        if self.log_dir and (self.log_dir / "metrics.csv").exists():
-            plot_curves(self.log_dir / "metrics.csv", self.log_dir / "curves.png")
-        if self.enable_progress_bar and self.throughput:
-            self._screen.say(f"Trainer.fit stopped: {self._why(run)}.")
-            self._screen.end(
-                self.log_dir,
-                self.checkpoint_callback,
-                begun,
-                self.throughput.images_per_second,
-            )
-
-    def _why(self, run: Run) -> str:
-        """Say why a training ended."""
-        if run.step >= (self.max_epochs or 1) * run.steps_per_epoch:
-            return f"max_epochs={self.max_epochs} reached"
-        if self.max_steps != -1 and run.step >= self.max_steps:
-            return f"max_steps={self.max_steps} reached"
-        stopping = self.early_stopping_callback
-        if stopping and stopping.stopped_epoch:
-            return (
-                f"{stopping.monitor} has not improved for {stopping.patience} epochs "
-                "(EarlyStopping)"
-            )
-        if any(isinstance(c, Timer) and c.is_over for c in run.callbacks):
-            return f"max_time={self.max_time} is over"
-        return "a callback asked for it"
-
-    def _last_good(self) -> str:
-        path = getattr(self.checkpoint_callback, "last_model_path", "")
-        return (
-            f"The last good checkpoint: {path}." if path else "Nothing was saved yet."
-        )
-
-    def _end_interrupted(self) -> None:
-        checkpoint = self.checkpoint_callback
-        path = checkpoint.last_model_path if checkpoint else ""
-        print(
-            "A worker cannot save alone, so that nothing is saved now. "
-            f"The last checkpoint: {path or 'none of this run'}. To go on: start all "
-            "workers again, with ckpt_path='last'."
-        )
-
-    def _save_interrupted(self) -> None:
-        checkpoint = self.checkpoint_callback
-        if checkpoint is None:
-            self._screen.say("Checkpointing is off: nothing is saved.")
-        elif checkpoint.save():
-            self._screen.say(
-                f"Saved {checkpoint.last_model_path}. To go on: fit again, with "
-                "ckpt_path='last'."
-            )
-
-
-def _refuse_other_backends() -> None:
-    if keras.backend.backend() != "tensorflow":
-        raise MisconfigurationError(
-            "Trainer needs the TensorFlow backend. On Keras's "
-            f"{keras.backend.backend()} backend use model.fit, or set "
-            "KERAS_BACKEND=tensorflow before Python starts."
-        )
-
-
-@contextmanager
-def _checked_numerics(checked: bool) -> Iterator[None]:
-    """Let the first operation that makes a NaN or an infinity raise its name."""
-    if not checked:
-        yield
-        return
-    tf.debugging.enable_check_numerics()
-    try:
-        yield
-    finally:
-        tf.debugging.disable_check_numerics()
-
-
-def _class_weight(module: Module) -> dict[int, float] | None:
-    is_ours = isinstance(module, ImageClassifier)
-    return module.configure_class_weight() if is_ours else None
-
-
-def _no_history(model: keras.Model) -> keras.callbacks.History:
-    """Give the history of a run that trained nothing."""
-    history = keras.callbacks.History()
-    history.set_model(model)
-    history.on_train_begin()
-    return history
-
-
-def _take_averages(model: keras.Model) -> None:
-    """Let a checkpoint's averages of the weights (EMA) be its weights, if it has them.
-
-    They are what `fit` leaves in the model at its end, and what is validated.
-    """
-    optimizer = unscaled(getattr(model, "optimizer", None))
-    if getattr(optimizer, "use_ema", False):
-        optimizer.finalize_variable_values(model.trainable_variables)
-
-
-def _close(callbacks: list[keras.callbacks.Callback]) -> None:
-    """Take the bar away and close the logs of a training that ended early."""
-    loggers = (ProgressBar, keras.callbacks.CSVLogger, keras.callbacks.TensorBoard)
-    for callback in callbacks:
-        if isinstance(callback, loggers):
-            callback.on_train_end()
+        return Path(self.flags.default_root_dir) / "runs" / name

@@ -79,14 +79,14 @@ def largest_fitting(
 
 
 def _next_power(fitting: int, failing: int | None, highest: int) -> int:
-    """Give the next size to try, 0 for none."""
+    """Return the next size to try, 0 for none."""
     if failing is None:
         return 2 * fitting if 2 * fitting <= highest else 0
     return 0 if fitting else failing // 2
 
 
 def _next_binary(fitting: int, failing: int | None, highest: int) -> int:
-    """Give the next size to try, 0 for none."""
+    """Return the next size to try, 0 for none."""
     if failing is None:
         return min(2 * fitting, highest) if fitting < highest else 0
     return (fitting + failing) // 2 if failing - fitting > 1 else 0
@@ -177,7 +177,7 @@ def _start(folder: Path, batch_size: int) -> subprocess.Popen:
 
 
 def _watch(process: subprocess.Popen, memory_bytes: float) -> int:
-    """Wait for a process, killing it above `memory_bytes`; give the most that it had.
+    """Wait for a process, killing it above `memory_bytes`; return the most it had.
 
     Not by `RLIMIT_AS`, which counts addresses: TensorFlow and CUDA take many times the
     memory. Nor by `getrusage`, whose peak begins with that of the parent.

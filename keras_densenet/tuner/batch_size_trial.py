@@ -51,7 +51,7 @@ def _train(
     data.setup("fit")
     batches = data.train_batches(0)
     _refuse_another_size(batches, batch_arg_name, batch_size)
-    model = compiled(trainer, module, data, steps)
+    model = compiled(trainer.flags, trainer.hardware, module, data, steps)
     model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
 
 
@@ -69,7 +69,7 @@ def _refuse_another_size(
 
 
 def _sendable(error: Exception, batch_size: int) -> Exception:
-    """Give the error, or its text where it cannot go to another process."""
+    """Return the error, or its text where it cannot go to another process."""
     try:
         cloudpickle.loads(cloudpickle.dumps(error))
     except Exception:

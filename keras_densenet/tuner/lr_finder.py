@@ -28,7 +28,7 @@ class LRFinder:
     results: dict[str, list[float]]
 
     def suggestion(self, skip_begin: int = 10, skip_end: int = 1) -> float | None:
-        """Give the rate where the loss falls most steeply against the rate's logarithm.
+        """Return the rate where the loss falls most steeply against its logarithm.
 
         The slope at a point is that of the line fitted to the fifth of the points
         around it. Lightning takes the two neighbours', which are noise of the batches
@@ -97,7 +97,7 @@ class LRFinder:
         return figure
 
     def _steepest(self, skip_begin: int = 10, skip_end: int = 1) -> int | None:
-        """Give the number of the point that is suggested."""
+        """Return the number of the point that is suggested."""
         rates = self._kept("lr", skip_begin, skip_end)
         if len(rates) < LEAST_POINTS:
             return None
@@ -126,7 +126,7 @@ def _show_the_fall(axis: Any, losses: list[float], point: int) -> None:
 
 
 def _fitted_slopes(x: np.ndarray, y: np.ndarray, points: int) -> np.ndarray:
-    """Give the least-squares slope of each so many points that follow each other."""
+    """Return the least-squares slope of each so many points that follow each other."""
     x, y = sliding_window_view(x, points), sliding_window_view(y, points)
     x = x - x.mean(axis=1, keepdims=True)
     return (x * y).sum(axis=1) / (x * x).sum(axis=1)
@@ -197,7 +197,7 @@ class RangeTest(keras.callbacks.Callback):
 def learning_rates(
     min_lr: float, max_lr: float, num_training: int, mode: str
 ) -> list[float]:
-    """Give the rates of a range test, both ends among them.
+    """Return the rates of a range test, both ends among them.
 
     >>> learning_rates(1.0, 5.0, 3, "linear")
     [1.0, 3.0, 5.0]
@@ -209,7 +209,7 @@ def learning_rates(
 
 
 def constant_rate(optimizer: Any, rate: float) -> keras.optimizers.Optimizer:
-    """Give an optimizer like this one, without its schedule: one whose rate can be set.
+    """Return a copy of an optimizer without its schedule, whose rate can be set.
 
     Args:
         optimizer: What `configure_optimizer` gives: an optimizer or Keras's name of it.

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -189,16 +190,19 @@ ImageClassifier(f), where f() makes the network.
         return size
 
     def _run(self, module: ImageClassifier, data: DataModule, test: RangeTest) -> None:
-        trainer = copy.copy(self.trainer)
-        trainer.steps_per_execution = 1  # the rate is set before each step
+        # The rate is set before each step.
+        flags = replace(self.trainer.flags, steps_per_execution=1)
         trial = copy.copy(module)
         trial.scale_lr_from = None  # the rates are tried as they are
-        configure_optimizer = trial.configure_optimizer  # of `trial`, which has data
-        vars(trial)["configure_optimizer"] = lambda steps: constant_rate(
-            configure_optimizer(steps), test.rates[0]
-        )
         steps = len(test.rates) * test.batches_per_rate
-        model = compiled(trainer, trial, data, steps)
+        model = compiled(
+            flags,
+            self.trainer.hardware,
+            trial,
+            data,
+            steps,
+            adapt=lambda optimizer: constant_rate(optimizer, test.rates[0]),
+        )
         model.fit(
             data.train_batches(0),
             steps_per_epoch=steps,
@@ -220,14 +224,14 @@ ImageClassifier(f), where f() makes the network.
 
 
 def _unbuilt(module: ImageClassifier) -> ImageClassifier:
-    """Give a module like it without its model: sizes do not depend on weights."""
+    """Return a copy of a module without its model: no size depends on weights."""
     module = copy.copy(module)
     module.model = None
     return module
 
 
 def _highest(data: DataModule, batch_arg_name: str, init_val: int, max_val: int) -> int:
-    """Give the largest size to try: an epoch must have one batch."""
+    """Return the largest size to try: an epoch must have one batch."""
     by_one = copy.copy(data)
     setattr(by_one, batch_arg_name, 1)
     with _random_states_kept(), _set_up(by_one):

@@ -219,7 +219,8 @@ class DenseNetHyperModel(keras_tuner.HyperModel):
         data.prepare_data()
         data.setup("fit")
         steps = self.max_epochs * int(data.train_dataset().cardinality())
-        return compiled(trainer, self.module(hp.values), data, steps)
+        module = self.module(hp.values)
+        return compiled(trainer.flags, trainer.hardware, module, data, steps)
 
     def fit(
         self, hp: keras_tuner.HyperParameters, model: keras.Model, **kwargs: Any

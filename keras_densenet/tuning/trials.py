@@ -10,10 +10,11 @@ import keras_tuner
 from keras_tuner.errors import FatalValueError
 
 from keras_densenet.analysis.curves import read_metrics
+from keras_densenet.callbacks import StopAfterEpoch
 from keras_densenet.checkpoint_file import latest_whole
 from keras_densenet.errors import MisconfigurationError
-from keras_densenet.training import ImageClassifier, Trainer, seed_everything
-from keras_densenet.training.callback_order import listed
+from keras_densenet.training import Trainer, seed_everything
+from keras_densenet.training.flags import listed
 from keras_densenet.tuning.oracles import write_json
 from keras_densenet.tuning.progress import Progress
 from keras_densenet.tuning.search_space import DenseNetHyperModel
@@ -118,13 +119,14 @@ class Trials(keras_tuner.Tuner):
         seed_everything(self.seed)
         quiet = {"enable_progress_bar": False, "enable_model_summary": False}
         flags: dict[str, Any] = quiet | copy.deepcopy(self.flags)
+        theirs = listed(flags.pop("callbacks", None))
         trainer = Trainer(
-            max_epochs=rung.last,
+            max_epochs=self.hypermodel.max_epochs,
             default_root_dir=self._folder(trial.trial_id),
-            callbacks=[self.progress.epochs(), *listed(flags.pop("callbacks", None))],
+            callbacks=[self.progress.epochs(), StopAfterEpoch(rung.last), *theirs],
             **flags,
         )
-        module = _of_the_whole(self.hypermodel, values, rung.last)
+        module = self.hypermodel.module(values)
         checkpoint = self._checkpoint(trial.trial_id, rung.begun_by)
         try:
             trainer.fit(module, self.hypermodel.data(values), ckpt_path=checkpoint)
@@ -156,19 +158,6 @@ class Trials(keras_tuner.Tuner):
                 if last:
                     return last
         return None
-
-
-def _of_the_whole(
-    hypermodel: DenseNetHyperModel, values: dict[str, Any], epochs: int
-) -> ImageClassifier:
-    """Make a module whose schedule is that of the whole training."""
-    module = hypermodel.module(values)
-    configure = module.configure_optimizer
-    share = epochs / hypermodel.max_epochs
-    module.configure_optimizer = (  # type: ignore[method-assign]
-        lambda total_steps: configure(round(total_steps / share))
-    )
-    return module
 
 
 def _best_epoch(metrics: Path, objective: Any) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """How pictures were standardised for the weights of a source."""
 
-import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NamedTuple
 import h5py
 import keras
 
+from keras_densenet.checkpoint_file import read_preprocessing
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.loading import (
     IMAGENET,
@@ -20,7 +20,6 @@ from keras_densenet.weights.loading import (
     read_state_dict,
 )
 
-RUN_STATE = "run_state.json"  # that the trainer adds to its checkpoints
 MANY_LAYERS = 400  # keras.applications' smallest DenseNet has 427 of its own
 IMAGENET_STEM = "features.norm0.weight"  # of networks for small pictures there is none
 
@@ -75,10 +74,7 @@ def preprocessing(source: Source) -> Preprocessing | None:
 
 
 def _of_checkpoint(path: Path) -> Preprocessing | None:
-    with zipfile.ZipFile(path) as archive:
-        if RUN_STATE not in archive.namelist():
-            return None
-        known = json.loads(archive.read(RUN_STATE)).get("preprocessing")
+    known = read_preprocessing(path)
     return Preprocessing(tuple(known["mean"]), tuple(known["std"])) if known else None
 
 

@@ -236,14 +236,14 @@ def test_your_own_model_is_frozen():
     assert all(layer.trainable for layer in model.layers)
 
 
-# --- what pictures were standardised with --------------------------------------------
+# --- what pictures were standardized with --------------------------------------------
 
 
-def test_a_checkpoint_says_what_pictures_were_standardised_with(trained):
+def test_a_checkpoint_says_what_pictures_were_standardized_with(trained):
     assert preprocessing(trained[1]) == DIGITS
 
 
-def test_other_standardisation_is_refused_with_what_to_write(trained, tmp_path):
+def test_other_standardization_is_refused_with_what_to_write(trained, tmp_path):
     data = Odd(batch_size=64, mean=(125.3, 123.0, 113.9))
     trainer = kd.Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
     with pytest.raises(MisconfigurationError, match=re.escape("(77.8, 77.8, 77.8)")):
@@ -314,7 +314,7 @@ def test_models_of_something_else_are_refused(trained):
             kd.weights.load(model, nothing)
 
 
-def test_standardisation_within_rounding_is_the_same():
+def test_standardization_within_rounding_is_the_same():
     by_255 = [[255 * value for value in values] for values in TORCHS_SHARES]
     refuse_other_preprocessing("imagenet", Odd(mean=by_255[0], std=by_255[1]))
     with pytest.raises(MisconfigurationError, match=re.escape("123.675")):
@@ -338,12 +338,12 @@ def test_a_second_fit_needs_no_source(trained, tmp_path):
         trainer.fit(module, datamodule=kd.data.Digits(batch_size=64))
 
 
-def test_resuming_with_other_standardisation_is_refused(trained, tmp_path):
+def test_resuming_with_other_standardization_is_refused(trained, tmp_path):
     trainer = kd.Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
     trainer.fit(fine_tuning(None), datamodule=Odd(batch_size=64))
     again = kd.Trainer(max_epochs=2, default_root_dir=tmp_path, **QUIET)
     other = Odd(batch_size=64, mean=(0.0, 0.0, 0.0))
-    with pytest.raises(MisconfigurationError, match="standardised"):
+    with pytest.raises(MisconfigurationError, match="standardized"):
         again.fit(fine_tuning(None), datamodule=other, ckpt_path="last")
 
 

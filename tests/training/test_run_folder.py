@@ -190,8 +190,8 @@ def test_callbacks_are_called_in_the_order_that_they_need(tmp_path):
 
     kerass = keras.callbacks.ModelCheckpoint(tmp_path / "k.keras")
     ema = keras.callbacks.SwapEMAWeights()
-    trainer = kd.Trainer(1, default_root_dir=tmp_path, max_steps=1)
-    trainer.callbacks = [ModelCheckpoint(), kerass, ema, Mine()]
+    callbacks = [ModelCheckpoint(), kerass, ema, Mine()]
+    trainer = kd.Trainer(1, default_root_dir=tmp_path, max_steps=1, callbacks=callbacks)
     with trainer.scope():
         model = kd.DenseNetBC(10, 4)
         model.compile(

@@ -1,6 +1,5 @@
 import csv
 import errno
-import io
 import subprocess
 import sys
 
@@ -9,16 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from rich.console import Console
 
 import keras_densenet as kd
 from keras_densenet.callbacks import (
     ModelCheckpoint,
-    ProgressBar,
-    ThroughputMonitor,
 )
-from keras_densenet.callbacks.progress_bar import clock
-from keras_densenet.devices.strategy import make_strategy, share_last_batches
 from keras_densenet.training import MisconfigurationError, NotANumberError
 
 
@@ -440,84 +434,6 @@ def test_frozen_statistics_two_replicas_share_a_batch_of_one_device(tmp_path):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
-def shares(pictures, replicas):
-    """Cut a batch as a strategy does."""
-    share = -(-pictures // replicas)
-    return [
-        max(0, min(share, pictures - share * replica)) for replica in range(replicas)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("pictures", "batch_size", "replicas", "sizes"),
-    [
-        (17, 16, 2, [14, 3]),
-        (33, 16, 2, [16, 14, 3]),
-        (32, 16, 2, [16, 16]),
-        (34, 16, 2, [16, 14, 4]),
-        (5, 64, 2, [2, 3]),
-        (5, 2, 2, [2, 3]),
-        (65, 64, 8, [8, 57]),  # 40 + 25 would be 6 * 4 + 1 + 0
-        (137, 16, 8, [16, 16, 16, 16, 16, 57]),
-        (6, 16, 2, [6]),
-    ],
-)
-def test_last_batches_leave_no_replica_without_a_picture(
-    pictures, batch_size, replicas, sizes
-):
-    dataset = tf.data.Dataset.range(pictures).batch(batch_size)
-    shared = share_last_batches(dataset, replicas)
-    assert [len(batch) for batch in shared] == sizes
-    assert int(shared.cardinality()) == len(sizes)
-    np.testing.assert_array_equal(np.concatenate(list(shared)), np.arange(pictures))
-    assert all(0 not in shares(size, replicas) for size in sizes)
-    assert sizes[0] % replicas == 0
-
-
-def test_no_picture_is_made_twice_for_its_share():
-    made = []
-
-    def make(number):
-        made.append(int(number))
-        return number
-
-    dataset = tf.data.Dataset.range(41).map(
-        lambda n: tf.ensure_shape(tf.numpy_function(make, [n], tf.int64), [])
-    )
-    shared = share_last_batches(dataset.batch(8), 2)
-    made.clear()  # the first batch, whose size is asked for
-    assert [len(batch) for batch in shared] == [8, 8, 8, 8, 6, 3]
-    assert sorted(made) == list(range(41))
-
-
-def test_every_number_of_pictures_is_shared_or_refused():
-    for replicas, batch_size in ((2, 2), (3, 6)):
-        for pictures in range(1, 4 * batch_size + replicas**2):
-            dataset = tf.data.Dataset.range(pictures).batch(batch_size)
-            try:
-                sizes = [len(b) for b in share_last_batches(dataset, replicas)]
-            except MisconfigurationError:
-                assert pictures < replicas * (replicas + 1)
-                assert pictures % replicas
-                continue
-            assert sum(sizes) == pictures
-            assert all(0 not in shares(size, replicas) for size in sizes)
-
-
-@pytest.mark.parametrize(
-    ("pictures", "batch_size", "words"),
-    [
-        (1, 4, "1 pictures to validate, test or predict on cannot be shared by 2 dev"),
-        (3, 4, "a multiple of 2, or 5 or more"),
-        (12, 5, "A global batch of 5 pictures cannot be shared"),
-    ],
-)
-def test_too_few_pictures_for_the_devices_are_refused(pictures, batch_size, words):
-    dataset = tf.data.Dataset.range(pictures).batch(batch_size)
-    with pytest.raises(MisconfigurationError, match=words):
-        share_last_batches(dataset, 2)
-
-
 def test_five_pictures_are_tested_by_two_replicas_as_by_one(tmp_path):
     data = Blobs(batch_size=4, val=False)
     data.test_dataset = lambda: data._in_order(2, 5)
@@ -527,18 +443,6 @@ def test_five_pictures_are_tested_by_two_replicas_as_by_one(tmp_path):
     two = kd.Trainer(1, strategy="mirrored", devices=2, default_root_dir=tmp_path)
     expected = pytest.approx(alone.test(classifier(), data, ckpt_path=ckpt), rel=1e-5)
     assert two.test(classifier(), data, ckpt_path=ckpt) == expected
-
-
-def test_strategies_and_devices():
-    assert make_strategy("auto", "auto") is None  # no GPU here
-    assert make_strategy("none", 1) is None
-    assert make_strategy("ddp", "auto").num_replicas_in_sync == 2
-    assert make_strategy("auto", 2).num_replicas_in_sync == 2
-    assert make_strategy("mirrored", [1]).extended.worker_devices == (
-        "/job:localhost/replica:0/task:0/device:CPU:1",
-    )
-    mine = tf.distribute.OneDeviceStrategy("CPU:1")
-    assert make_strategy(mine, "auto") is mine
 
 
 # --- what is refused -------------------------------------------------------------
@@ -841,139 +745,3 @@ def test_best_without_validation_says_last(trainer):
     trainer.fit(module, data)
     with pytest.raises(MisconfigurationError, match="ckpt_path='last'"):
         trainer.test(module, data, ckpt_path="best")
-
-
-# --- checkpoints -----------------------------------------------------------------
-
-
-class Saves:
-    """Stands for a model: saves a whole archive with its number inside."""
-
-    def __init__(self, number):
-        self.number = number
-
-    def save(self, path):
-        import zipfile
-
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("number", str(self.number))
-
-
-@pytest.mark.parametrize(
-    ("mode", "scores", "best"),
-    [
-        ("max", [0.5, 0.7, 0.7, 0.6], 2),
-        ("min", [0.5, 0.7, 0.3, 0.6], 3),
-        ("auto", [0.5, 0.7, 0.3, 0.6], 3),  # of a loss
-    ],
-)
-def test_best_checkpoint_of_literal_scores(tmp_path, mode, scores, best):
-    callback = ModelCheckpoint(tmp_path, "a_loss", mode)
-    for epoch, score in enumerate([*scores, float("nan")]):
-        callback.set_model(Saves(epoch))
-        callback.on_epoch_end(epoch, {"a_loss": score})
-    name = f"epoch={best:03d}-a_loss={scores[best - 1]:.4f}.keras"
-    files = sorted(path.name for path in tmp_path.iterdir())
-    assert files == ["before-last.keras", name, "last.keras"]
-    assert callback.best_model_path == str(tmp_path / name)
-    assert callback.best_model_score == scores[best - 1]
-
-
-def test_the_three_best_of_literal_scores(tmp_path):
-    callback = ModelCheckpoint(tmp_path, "score", save_top_k=3)
-    for epoch, score in enumerate([0.5, 0.9, 0.1, 0.7, 0.8]):
-        callback.set_model(Saves(epoch))
-        callback.on_epoch_end(epoch, {"score": score})
-    assert list(callback.best_k_models.values()) == [0.9, 0.8, 0.7]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "before-last.keras",
-        "epoch=002-score=0.9000.keras",
-        "epoch=004-score=0.7000.keras",
-        "epoch=005-score=0.8000.keras",
-        "last.keras",
-    ]
-
-
-def test_the_best_alone(tmp_path):
-    callback = ModelCheckpoint(tmp_path, "score", save_last=False)
-    for epoch, score in enumerate([0.5, 0.9, 0.1]):
-        callback.set_model(Saves(epoch))
-        callback.on_epoch_end(epoch, {"score": score})
-    assert [path.name for path in tmp_path.iterdir()] == [
-        "epoch=002-score=0.9000.keras"
-    ]
-    assert callback.last_model_path == ""
-    callback.save()  # as Ctrl-C does
-    assert callback.last_model_path == str(tmp_path / "last.keras")
-
-
-class DiskFull(Saves):
-    """Writes half of it, and there is no space left."""
-
-    def save(self, path):
-        path.write_bytes(b"PK half an archive")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_a_full_disk_leaves_the_last_checkpoint_and_the_next_save_is_tried(tmp_path):
-    callback = ModelCheckpoint(tmp_path, "score")
-    callback.set_model(Saves(1))
-    callback.on_epoch_end(0, {"score": 0.5})
-    whole = (tmp_path / "last.keras").read_bytes()
-    callback.set_model(DiskFull(2))
-    with pytest.warns(UserWarning, match=r"No space left.*last.keras"):
-        callback.on_epoch_end(1, {"score": 0.7})
-    assert (tmp_path / "last.keras").read_bytes() == whole
-    assert callback.best_model_score == 0.5
-    assert len(list(tmp_path.iterdir())) == 2  # the last and the best
-    with pytest.raises(OSError, match="last good checkpoint"):
-        callback.on_train_end()
-    callback.set_model(Saves(3))
-    callback.on_epoch_end(2, {"score": 0.7})
-    callback.on_train_end()
-    assert callback.best_model_score == 0.7
-
-
-def test_checkpoints_that_make_no_sense_are_refused():
-    for options in ({"mode": "best"}, {"save_top_k": -2}, {"every_n_train_steps": 0}):
-        with pytest.raises(MisconfigurationError, match=str(*options)):
-            ModelCheckpoint(**options)
-    for options in ({"save_top_k": 0}, {"every_n_train_steps": 5}):
-        with pytest.raises(MisconfigurationError, match="save_last=False"):
-            ModelCheckpoint(save_last=False, **options)
-    with pytest.raises(MisconfigurationError, match="enable_checkpointing=False"):
-        kd.Trainer(1, callbacks=[ModelCheckpoint()], enable_checkpointing=False)
-
-
-def test_progress_bar_in_a_terminal(monkeypatch):
-    """Two epochs of three steps of 10 pictures, one second each by a fake clock."""
-    seconds = iter(range(100))
-    monkeypatch.setattr("time.perf_counter", lambda: next(seconds))
-    console = Console(force_terminal=True, width=120, file=io.StringIO())
-    speed = ThroughputMonitor(images_per_step=10)
-    callbacks = keras.callbacks.CallbackList(
-        [speed, ProgressBar(speed, console)],
-        model=keras.Sequential(),
-        epochs=2,
-        steps=3,
-    )
-    callbacks.on_train_begin()
-    for epoch in (0, 1):
-        callbacks.on_epoch_begin(epoch)
-        for batch in (0, 1, 2):
-            callbacks.on_train_batch_begin(batch)
-            callbacks.on_train_batch_end(batch, {"loss": 0.5})
-        if epoch == 0:  # three of six steps are done
-            status = callbacks.callbacks[1]._status({})
-            assert status.split()[:3] == ["10", "images/s", "0:00:03"]
-        logs = {"loss": 0.5, "val_loss": 0.25}
-        callbacks.on_epoch_end(epoch, logs)
-    callbacks.on_train_end()
-    assert speed.images_per_second == 10.0
-    text = console.file.getvalue()
-    assert "building the graph" in text
-    assert "Epoch   2/2  loss 0.5000  val_loss 0.2500  10 images/s" in text
-
-
-def test_clock():
-    assert [clock(s) for s in (0, 59.6, 3600)] == ["0:00:00", "0:01:00", "1:00:00"]

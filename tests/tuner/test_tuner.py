@@ -339,10 +339,11 @@ def test_a_range_test_that_cannot_work_is_refused(arguments, message):
 
 
 def test_several_workers_are_refused():
-    trainer = kd.Trainer()
-    trainer.num_nodes = 2
+    class SeveralWorkers(kd.Trainer):
+        num_nodes = 2
+
     with pytest.raises(MisconfigurationError, match="several workers"):
-        kd.Tuner(trainer).lr_find(Parabola(one_weight), Targets())
+        kd.Tuner(SeveralWorkers()).lr_find(Parabola(one_weight), Targets())
 
 
 # --- scale_batch_size -----------------------------------------------------------------

@@ -1,0 +1,117 @@
+"""How a training ends: on a signal, with an error, or as it was meant to."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import keras
+import tensorflow as tf
+
+from keras_densenet.callbacks import ModelCheckpoint, ProgressBar, StopAfterEpoch, Timer
+from keras_densenet.callbacks.interruption import Interruption
+from keras_densenet.callbacks.run import Run
+from keras_densenet.devices import Devices
+from keras_densenet.errors import NotANumberError
+from keras_densenet.training.plan import Plan
+
+
+def interruption_of(
+    devices: Devices, checkpoint: ModelCheckpoint | None, say: Callable[[str], None]
+) -> Interruption:
+    """Return what saves and ends a run on Ctrl-C and on SIGTERM.
+
+    Args:
+        devices: Of several machines none can save alone.
+        checkpoint: The run's, or None where nothing is to be kept.
+        say: Takes a line to print.
+    """
+    if devices.cluster:  # any worker may get the signal, and all but one are quiet
+        return Interruption(lambda: _say_last(checkpoint), print, can_save=False)
+    return Interruption(lambda: _save(checkpoint, say), say)
+
+
+def _save(checkpoint: ModelCheckpoint | None, say: Callable[[str], None]) -> None:
+    if checkpoint is None:
+        say("Checkpointing is off: nothing is saved.")
+    elif checkpoint.save():
+        say(
+            f"Saved {checkpoint.last_model_path}. To go on: fit again, with "
+            "ckpt_path='last'."
+        )
+
+
+def _say_last(checkpoint: ModelCheckpoint | None) -> None:
+    path = checkpoint.last_model_path if checkpoint else ""
+    print(
+        "A worker cannot save alone, so that nothing is saved now. "
+        f"The last checkpoint: {path or 'none of this run'}. To go on: start all "
+        "workers again, with ckpt_path='last'."
+    )
+
+
+@contextmanager
+def errors_told(run: Run, devices: Devices) -> Iterator[None]:
+    """Close what a run has open, and name its last good checkpoint, on an error."""
+    try:
+        yield
+    except BaseException as error:
+        if run.is_open:
+            _close(run.callbacks)
+        if isinstance(error, tf.errors.OpError) and devices.cluster:
+            run.interruption.end_if_asked()  # the others got the signal, too
+        if isinstance(error, NotANumberError):
+            raise NotANumberError(f"{error} {_last_good(run)}") from error
+        raise
+
+
+def _close(callbacks: list[keras.callbacks.Callback]) -> None:
+    """Take the bar away and close the logs of a training that ended early."""
+    loggers = (ProgressBar, keras.callbacks.CSVLogger, keras.callbacks.TensorBoard)
+    for callback in callbacks:
+        if isinstance(callback, loggers):
+            callback.on_train_end()
+
+
+@contextmanager
+def checked_numerics(checked: bool) -> Iterator[None]:
+    """Let the first operation that makes a NaN or an infinity raise its name."""
+    if not checked:
+        yield
+        return
+    tf.debugging.enable_check_numerics()
+    try:
+        yield
+    finally:
+        tf.debugging.disable_check_numerics()
+
+
+def no_history(model: keras.Model) -> keras.callbacks.History:
+    """Return the history of a run that trained nothing."""
+    history = keras.callbacks.History()
+    history.set_model(model)
+    history.on_train_begin()
+    return history
+
+
+def _last_good(run: Run) -> str:
+    checkpoint = run.first(ModelCheckpoint)
+    path = checkpoint.last_model_path if checkpoint else ""
+    return f"The last good checkpoint: {path}." if path else "Nothing was saved yet."
+
+
+def why_it_ended(run: Run, plan: Plan) -> str:
+    """Return why a training ended."""
+    if run.step >= plan.max_epochs * plan.steps_per_epoch:
+        return f"max_epochs={plan.max_epochs} reached"
+    if plan.flags.max_steps != -1 and run.step >= plan.flags.max_steps:
+        return f"max_steps={plan.flags.max_steps} reached"
+    stopping = run.first(keras.callbacks.EarlyStopping)
+    if stopping and stopping.stopped_epoch:
+        return (
+            f"{stopping.monitor} has not improved for {stopping.patience} epochs "
+            "(EarlyStopping)"
+        )
+    if any(isinstance(c, Timer) and c.is_over for c in run.callbacks):
+        return f"max_time={plan.flags.max_time} is over"
+    if any(isinstance(c, StopAfterEpoch) and c.is_over for c in run.callbacks):
+        return f"the end of epoch {run.epoch + 1} reached (StopAfterEpoch)"
+    return "a callback asked for it"

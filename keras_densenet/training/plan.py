@@ -1,0 +1,135 @@
+"""What one fit is going to do: how many epochs and steps, on which batches."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import keras
+import tensorflow as tf
+
+from keras_densenet.data import DataModule
+from keras_densenet.devices import Devices
+from keras_densenet.devices.shares import refuse_unequal_shares
+from keras_densenet.errors import MisconfigurationError
+from keras_densenet.training.flags import Flags
+from keras_densenet.training.image_classifier import Module
+from keras_densenet.training.limits import limited, take
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What one fit derives from the flags, the devices, the data and the model.
+
+    Attributes:
+        flags: What the user said.
+        devices: What the batches are for.
+        data: Where they come from; it is set up.
+        max_epochs: Epochs to train, over all runs that resume each other.
+        steps_per_epoch: Batches of an epoch.
+        scheduled_steps: Steps of the training that the learning rate's schedule is made
+            for. An epoch's batches that `steps_per_execution` leaves over count, too.
+        batch_size: Pictures in a global batch.
+    """
+
+    flags: Flags
+    devices: Devices
+    data: DataModule
+    max_epochs: int
+    steps_per_epoch: int
+    scheduled_steps: int
+    batch_size: int
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        return _at_most(self.max_epochs * self.steps_per_epoch, self.flags.max_steps)
+
+    def train_batches(self, step: int) -> tf.data.Dataset:
+        """Return the batches to train on, without end, from a step on."""
+        if self.flags.overfit_batches:
+            batches = self._few.repeat().skip(step % self.steps_per_epoch)
+        else:
+            batches = self.data.train_batches(step)
+        return self.devices.sharded(batches)
+
+    def val_batches(self) -> tf.data.Dataset | None:
+        """Return the batches to validate on, or None where there are none."""
+        if self.flags.overfit_batches:
+            return self.devices.sharded(self._few)
+        batches = take(self.data.val_dataset(), self.flags.limit_val_batches)
+        return None if batches is None else self.devices.shared_out(batches)
+
+    @cached_property
+    def _few(self) -> tf.data.Dataset:
+        """The same few batches to learn by heart and to validate on."""
+        return self.data.train_dataset().take(self.steps_per_epoch).cache()
+
+
+def make_plan(flags: Flags, devices: Devices, module: Module, data: DataModule) -> Plan:
+    """Return the plan of a fit.
+
+    Args:
+        flags: Resolved.
+        devices: What is trained on.
+        module: What is trained.
+        data: It is set up.
+
+    Raises:
+        MisconfigurationError: Neither `max_epochs` nor `max_steps` is given; the data
+            do not say how many batches they have, or those cannot be trained on.
+    """
+    if flags.max_epochs is None and flags.max_steps == -1:
+        raise MisconfigurationError(
+            "fit needs to know when to end: say Trainer(max_epochs=...) or "
+            "Trainer(max_steps=...)."
+        )
+    one_epoch = data.train_dataset()
+    batches = _batches_of_an_epoch(flags, one_epoch)
+    max_epochs = flags.max_epochs or math.ceil(flags.max_steps / batches)
+    compiled = module if isinstance(module, keras.Model) else flags
+    return Plan(
+        flags,
+        devices,
+        data,
+        max_epochs=max_epochs,
+        steps_per_epoch=_whole_executions(batches, compiled.steps_per_execution),
+        scheduled_steps=_at_most(max_epochs * batches, flags.max_steps),
+        batch_size=_global_batch_size(one_epoch, devices.replicas),
+    )
+
+
+def _at_most(steps: int, max_steps: int) -> int:
+    """Return the number of steps under a limit, of which -1 is none."""
+    return steps if max_steps == -1 else min(steps, max_steps)
+
+
+def _batches_of_an_epoch(flags: Flags, one_epoch: tf.data.Dataset) -> int:
+    if flags.fast_dev_run:
+        return int(flags.fast_dev_run)
+    batches = int(one_epoch.cardinality())
+    if batches < 1:
+        raise MisconfigurationError(
+            "train_dataset() must know how many batches it has: end it with "
+            ".apply(tf.data.experimental.assert_cardinality(n)). "
+            f"Its cardinality is {batches}."
+        )
+    return limited(batches, flags.overfit_batches or flags.limit_train_batches)
+
+
+def _whole_executions(batches: int, steps_per_execution: int) -> int:
+    """Return the steps of an epoch: the batches left over are the next epoch's."""
+    if batches < steps_per_execution:
+        raise MisconfigurationError(
+            f"An epoch has {batches} steps, fewer than steps_per_execution="
+            f"{steps_per_execution}: use {batches} or fewer."
+        )
+    return batches - batches % steps_per_execution
+
+
+def _global_batch_size(one_epoch: tf.data.Dataset, replicas: int) -> int:
+    """Return the pictures of a global batch, refusing what replicas cannot share."""
+    size = tf.nest.flatten(one_epoch.element_spec)[0].shape[0]
+    if size is None:
+        size = tf.nest.flatten(next(iter(one_epoch)))[0].shape[0]
+    refuse_unequal_shares(size, replicas)
+    return size
