@@ -16,7 +16,7 @@ from typing import Any  # noqa: E402
 import numpy as np  # noqa: E402
 import worker  # noqa: E402
 
-C_API = Path(__file__).parents[1] / "keras_densenet" / "export" / "c_api.py"
+C_API = Path(__file__).parents[1] / "tests" / "helpers" / "c_api.py"
 
 
 def tensorflow(version: Path) -> tuple[Callable[[Any], Any], str]:

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_densenet.export.c_api import weights_checksum
+from keras_densenet.export.golden import weights_checksum
 from keras_densenet.export.signatures import (
     EXAMPLE_FEATURE,
     Preprocessing,

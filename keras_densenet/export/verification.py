@@ -9,8 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_densenet.export import c_api
+from keras_densenet.export.golden import (
+    TOLERANCE,
+    difference,
+    golden_requests,
+)
 
+REPLAY = Path(__file__).with_name("replay.py")
 NEEDED = ("saved_model.pb", "assets.extra/export.json", "assets.extra/golden")
 
 
@@ -19,9 +24,10 @@ class ExportError(RuntimeError):
 
 
 def verify(version: str | os.PathLike) -> dict[str, Any]:
-    """Ask a version its golden requests, in a process that has TensorFlow's C library.
+    """Ask a version its golden requests, in a process without this package and Keras.
 
-    That process imports neither this package nor TensorFlow's Python.
+    That process loads the version's files by TensorFlow's session loader, and is free
+    to import TensorFlow and NumPy alone: see `replay.py`.
 
     Args:
         version: Its folder, such as `saved_models/cifar10/1`.
@@ -40,10 +46,10 @@ def verify(version: str | os.PathLike) -> dict[str, Any]:
     if missing:
         raise ValueError(
             f"{version} is no exported version: it has no {', '.join(missing)}. Give "
-            "the folder with the number, as saved_models/cifar10/1."
+            "the folder with the number, such as saved_models/cifar10/1."
         )
     # -I: no folder of the user's is searched for modules. No GPU is taken.
-    command = [sys.executable, "-I", c_api.__file__, str(folder)]
+    command = [sys.executable, "-I", str(REPLAY), str(folder)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, check=False
@@ -51,11 +57,17 @@ def verify(version: str | os.PathLike) -> dict[str, Any]:
     lines = done.stdout.strip().splitlines()
     if done.returncode not in (0, 1) or not lines:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise ExportError(f"{version} could not be checked: {last}")
+        raise ExportError(
+            f"{version} could not be checked, since the process that replays its "
+            f"requests ended early. Its last words were: {last}"
+        )
     report = json.loads(lines[-1])
     errors = report.pop("errors")
     if errors:
-        raise ExportError(f"{version} does not hold:\n" + "\n".join(errors))
+        raise ExportError(
+            f"{version} does not hold. Do not serve it: export the model again.\n"
+            + "\n".join(errors)
+        )
     return report
 
 
@@ -70,33 +82,41 @@ def openvino_difference(version: str | os.PathLike) -> OpenVINOAnswer | None:
     """Ask a version's `serving_default` its golden request, through OpenVINO.
 
     Returns:
-        Its answer; None where OpenVINO is not installed.
+        What it answers; None where OpenVINO is not installed.
 
     Raises:
-        ExportError: It gives other answers.
+        ExportError: It cannot read the version, or gives other answers.
     """
     try:
         import openvino
     except ImportError:
         return None
-    folder = Path(version)
-    golden = folder / "assets.extra" / "golden"
-    request = json.loads((golden / "serve.request.json").read_bytes())
-    response = json.loads((golden / "serve.response.json").read_bytes())
+    request, golden = golden_requests(Path(version))["serving_default"]
+    images = np.array(request["instances"], "float32")
+    answer = _openvino_answer(Path(version), images)
+    found = difference(golden, answer)
+    if not found <= TOLERANCE:
+        raise ExportError(
+            f"OpenVINO answers differently from the model, by {found:.2g}, while "
+            f"TensorFlow's answers hold. Serve {version} with TensorFlow."
+        )
+    runtime = f"OpenVINO {openvino.__version__.partition('-')[0]}"
+    return OpenVINOAnswer(runtime, found)
+
+
+def _openvino_answer(version: Path, images: np.ndarray) -> dict[str, np.ndarray]:
+    import openvino
+
     core = openvino.Core()
     # On processors that have it, OpenVINO computes in bfloat16 if it is let.
     precise = {"INFERENCE_PRECISION_HINT": "f32"}
     try:
-        compiled = core.compile_model(core.read_model(folder), "CPU", precise)
-        found = compiled({"images": np.array(request["instances"], "float32")})
+        compiled = core.compile_model(core.read_model(version), "CPU", precise)
+        found = compiled({"images": images})
     except RuntimeError as error:  # an operation that it has not
         why = str(error).strip().splitlines()[-1]
         raise ExportError(
-            f"TensorFlow's answers hold. OpenVINO cannot read {version}: {why}"
+            f"OpenVINO cannot read {version}, while TensorFlow's answers hold. Serve "
+            f"it with TensorFlow. OpenVINO says: {why}"
         ) from error
-    answer = {name: found[name] for name in ("logits", "probabilities")}
-    difference = c_api.difference(c_api.outputs_of(response), answer)
-    if not difference <= c_api.TOLERANCE:
-        raise ExportError(f"OpenVINO answers differently, by {difference:.2g}")
-    runtime = f"OpenVINO {openvino.__version__.partition('-')[0]}"
-    return OpenVINOAnswer(runtime, difference)
+    return {name: found[name] for name in ("logits", "probabilities")}

@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import c_api
 import numpy as np
 import pytest
 import requests
@@ -15,7 +16,7 @@ import tensorflow as tf
 from protocol_double import grpc_double, rest_double
 
 import keras_densenet as kd
-from keras_densenet.export import c_api
+from keras_densenet.export.golden import difference, outputs_of
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "ask_server.py"
 
@@ -100,8 +101,8 @@ def assert_golden_is_answered(version, signature, host):
     url = f"http://{host}/v1/models/net:{verb}"
     answer = requests.post(url, data=request, timeout=10).json()
     expected = json.loads((golden / f"{signature}.response.json").read_bytes())
-    found, wanted = c_api.outputs_of(answer), c_api.outputs_of(expected)
-    assert c_api.difference(wanted, {k: np.array(v) for k, v in found.items()}) < 1e-5
+    found, wanted = outputs_of(answer), outputs_of(expected)
+    assert difference(wanted, {k: np.array(v) for k, v in found.items()}) < 1e-5
 
 
 @pytest.mark.parametrize("signature", SIGNATURES)

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from google.protobuf import text_format
 from PIL import Image
-from served_alone import ask
+from served_alone import ask, golden_differences
 from tensorflow.core.example import example_pb2
+from tensorflow_serving.apis import prediction_log_pb2
 
 import keras_densenet as kd
+from keras_densenet.export import replay
 from keras_densenet.export.inference import unfolded_network
 
 CLASSES = ["tabby cat", "hündchen", "車"]
@@ -22,7 +25,7 @@ BATCHES = (0, 1, 3, 64)
 
 @pytest.fixture(scope="module")
 def flowers(tmp_path_factory):
-    """Give a model, the data module that it was trained for, and its version, moved."""
+    """Return a model, the data module that it was trained on, its version, moved."""
     root = tmp_path_factory.mktemp("flowers")
     rng = np.random.default_rng(0)
     for split, count in (("train", 1), ("test", 22)):
@@ -264,12 +267,44 @@ def test_warm_up_and_golden_requests_are_replayed(flowers):
     assert max(report["differences"].values()) < 1e-5
 
 
+def test_the_loader_of_the_server_gives_the_golden_answers(flowers, tmp_path):
+    *_, version = flowers
+    found = golden_differences(version, tmp_path / "alone")
+    names = {"serve", "serving_default", "predict_bytes", "classify", "embed"}
+    assert found.keys() == names
+    assert max(found.values()) < 1e-5
+
+
+def test_the_loader_of_the_server_answers_the_warm_up_requests(flowers, tmp_path):
+    *_, version = flowers
+    file = version / "assets.extra" / "tf_serving_warmup_requests"
+    records = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+    logs = map(prediction_log_pb2.PredictionLog.FromString, records)
+    asked = [
+        (
+            signature,
+            {
+                name: np.array(v, getattr(v, "dtype", object))
+                for name, v in feeds.items()
+            },
+        )
+        for signature, feeds in map(replay.asked, logs)
+    ]
+    answers, _ = ask(version, asked, tmp_path / "alone")
+    rows = {
+        signature: len(next(iter(answer.values())))
+        for (signature, _), answer in zip(asked, answers, strict=True)
+    }
+    # A picture of the network's size, or that and a larger one as files.
+    assert rows == {"serve": 1, "predict_bytes": 2, "classify": 2, "embed": 1}
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         ("weights", "weights are not those"),
         ("response", "gives other answers"),
-        ("class", "the class is"),
+        ("class", "The class is"),
         ("warm-up", "warm-up of"),
         ("graph", "cannot load"),
     ],
@@ -293,13 +328,10 @@ def test_what_does_not_hold_is_named(flowers, tmp_path, damage, message):
         response["predictions"][0]["class_ids"].reverse()
         file.write_text(json.dumps(response))
     elif damage == "warm-up":
-        from tensorflow_serving.apis import prediction_log_pb2
-
         log = prediction_log_pb2.PredictionLog()
         log.predict_log.request.model_spec.signature_name = "serve"
-        content = log.SerializeToString()
-        record = len(content).to_bytes(8, "little") + bytes(4) + content + bytes(4)
-        (extra / "tf_serving_warmup_requests").write_bytes(record)
+        with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as file:
+            file.write(log.SerializeToString())
     else:
         (copy / "saved_model.pb").write_bytes(b"nothing")
     with pytest.raises(kd.export.ExportError, match=message):
@@ -311,7 +343,7 @@ def as_nan(text):
 
 
 DAMAGED = {  # file: what is done to it, what is said
-    "golden/embed.response.json": (as_nan, "logits is no number everywhere"),
+    "golden/embed.response.json": (as_nan, "logits has NaNs or infinite numbers"),
     "labels.txt": (
         lambda text: "\n".join(reversed(text.splitlines())),
         "labels.txt has other classes",
@@ -339,11 +371,11 @@ def test_a_version_without_labels_or_with_cut_requests(flowers, tmp_path):
     extra = tmp_path / "1" / "assets.extra"
     with (extra / "tf_serving_warmup_requests").open("ab") as file:
         file.write(b"123")
-    with pytest.raises(kd.export.ExportError, match="is damaged: error: unpack_from"):
+    with pytest.raises(kd.export.ExportError, match="requests is damaged: ValueError"):
         kd.export.verify(tmp_path / "1")
     (extra / "labels.txt").unlink()
     (extra / "tf_serving_warmup_requests").unlink()
-    with pytest.raises(kd.export.ExportError, match=r"there is no labels\.txt"):
+    with pytest.raises(kd.export.ExportError, match=r"There is no labels\.txt"):
         kd.export.verify(tmp_path / "1")
 
 

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+import c_api
 import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from keras_densenet.export import c_api
+from keras_densenet.export.golden import rows_of
 
 
 @contextmanager
@@ -56,7 +57,9 @@ def rest_answer(session, model, path, request):
     signature = request.get("signature_name", "serving_default")
     if signature not in session.signatures:
         return 400, {"error": f'Serving signature key "{signature}" not found.'}
-    feeds = c_api.feeds_of(request, session.signatures[signature][0])
+    ((takes, info),) = session.signatures[signature][0].items()
+    kind = tf.as_dtype(info.dtype).as_numpy_dtype
+    feeds = {takes: np.array(rows_of(request), kind)}
     try:
         found = session.run(signature, feeds)
     except c_api.RequestError as error:

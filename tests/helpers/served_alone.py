@@ -3,12 +3,16 @@
 Neither this package nor Keras nor TensorFlow's Python can be imported there: see `ask`.
 """
 
+import json
 import pickle
 import shutil
 import subprocess
 import sys
 
-from keras_densenet.export import c_api
+import c_api
+import numpy as np
+
+from keras_densenet.export.golden import difference, golden_requests, rows_of
 
 SCRIPT = """
 import pathlib, pickle, sys
@@ -34,9 +38,9 @@ with open(sys.argv[4], "wb") as file:
 
 
 def ask(version, requests, folder):
-    """Give the answer to each `(signature, feeds)`, and the peak memory after it in MB.
+    """Return the answers to each `(signature, feeds)`, and the peak memory after it.
 
-    An error is given as its text.
+    An error is returned as its text; memory is in MB.
     """
     folder.mkdir(exist_ok=True)
     shutil.copy(c_api.__file__, folder / "c_api.py")
@@ -45,3 +49,21 @@ def ask(version, requests, folder):
     command = [sys.executable, "-I", "-c", SCRIPT, *map(str, paths)]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return pickle.loads((folder / "answers").read_bytes())
+
+
+def golden_differences(version, folder):
+    """Return how far the answer of each signature is from the golden one."""
+    facts = json.loads((version / "assets.extra" / "export.json").read_bytes())
+    signatures = facts["signatures"]
+    signatures["serving_default"] = signatures["serve"]
+    golden = golden_requests(version)
+    asked = []
+    for name, (request, _) in golden.items():
+        (takes,) = signatures[name]["inputs"].items()
+        kind = object if takes[1]["dtype"] == "string" else takes[1]["dtype"]
+        asked.append((name, {takes[0]: np.array(rows_of(request), kind)}))
+    answers, _ = ask(version, asked, folder)
+    return {
+        name: difference(expected, answer)
+        for (name, (_, expected)), answer in zip(golden.items(), answers, strict=True)
+    }

@@ -1,0 +1,123 @@
+"""What a version was asked, and what its model answered as it was trained.
+
+The files are those of `assets.extra`; requests and responses are those of TensorFlow
+Serving's REST API. This file needs NumPy alone, since `replay.py` reads it where this
+package cannot be imported.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TOLERANCE = 1e-4  # of the largest number of an answer, at least of 1
+
+Outputs = Mapping[str, Any]  # an array, or nested lists, for each output
+
+
+def golden_requests(version: Path) -> dict[str, tuple[dict, Outputs]]:
+    """Return for each signature its request, in JSON, and the outputs of its model."""
+    golden = {}
+    for file in sorted(version.glob("assets.extra/golden/*.request.json")):
+        name = file.name.removesuffix(".request.json")
+        response = file.with_name(f"{name}.response.json").read_bytes()
+        request = json.loads(file.read_bytes())
+        golden[name] = request, outputs_of(json.loads(response))
+    return golden | {"serving_default": golden["serve"]}
+
+
+def rows_of(request: Mapping[str, Any]) -> list:
+    """Return what a request in JSON asks a signature with one input, row by row."""
+    if "examples" in request:
+        return [_example(features) for features in request["examples"]]
+    rows = request["instances"]
+    return [base64.b64decode(r["b64"]) if isinstance(r, Mapping) else r for r in rows]
+
+
+def _example(features: Mapping[str, Any]) -> bytes:
+    import tensorflow as tf  # which takes seconds
+
+    example = tf.train.Example()
+    for name, value in features.items():
+        content = base64.b64decode(value["b64"])
+        example.features.feature[name].bytes_list.value.append(content)
+    return example.SerializeToString()
+
+
+def outputs_of(response: Mapping[str, Any]) -> dict[str, list]:
+    """Return the columns of a response in JSON."""
+    if "results" in response:
+        pairs = response["results"]
+        return {
+            "classes": [[label for label, _ in row] for row in pairs],
+            "scores": [[score for _, score in row] for row in pairs],
+        }
+    rows = response["predictions"]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def difference(golden: Outputs, answer: Outputs) -> float:
+    """Return the largest difference of numbers, as a share of the largest one or of 1.
+
+    Classes may have changed places where their scores are all but equal.
+
+    Raises:
+        ValueError: There are other outputs, other shapes or other classes, or an output
+            has NaNs or infinite numbers.
+    """
+    if golden.keys() != answer.keys():
+        raise ValueError(f"It gives {sorted(answer)}, not {sorted(golden)}.")
+    found = 0.0
+    for name in golden.keys() - {"classes", "class_ids"}:
+        expected, got = np.array(golden[name], "float64"), np.array(answer[name])
+        if expected.shape != got.shape:
+            raise ValueError(f"{name} has shape {got.shape}, not {expected.shape}.")
+        scale = max(1.0, float(np.abs(expected).max(initial=0)))
+        if not (np.isfinite(expected).all() and np.isfinite(got).all()):
+            raise ValueError(f"{name} has NaNs or infinite numbers.")
+        found = max(found, float(np.abs(expected - got).max(initial=0)) / scale)
+    for name in golden.keys() & {"classes", "class_ids"}:
+        _refuse_other_classes(golden[name], answer[name], np.array(golden["scores"]))
+    return found
+
+
+def _refuse_other_classes(golden: list, answer: Any, scores: np.ndarray) -> None:
+    for row, (expected, found) in enumerate(zip(golden, answer, strict=True)):
+        names = [f.decode() if isinstance(f, bytes) else f for f in found]
+        for rank, (one, other) in enumerate(zip(expected, names, strict=True)):
+            where = expected.index(other) if other in expected else len(expected) - 1
+            if one != other and abs(scores[row][rank] - scores[row][where]) > TOLERANCE:
+                raise ValueError(f"The class is {other}, not {one}.")
+
+
+# --- the other files -------------------------------------------------------------
+
+
+def weights_checksum(version: Path) -> str:
+    """Return the SHA-256 of a version's weights."""
+    with (version / "variables" / "variables.data-00000-of-00001").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def errors_of_files(version: Path, golden: Mapping[str, tuple]) -> Iterator[str]:
+    """Yield what is wrong with the weights and with `labels.txt`."""
+    extra = version / "assets.extra"
+    found = weights_checksum(version)
+    if found != json.loads((extra / "export.json").read_bytes())["weights_sha256"]:
+        yield f"The weights are not those that were exported: their SHA-256 is {found}."
+    if not (extra / "labels.txt").is_file():
+        yield "There is no labels.txt."
+        return
+    labels = (extra / "labels.txt").read_text(encoding="utf-8").splitlines()
+    classes = len(golden["serve"][1]["logits"][0])
+    if len(labels) != classes:
+        yield f"labels.txt has {len(labels)} lines for {classes} classes."
+    elif "predict_bytes" in golden:
+        of_files = golden["predict_bytes"][1]
+        named = [[labels[number] for number in row] for row in of_files["class_ids"]]
+        if named != of_files["classes"]:
+            yield "labels.txt has other classes than the golden answers."
