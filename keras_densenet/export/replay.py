@@ -29,6 +29,18 @@ import tensorflow as tf
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
 
+def _beside(name: str) -> Any:
+    """Import a file beside this one, which is no part of a package here."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec: Any = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+golden = _beside("golden")
+
+
 def check(version: Path) -> dict[str, Any]:
     """Replay the golden and the warm-up requests of a version.
 
@@ -37,7 +49,6 @@ def check(version: Path) -> dict[str, Any]:
         sentence for each thing that does not hold. There are "errors" alone if
         TensorFlow cannot load the version.
     """
-    golden = _beside("golden")
     errors: list[str] = []
     requests: dict[str, tuple[dict, Mapping]] = {}
     served = None
@@ -48,31 +59,10 @@ def check(version: Path) -> dict[str, Any]:
         served = _Served(version)
     if served is None:
         return {"errors": errors}
-    differences: dict[str, float] = {}
-    for name, (request, expected) in requests.items():
-        with _noted(name, errors):
-            answer = served.answer_to_rows(name, golden.rows_of(request))
-            found = golden.difference(expected, answer)
-            differences[name] = found
-            if not found <= golden.TOLERANCE:
-                raise ValueError(f"It gives other answers, by {found:.2g}.")
-    unasked = sorted(served.signatures.keys() - differences.keys())
-    if unasked and not errors:
-        errors.append(f"There are no golden requests for {', '.join(unasked)}.")
+    differences = _replay_golden(served, requests, errors)
     warm_up = _replay_warm_up(served, version / WARM_UP, errors)
     report = {"tensorflow": tf.__version__, "differences": differences}
     return report | {"warm_up": warm_up, "errors": errors}
-
-
-def _beside(name: str) -> Any:
-    """Import a file beside this one, which is no part of a package here."""
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @contextmanager
@@ -106,6 +96,22 @@ class _Served:
     def answer_to_rows(self, signature: str, rows: list) -> dict[str, np.ndarray]:
         (name,) = self.signatures[signature][0]  # the one input
         return self.answer(signature, {name: rows})
+
+
+def _replay_golden(
+    served: _Served, requests: Mapping[str, tuple[dict, Mapping]], errors: list[str]
+) -> dict[str, float]:
+    differences: dict[str, float] = {}
+    for name, (request, expected) in requests.items():
+        with _noted(name, errors):
+            answer = served.answer_to_rows(name, golden.rows_of(request))
+            differences[name] = found = golden.difference(expected, answer)
+            if not found <= golden.TOLERANCE:
+                raise ValueError(f"It gives other answers, by {found:.2g}.")
+    unasked = sorted(served.signatures.keys() - differences.keys())
+    if unasked and not errors:
+        errors.append(f"There are no golden requests for {', '.join(unasked)}.")
+    return differences
 
 
 def _replay_warm_up(served: _Served, file: Path, errors: list[str]) -> int | None:
