@@ -19,10 +19,10 @@ from keras_densenet.export.verification import (
 
 
 def check(version: str) -> None:
-    """Ask a version its golden requests, through TensorFlow's C library alone.
+    """Ask a version its golden requests, in a process that has TensorFlow alone.
 
-    And through OpenVINO, where it is installed. The exit status is 1 if an answer is
-    not the golden one.
+    Where OpenVINO is installed, it is asked as well. The exit status is 1 if an answer
+    is not the golden one.
 
     Args:
         version: Its folder, such as saved_models/cifar10/1.
@@ -38,7 +38,7 @@ def check(version: str) -> None:
     console.print(table)
     warm_up = report["warm_up"]
     if warm_up is None:
-        say = "not replayed, for want of tensorflow-serving-api"
+        say = "not replayed, since tensorflow-serving-api is not installed"
     else:
         say = f"{warm_up} replayed"
     console.print(f"{version} holds. Warm-up requests: {say}.", soft_wrap=True)
@@ -53,10 +53,11 @@ def configure(
     """Write models.config and batching_parameters.txt for a folder of models.
 
     Args:
-        folder: Holds a folder a model, such as saved_models.
+        folder: Holds a folder for each model, such as saved_models.
         base_path: Where the server sees that folder, such as /models in a container.
         max_batch_size: Pictures that the server computes at once, at most.
-        num_batch_threads: Batches that it computes at once; by default one a processor.
+        num_batch_threads: Batches that it computes at once; by default one for each
+            processor.
     """
     names = write_server_config(folder, base_path, max_batch_size, num_batch_threads)
     print(f"Wrote {folder}/models.config for {', '.join(names)}, and its batching.")

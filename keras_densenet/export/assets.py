@@ -1,7 +1,7 @@
 """What lies beside a graph: labels, facts, golden requests, warm-up requests.
 
-All of it is in a version's `assets.extra`, which TensorFlow Serving leaves alone but
-for `tf_serving_warmup_requests`: it asks them before it takes the version into service.
+All of it is in a version's `assets.extra`. TensorFlow Serving reads nothing there but
+`tf_serving_warmup_requests`, which it asks before it takes the version into service.
 """
 
 import base64
@@ -28,7 +28,7 @@ WARM_UP = "tf_serving_warmup_requests"  # the name that TensorFlow Serving looks
 
 
 def write_labels(folder: Path, class_names: Sequence[str]) -> None:
-    """Write `labels.txt`: a class a line, in the order of the class numbers."""
+    """Write `labels.txt`: one class a line, in the order of the class numbers."""
     lines = "".join(f"{name}\n" for name in class_names)
     (folder / "labels.txt").write_text(lines, encoding="utf-8")
 
@@ -39,14 +39,17 @@ def write_facts(
     served: Mapping[str, Signature],
     facts: Mapping[str, Any],
 ) -> None:
-    """Write `export.json`: what is served, how pictures are prepared, made of what."""
+    """Write `export.json`: signatures, preprocessing, facts, versions and checksums."""
     import keras_densenet
 
     fingerprint = tf.saved_model.experimental.read_fingerprint(str(version))
     content = {
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
         "signatures": {
-            name: {"inputs": {s.takes.name: _described(s.takes)}, "outputs": _gives(s)}
+            name: {
+                "inputs": {s.takes.name: _described(s.takes)},
+                "outputs": _outputs(s),
+            }
             for name, s in served.items()
         },
         "preprocessing": {
@@ -73,7 +76,7 @@ def write_facts(
 
 
 def _finite(content: Any) -> Any:
-    """Give what JSON has no word for, NaN and infinity, as a text."""
+    """Return content with a text for what JSON has no word for: NaN and infinity."""
     if isinstance(content, Mapping):
         return {str(key): _finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
@@ -83,7 +86,7 @@ def _finite(content: Any) -> Any:
     return content
 
 
-def _gives(signature: Signature) -> dict[str, Any]:
+def _outputs(signature: Signature) -> dict[str, Any]:
     outputs = signature.function.get_concrete_function().structured_outputs
     return {name: _described(spec) for name, spec in outputs.items()}
 
@@ -93,7 +96,7 @@ def _described(spec: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Give numbers of NumPy's as Python's, and what else there is as text."""
+    """Return a number of NumPy's as Python's, and anything else as a text."""
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
@@ -123,7 +126,7 @@ def made_picture(height: int, width: int, channels: int) -> np.ndarray:
 def golden_batches(
     pictures: Sequence[np.ndarray], served: Mapping[str, Signature]
 ) -> dict[str, np.ndarray]:
-    """Give for each signature what it is asked: the first picture, or both as files."""
+    """Return what each signature is asked: the first picture, or both as files."""
     batches: dict[str, np.ndarray] = {}
     for name, signature in served.items():
         kind = signature.takes.name
@@ -157,6 +160,9 @@ def write_golden(
         folder: Where to write `<signature>.request.json` and `.response.json`.
         batches: What each is asked.
         expected: The signatures of the model as it was trained.
+
+    Raises:
+        ValueError: An answer has NaNs or infinite numbers.
     """
     folder.mkdir()
     for name, batch in batches.items():
@@ -215,12 +221,12 @@ def write_warm_up(folder: Path, name: str, batches: Mapping[str, np.ndarray]) ->
     """Write the golden requests for TensorFlow Serving to ask while it loads.
 
     Args:
-        folder: Where to.
-        name: Of the model that is served.
+        folder: Where to write the file.
+        name: Name of the model that is served.
         batches: What each signature is asked.
 
     Returns:
-        Whether they were written: not without `tensorflow-serving-api`.
+        Whether they were written, for which `tensorflow-serving-api` must be there.
     """
     try:
         from tensorflow_serving.apis import prediction_log_pb2

@@ -1,6 +1,6 @@
 """Other formats of the same network: LiteRT and ONNX.
 
-Both take raw RGB pictures `images` and give `logits` and `probabilities`, as the
+Both take raw RGB pictures `images` and return `logits` and `probabilities`, as the
 signature `serve` does. Each is run in its own runtime, and compared with the model,
 before it is written.
 """
@@ -39,10 +39,11 @@ class Conversion(NamedTuple):
     """A network in another format.
 
     Attributes:
-        path: Its file.
-        difference: Of its logits from the model's, as a share of the largest.
-        accuracy: Of it, on the pictures held out; None if there were none.
-        accuracy_before: Of the model, on the same.
+        path: The file.
+        difference: How far its logits are from the model's, as a share of the largest.
+        accuracy: Share of the pictures held out that it classifies rightly, in 0..1;
+            None if there were none.
+        accuracy_before: The same of the model.
     """
 
     path: Path
@@ -59,18 +60,19 @@ def onnx(
     std: Sequence[float],
     class_names: Sequence[str] = (),
 ) -> Conversion:
-    """Write a network as ONNX, by tf2onnx, and run it by ONNX Runtime.
+    """Write a network as ONNX, by tf2onnx, and run it in ONNX Runtime.
 
     Args:
-        model: From standardised pictures to class probabilities or logits.
-        path: Of the file, as "cifar10.onnx".
+        model: Takes standardized pictures, and returns class probabilities or logits.
+        path: Path of the file, such as "cifar10.onnx".
         mean: Mean of each channel, in 0..255.
         std: Standard deviation of each channel, in 0..255.
-        class_names: Kept in the file's metadata, "class_names", a line each.
+        class_names: Kept in the file's metadata as "class_names", one name a line.
 
     Raises:
         ImportError: The extra `onnx` is not installed.
-        ExportError: It does not answer as the model does; nothing is written.
+        ValueError: The model is not one that can be converted.
+        ExportError: It does not answer as the model does, and nothing was written.
     """
     _refuse_without("onnx", "tf2onnx", "onnxruntime", "onnx")
     import onnx as onnx_format
@@ -111,23 +113,24 @@ def litert(
     """Write a network for LiteRT, which was TensorFlow Lite, and run it there.
 
     Args:
-        model: From standardised pictures to class probabilities or logits.
-        path: Of the file, as "cifar10.tflite".
+        model: Takes standardized pictures, and returns class probabilities or logits.
+        path: Path of the file, such as "cifar10.tflite".
         mean: Mean of each channel, in 0..255.
         std: Standard deviation of each channel, in 0..255.
         quantize: None for float32; "dynamic" for weights of 8 bits; "int8" for weights
             and activations of 8 bits, whose input is raw pixels as uint8.
-        calibration: Raw pictures `(N, H, W, channels)` in 0..255, 100 or more, as the
-            network will see; "int8" needs them for the ranges of activations.
+        calibration: 100 or more raw pictures `(N, H, W, channels)` in 0..255, such as
+            the network will see; "int8" needs them for the ranges of activations.
         held_out: Other raw pictures and their class numbers; "int8" needs them to
-            measure what it costs.
-        max_drop: How much accuracy on these may be lost, 0.02 is 2 percentage points.
+            measure how much accuracy it loses.
+        max_drop: How much accuracy may be lost on these; 0.02 is 2 percentage points.
 
     Raises:
         ImportError: The extra `litert` is not installed.
-        ValueError: What "int8" needs is missing.
-        ExportError: It does not answer as the model does, or loses too much accuracy;
-            nothing is written.
+        ValueError: What "int8" needs is missing, or the model is not one that can be
+            converted.
+        ExportError: It does not answer as the model does, or loses too much accuracy,
+            and nothing was written.
     """
     _refuse_without("litert", "ai_edge_litert")
     if quantize not in (None, "dynamic", "int8"):
@@ -136,9 +139,9 @@ def litert(
         )
     if quantize == "int8" and (calibration is None or held_out is None):
         raise ValueError(
-            'quantize="int8" needs calibration=, raw pictures to find the ranges of '
-            "activations, and held_out=, others with their labels to measure the "
-            "accuracy that is lost."
+            'quantize="int8" needs two more arguments: calibration, raw pictures to '
+            "find the ranges of activations, and held_out, other pictures with their "
+            "labels to measure the accuracy that is lost."
         )
     networks = _Networks.of(model, mean, std)
     content = _converted(networks.served, quantize, calibration)
@@ -152,11 +155,11 @@ def litert(
         found, before = _accuracy(run, *held_out), networks.accuracy(*held_out)
         if before - found > max_drop:
             raise ExportError(
-                f"Quantised as {quantize}, {found:.1%} of {len(held_out[1])} pictures "
-                f"are right, and {before:.1%} before: more than max_drop={max_drop} is "
-                "lost, and nothing was written. DenseNets lose much where one scale "
-                "serves a whole dense block: calibrate with more pictures, or take "
-                'quantize="dynamic".'
+                f"The quantized network ({quantize}) classifies {found:.1%} of "
+                f"{len(held_out[1])} pictures rightly, the model {before:.1%}: more "
+                f"than max_drop={max_drop} is lost, and nothing was written. DenseNets "
+                "lose much, since one scale serves a whole dense block. Calibrate with "
+                'more pictures, or pass quantize="dynamic".'
             )
     return Conversion(_written(content, path), difference, found, before)
 
@@ -167,7 +170,7 @@ def litert_of_data(
     data: DataModule,
     quantize: str | None = None,
 ) -> Conversion:
-    """Write a network for LiteRT, quantised by the pictures of its data module.
+    """Write a network for LiteRT, quantized by the pictures of its data module.
 
     Activations are calibrated with 500 training pictures, accuracy is measured on 2,000
     test pictures, or as many as there are.
@@ -187,7 +190,7 @@ def litert_of_data(
 def _raw_pictures(
     dataset: Any, data: DataModule, many: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the first pictures of a dataset, as they were, and their class numbers."""
+    """Return the first pictures of a dataset, in 0..255, and their class numbers."""
     batches = list(dataset.unbatch().batch(BATCH).take(-(-many // BATCH)))
     images = np.concatenate([images for images, _ in batches])[:many]
     labels = np.concatenate([labels for _, labels in batches])[:many]
@@ -210,8 +213,8 @@ class _Networks(NamedTuple):
         height, width, channels = model.input_shape[1:]
         if height is None or width is None:
             raise ValueError(
-                "Only a network whose input has a size can be converted. Received: "
-                f"input_shape={model.input_shape[1:]}"
+                "Only a network whose input has a fixed height and width can be "
+                f"converted. Received: input_shape={model.input_shape[1:]}"
             )
         shape = height, width, channels
         preprocessing = Preprocessing(shape, mean, std, min(height, width), "bicubic")
@@ -227,18 +230,19 @@ class _Networks(NamedTuple):
     def difference(
         self, run: Run, allowed: float, images: np.ndarray | None = None
     ) -> float:
-        """Compare what it gives for a few pictures."""
+        """Return how far logits are from the model's, as a share of the largest."""
         if images is None:
             images = made_picture(*self.served.takes.shape[1:])[np.newaxis]
         images = np.asarray(images[:BATCH], "float32")
         expected = self.expected.function(tf.constant(images))["logits"].numpy()
         found = run(images)["logits"]
-        largest = float(np.abs(expected).max()) or 1.0  # untrained it may give zeros
+        largest = float(np.abs(expected).max()) or 1.0  # untrained it may return zeros
         difference = float(np.abs(found - expected).max()) / largest
         if not difference <= allowed:
             raise ExportError(
-                f"It answers differently from the model, by {difference:.2g} of the "
-                "largest logit: nothing was written. Are there NaNs in the weights?"
+                "The converted network answers differently from the model, by "
+                f"{difference:.2g} of the largest logit, and nothing was written. "
+                "Check the model's weights for NaNs."
             )
         return difference
 
@@ -284,13 +288,16 @@ def _converted(
             converter.representative_dataset = lambda: _one_by_one(calibration)
         converter.target_spec.supported_ops = operations
         with warnings.catch_warnings():
-            # TensorFlow calibrates with the interpreter that it will give up.
+            # TensorFlow calibrates with an interpreter that it says it will remove.
             warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated")
             return converter.convert()
 
 
 def _one_by_one(pictures: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    """Give pictures one by one; the first has the whole range, so that 1 is 1."""
+    """Yield pictures one by one, the first with the whole range of 0..255 in it.
+
+    The input's scale is then 1: a raw pixel as uint8 stands for itself.
+    """
     for number, picture in enumerate(np.asarray(pictures, "float32")):
         if number == 0:
             picture = picture.copy()
@@ -316,15 +323,18 @@ def _refuse_without(extra: str, *modules: str) -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
-            f"This needs {', '.join(missing)}: pip install 'keras-densenet[{extra}]'"
+            f"This format needs {', '.join(missing)}. Install the extra that has it: "
+            f"pip install 'keras-densenet[{extra}]'"
         )
 
 
 def _written(content: bytes, path: str | os.PathLike) -> Path:
-    """Write the file of a path, whose folder is made."""
+    """Write a file, and return its path. Its folder is made if it is not there."""
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the name of the file.")
+        raise IsADirectoryError(
+            f"{path} is a folder. Pass the path of the file to write."
+        )
     with whole_file(path) as beside:
         beside.write_bytes(content)
     return path

@@ -33,8 +33,8 @@ def decode(encoded: Any) -> Any:
         uint8 `(H, W, 3)`.
 
     Raises:
-        tf.errors.InvalidArgumentError: When the graph runs: it is no such file, it is
-            damaged, or it declares more than `MAX_PIXELS`.
+        tf.errors.InvalidArgumentError: When the graph runs: it is not such a file, it
+            is damaged, or it declares more than `MAX_PIXELS`.
     """
     header = _header(encoded)
     kinds: list[tuple[bytes, Callable]] = [
@@ -96,8 +96,8 @@ def _bmp(encoded: Any, header: Any) -> Any:
 
 def _of_palette(encoded: Any, first: Any) -> Any:
     data = tf.io.decode_raw(encoded, tf.uint8)[first : first + 4 * 256]
-    colours = tf.reshape(data, [-1, 4])[:, 2::-1]  # blue, green, red, nothing
-    return tf.gather(colours, tf.cast(tf.io.decode_bmp(encoded)[..., 0], tf.int32))
+    colors = tf.reshape(data, [-1, 4])[:, 2::-1]  # blue, green, red, nothing
+    return tf.gather(colors, tf.cast(tf.io.decode_bmp(encoded)[..., 0], tf.int32))
 
 
 def _gif(encoded: Any, header: Any) -> Any:
@@ -107,7 +107,7 @@ def _gif(encoded: Any, header: Any) -> Any:
     start = tf.while_loop(
         lambda at: _byte(data, at) == 0x21,
         lambda at: [_after_blocks(data, at + 2)],
-        [13 + _colour_table(header[10])],
+        [13 + _color_table(header[10])],
     )[0]
     has_frame = tf.debugging.Assert(
         _byte(data, start) == 0x2C, ["The GIF has no picture."]
@@ -115,7 +115,7 @@ def _gif(encoded: Any, header: Any) -> Any:
     with tf.control_dependencies([has_frame]):
         width, height = _number_at(data, start + 5, 2), _number_at(data, start + 7, 2)
     with _declared(height, width):
-        table = _colour_table(_byte(data, start + 9))
+        table = _color_table(_byte(data, start + 9))
         end = _after_blocks(data, start + 10 + table + 1)
         frame = tf.strings.join(
             [tf.strings.substr(encoded, tf.zeros_like(end), end), b";"]
@@ -123,13 +123,13 @@ def _gif(encoded: Any, header: Any) -> Any:
         return tf.io.decode_gif(frame)[0]
 
 
-def _colour_table(flags: Any) -> Any:
-    """Give the length of a GIF's colour table; 0 where it has none."""
+def _color_table(flags: Any) -> Any:
+    """Return the length of a GIF's color table; 0 where it has none."""
     return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
 
 
 def _after_blocks(data: Any, at: Any) -> Any:
-    """Give the place after blocks: each a length and as many bytes, the last 0."""
+    """Return the place after blocks: each a length and as many bytes, the last 0."""
     last = tf.while_loop(
         lambda at: _byte(data, at) > 0, lambda at: [at + 1 + _byte(data, at)], [at]
     )[0]
@@ -137,7 +137,7 @@ def _after_blocks(data: Any, at: Any) -> Any:
 
 
 def _declared(height: Any, width: Any) -> Any:
-    """Go on if a picture is not too large."""
+    """Return a context that fails where a file declares too large a picture."""
     fits = tf.debugging.Assert(
         (height > 0) & (width > 0) & (height * width <= MAX_PIXELS),
         [f"A picture must have 1 to {MAX_PIXELS:,} pixels. It has", height, width],
@@ -146,7 +146,7 @@ def _declared(height: Any, width: Any) -> Any:
 
 
 def _exif_orientation(jpeg: Any) -> Any:
-    """Give EXIF's orientation, 1..8; 1 where there is none."""
+    """Return EXIF's orientation, 1..8; 1 where there is none."""
     data = tf.io.decode_raw(tf.strings.substr(jpeg, 0, EXIF_WITHIN), tf.uint8)
 
     def is_another_segment(at: Any) -> Any:
@@ -173,14 +173,14 @@ def _exif_orientation(jpeg: Any) -> Any:
 
 
 def _byte(data: Any, at: Any) -> Any:
-    """Give the bytes at places as numbers; 0 after the end."""
+    """Return the bytes at places as numbers; 0 after the end."""
     size = tf.size(data, tf.int64)
     value = tf.gather(data, tf.clip_by_value(at, 0, size - 1))
     return tf.where(at < size, tf.cast(value, tf.int64), 0)
 
 
 def _number_at(data: Any, at: Any, length: int, little: Any = True) -> Any:
-    """Give the numbers that so many bytes are, at places."""
+    """Return the numbers that `length` bytes are, at places."""
     digits = [_byte(data, at + n) for n in range(length)]
     up = sum(digit * 256**n for n, digit in enumerate(digits))
     down = sum(digit * 256**n for n, digit in enumerate(reversed(digits)))
@@ -188,13 +188,13 @@ def _number_at(data: Any, at: Any, length: int, little: Any = True) -> Any:
 
 
 def _number(little_endian: Any) -> Any:
-    """Give the number that bytes are, the lowest first."""
+    """Return the number that bytes are, the lowest first."""
     places = tf.constant([256**n for n in range(little_endian.shape[0])], tf.int64)
     return tf.reduce_sum(little_endian * places)
 
 
 def _header(encoded: Any) -> Any:
-    """Give the first bytes of a file as numbers, zeros where it ends before."""
+    """Return the first bytes of a file as numbers, zeros where it ends before."""
     start = tf.strings.substr(encoded, 0, HEADER)
     return tf.cast(tf.io.decode_raw(start, tf.uint8, fixed_length=HEADER), tf.int64)
 
@@ -206,10 +206,10 @@ def _begins_with(header: Any, magic: bytes) -> Any:
 # --- pixels ----------------------------------------------------------------------
 
 
-def _on_white(colour: Any, alpha: Any) -> Any:
+def _on_white(color: Any, alpha: Any) -> Any:
     """Lay a picture on white, rounded as Pillow does; what is opaque stays."""
-    colour, alpha = tf.cast(colour, tf.uint16), tf.cast(alpha, tf.uint16)
-    mixed = colour * alpha + 255 * (255 - alpha) + 128  # below 2^16
+    color, alpha = tf.cast(color, tf.uint16), tf.cast(alpha, tf.uint16)
+    mixed = color * alpha + 255 * (255 - alpha) + 128  # below 2^16
     shift, eight = tf.bitwise.right_shift, tf.constant(8, tf.uint16)
     return tf.cast(shift(shift(mixed, eight) + mixed, eight), tf.uint8)
 

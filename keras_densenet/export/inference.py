@@ -23,34 +23,36 @@ class Network(NamedTuple):
     """A network for inference.
 
     Attributes:
-        answers: From standardised pictures `(N, H, W, channels)` to "logits"
-            `(N, classes)` and "features" `(N, D)`, what the classifier reads; there are
-            none where the last layer is no classifier that is known.
-        activation: From logits to probabilities.
+        answers: Takes standardized pictures `(N, H, W, channels)`, and returns "logits"
+            `(N, classes)` and "features" `(N, D)`, which are what the classifier reads.
+            There are no "features" where the last layer is not a classifier that is
+            known.
+        activation: Takes logits, and returns probabilities.
     """
 
     answers: Callable[[Any], dict[str, Any]]
     activation: Callable[[Any], Any]
 
     def probabilities(self, images: Any) -> Any:
-        """Give the probability of each class, `(N, classes)`."""
+        """Return the probability of each class, `(N, classes)`."""
         return self.activation(self.answers(images)["logits"])
 
 
 def inference_network(model: keras.Model) -> Network:
-    """Make a model again for inference.
+    """Return a copy of a model for inference, its batch norms folded.
 
     Args:
-        model: From pictures to class probabilities or logits, `(N, classes)`, in any
-            precision, made under any strategy.
+        model: Takes pictures, and returns class probabilities or logits
+            `(N, classes)`. Its precision and the strategy that it was made under may be
+            any.
     """
-    copy = _folded(model) if _is_functional(model) else again(model)
+    copy = _folded(model) if _is_functional(model) else in_float32(model)
     return _with_logits(copy)
 
 
 def unfolded_network(model: keras.Model) -> Network:
-    """Make a model again in float32, all else as it was trained: to compare with."""
-    return _with_logits(again(model))
+    """Return a copy of a model in float32, to compare with, all else as trained."""
+    return _with_logits(in_float32(model))
 
 
 def _is_functional(model: keras.Model) -> bool:
@@ -72,13 +74,13 @@ def _folded(model: keras.Model) -> keras.Model:
         if id(layer) in norms:
             return Absorbed(name=layer.name)
         if id(layer) in convolutions:
-            copy = again(layer, use_bias=True, weights=False)
+            copy = in_float32(layer, use_bias=True, weights=False)
             weights = _absorbing(layer, convolutions[id(layer)])
         elif type(layer) in _FOLDED and layer.data_format == "channels_last":
             copy = _FOLDED[type(layer)].of(layer)
             weights = copy.folded_weights(layer)
         else:
-            copy, weights = again(layer, weights=False), layer.get_weights()
+            copy, weights = in_float32(layer, weights=False), layer.get_weights()
         copies.append((copy, weights))
         return copy
 
@@ -89,7 +91,7 @@ def _folded(model: keras.Model) -> keras.Model:
 
 
 def _batch_norms_after_convolutions(model: keras.Model) -> list[tuple]:
-    """Find the batch norms that alone read a convolution: `[(bn, convolution)]`."""
+    """Return each batch norm that alone reads a convolution, with that convolution."""
     found = []
     layers = list(model._flatten_layers(include_self=False))
     models = [model, *(layer for layer in layers if _is_functional(layer))]
@@ -123,14 +125,14 @@ def _is_by_channel(bn: keras.Layer) -> bool:
 
 
 def _absorbing(convolution: keras.layers.Conv2D, bn: keras.Layer) -> list[np.ndarray]:
-    """Give kernel and bias of a convolution with the batch norm after it."""
+    """Return a convolution's kernel and bias with the batch norm after it in them."""
     scale, offset = scale_and_offset(bn)
     kernel, *bias = convolution.get_weights()
     return [kernel * scale, offset + scale * (bias[0] if bias else 0.0)]
 
 
 def scale_and_offset(bn: keras.Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Give the affine map that a batch norm is in inference: `(C,)` each, float64."""
+    """Return the affine map that a batch norm is in inference: `(C,)` each, float64."""
     mean, variance = (
         np.asarray(moving, "float64") for moving in (bn.moving_mean, bn.moving_variance)
     )
@@ -150,7 +152,7 @@ class Absorbed(keras.layers.Layer):
         super().__init__(dtype="float32", **kwargs)
 
     def call(self, x: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Give it back; a batch norm may have been called with the others."""
+        """Return `x`; a batch norm may have been called with the other arguments."""
         del training, mask
         return x
 
@@ -174,7 +176,7 @@ class FoldedDenseBlock(keras.layers.Layer):
 
     @classmethod
     def of(cls, block: DenseBlock) -> "FoldedDenseBlock":
-        """Make it for a dense block."""
+        """Return a layer that stands for a dense block, without its weights."""
         shape = (block.num_layers, block.growth_rate, block.bottleneck)
         return cls(*shape, name=block.name)
 
@@ -203,7 +205,7 @@ class FoldedDenseBlock(keras.layers.Layer):
         return x
 
     def folded_weights(self, block: DenseBlock) -> list[np.ndarray]:
-        """Give the weights of a dense block, its batch norms folded."""
+        """Return the weights of a dense block, its batch norms folded."""
         weights: list[np.ndarray] = []
         for layer in block.dense_layers:
             if self.bottleneck:
@@ -228,7 +230,7 @@ class FoldedTransition(keras.layers.Layer):
 
     @classmethod
     def of(cls, transition: Transition) -> "FoldedTransition":
-        """Make it for a transition."""
+        """Return a layer that stands for a transition, without its weights."""
         return cls(transition.conv.filters, name=transition.name)
 
     def build(self, input_shape: tuple) -> None:
@@ -238,14 +240,14 @@ class FoldedTransition(keras.layers.Layer):
         self.scale, self.offset, self.kernel = _vectors_and_kernels(self, shapes, "")
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        """Give half the height and width, and the maps kept."""
+        """Return half the height and width, and the maps kept."""
         del training
         # Means of mixtures are mixtures of means, and of those there are a quarter.
         x = tf.nn.avg_pool2d(_relu_of(x, self.scale, self.offset), 2, 2, "VALID")
         return _convolve(x, self.kernel)
 
     def folded_weights(self, transition: Transition) -> list[np.ndarray]:
-        """Give the weights of a transition, its batch norm folded."""
+        """Return the weights of a transition, its batch norm folded."""
         return [*scale_and_offset(transition.bn), *transition.conv.get_weights()]
 
 
@@ -257,7 +259,7 @@ class Affine(keras.layers.Layer):
 
     @classmethod
     def of(cls, bn: BatchNorm) -> "Affine":
-        """Make it for a batch norm."""
+        """Return a layer that stands for a batch norm, without its weights."""
         return cls(name=bn.name)
 
     def build(self, input_shape: tuple) -> None:
@@ -266,12 +268,12 @@ class Affine(keras.layers.Layer):
         self.scale, self.offset = _vectors_and_kernels(self, shapes, "")
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        """Give `scale x + offset`."""
+        """Return `scale x + offset`."""
         del training
         return _affine(x, self.scale, self.offset)
 
     def folded_weights(self, bn: BatchNorm) -> list[np.ndarray]:
-        """Give the weights of a batch norm, folded."""
+        """Return the scale and the offset that a batch norm is."""
         return list(scale_and_offset(bn))
 
 
@@ -307,8 +309,14 @@ def _convolve(x: Any, kernel: Any) -> Any:
 # --- copying ---------------------------------------------------------------------
 
 
-def again(layer: Any, weights: bool = True, **changes: Any) -> Any:
-    """Make a layer or a model again in float32, outside any strategy."""
+def in_float32(layer: Any, weights: bool = True, **changes: Any) -> Any:
+    """Return a copy of a layer or a model in float32, outside any strategy.
+
+    Args:
+        layer: Layer or model.
+        weights: Whether the copy gets its weights.
+        changes: What is to be different in its configuration.
+    """
     config = _without_policies(layer.get_config()) | changes
     copy = type(layer).from_config(config)
     if weights:
@@ -317,7 +325,7 @@ def again(layer: Any, weights: bool = True, **changes: Any) -> Any:
 
 
 def _without_policies(config: Any) -> Any:
-    """Replace every dtype policy in a configuration by float32."""
+    """Return a configuration with float32 in place of every dtype policy."""
     if isinstance(config, dict):
         if config.get("class_name") in ("DTypePolicy", "FloatDTypePolicy"):
             return "float32"
@@ -339,7 +347,10 @@ _CONVOLUTIONS = (keras.layers.Conv2D, NarrowConvolution, PointwiseConvolution)
 
 
 def _with_logits(model: keras.Model) -> Network:
-    """Take the last layer's activation off, and give what that layer reads."""
+    """Return a network that answers what the last layer reads, and logits.
+
+    The activation of the last layer of `model` is taken off.
+    """
     head, activation = _head(model)
     if head is None:
         # Softmax makes of the logarithms of probabilities the probabilities.
@@ -354,10 +365,11 @@ def _with_logits(model: keras.Model) -> Network:
 
 
 def refuse_unknown_answers(model: keras.Model) -> None:
-    """Refuse a model of whose answers nobody knows what they are.
+    """Refuse a model whose answers may be neither probabilities nor logits.
 
     Raises:
-        ValueError: They are no probabilities, and do not come from a dense layer.
+        ValueError: The answers to noise are no probabilities, and they do not come from
+            a dense layer.
     """
     head, _ = _head(model)
     if head is not None:
@@ -367,14 +379,14 @@ def refuse_unknown_answers(model: keras.Model) -> None:
     answers = np.asarray(model(noise, training=False), "float64")
     if (answers < 0).any() or not np.allclose(answers.sum(axis=-1), 1, atol=1e-2):
         raise ValueError(
-            f"{model.name} gives numbers that are no probabilities, and its last layer "
-            "is no keras.layers.Dense of which they would be logits: end it in "
-            "keras.layers.Softmax()."
+            f"{model.name} returns numbers that are no probabilities, and its last "
+            "layer is not a keras.layers.Dense, whose outputs would be logits. If they "
+            "are logits, end it in keras.layers.Softmax()."
         )
 
 
 def _head(model: keras.Model) -> tuple[keras.layers.Dense | None, Any]:
-    """Find the classifier, and what makes probabilities of its logits."""
+    """Return the classifier, and what turns its logits into probabilities."""
     if not _is_functional(model):
         return None, None
     last = model.outputs[0]._keras_history.operation
@@ -386,6 +398,6 @@ def _head(model: keras.Model) -> tuple[keras.layers.Dense | None, Any]:
             return None, None
     if not isinstance(last, keras.layers.Dense):
         return None, None
-    if activation is keras.activations.linear:  # it gives logits
+    if activation is keras.activations.linear:  # it returns logits
         activation = keras.activations.softmax
     return last, activation

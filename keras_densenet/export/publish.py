@@ -44,35 +44,37 @@ def savedmodel(
     """Write `<path>/<version>/`, a SavedModel on raw RGB pictures.
 
     Its signatures are `serve`, which is also `serving_default`, `predict_bytes`,
-    `classify` and `embed`: see `Serving.signatures`. The graph resizes
-    and standardises as evaluation does, computes in float32, whatever precision the
-    model was trained in, its batch norms folded into weights where that is exact, and
-    holds no code of this package.
+    `classify` and `embed`: see `Serving.signatures`. The graph resizes and standardizes
+    pictures as evaluation does. It computes in float32, whatever precision the model
+    was trained in, with batch norms folded into weights where that is exact, and holds
+    no code of this package.
 
-    It is written beside, with labels, facts, golden requests and warm-up requests;
-    replayed through TensorFlow's C library in a process of its own, where each
-    signature must answer as the model does; and then renamed. A server that watches
-    `path` never sees half a version, and the versions before it stay.
+    The version is written beside, with labels, facts, golden requests and warm-up
+    requests. These are replayed in a process of its own, which loads the version by
+    TensorFlow's session loader, and each signature must answer there as the model does.
+    Only then is the folder renamed. A server that watches `path` never sees half a
+    version, and the versions before it stay.
 
     Args:
-        model: From standardised pictures to class probabilities or logits.
+        model: Takes standardized pictures, and returns class probabilities or logits.
         path: Folder of the model's versions; its name is the name to serve under.
         mean: Mean of each channel, in 0..255.
         std: Standard deviation of each channel, in 0..255.
-        class_names: One name a class; None are their numbers.
-        short_side: Pixels that a picture's short side is resized to before its centre
-            is cut out; None is the side of what the model reads.
-        method: Of `tf.image.resize`: "bicubic" or "bilinear".
-        top_k: How many classes `predict_bytes` and `classify` name, at most.
-        facts: To be kept in `export.json`: data set, metrics.
+        class_names: One name a class; by default the numbers of the classes.
+        short_side: Pixels that a picture's short side is resized to before its center
+            is cut out; by default the side of what the model reads.
+        method: How `tf.image.resize` resizes: "bicubic" or "bilinear".
+        top_k: How many classes `predict_bytes` and `classify` name, 1 or more. There
+            are no more names than classes.
+        facts: What else `export.json` is to say, such as the data set and metrics.
 
     Returns:
-        The folder of the new version, one above the highest there.
+        The folder of the new version, whose number is one above the highest there.
 
     Raises:
-        ValueError: The model is not from pictures to classes, or nobody knows whether
-            it gives logits; mean or std do not fit the channels, or class_names the
-            classes; another argument is wrong.
+        ValueError: The model does not take pictures and return a number for each class,
+            or nobody knows whether these are logits; mean or std do not fit the
+            channels, or class_names the classes; another argument is wrong.
         OSError: The folder cannot be written to.
         ExportError: What was written does not answer as the model does.
     """
@@ -101,23 +103,25 @@ def savedmodel(
 
 
 def _folder_of_versions(base: Path) -> Path:
-    """Make it, if it is not there, refusing what is none."""
+    """Create the folder of a model's versions, unless it is there."""
     if base.exists() and not base.is_dir():
         raise NotADirectoryError(
-            f"{base} is a file: give the folder of the model's versions."
+            f"{base} is a file. Pass the folder of the model's versions."
         )
     if (base / "saved_model.pb").exists():
         raise ValueError(
-            f"{base} is a version itself: give the folder that it is in, {base.parent}."
+            f"{base} is a version itself. Pass the folder that it is in, {base.parent}."
         )
     base.mkdir(parents=True, exist_ok=True)
     if not os.access(base, os.W_OK):
-        raise PermissionError(f"{base} cannot be written to.")
+        raise PermissionError(
+            f"{base} cannot be written to. Pass a folder that this user may write to."
+        )
     return base
 
 
 def next_version_number(base: Path) -> int:
-    """Give the number above the highest version in a folder; 1 if there is none."""
+    """Return the number above the highest version in a folder; 1 if there is none."""
     versions = [int(name) for name in os.listdir(base) if name.isdecimal()]
     return max(versions, default=0) + 1
 
@@ -132,8 +136,8 @@ def _check(
     mean, std = preprocessing.mean, preprocessing.std
     if len(mean) != channels or len(std) != channels:
         raise ValueError(
-            f"The model reads {channels} channels: mean and std need as many values, "
-            f"in 0..255. Received: mean={mean}, std={std}"
+            f"mean and std must have a value in 0..255 for each of the {channels} "
+            f"channels that the model reads. Received: mean={mean}, std={std}"
         )
     if not all(map(math.isfinite, (*mean, *std))) or not all(v > 0 for v in std):
         raise ValueError(
@@ -142,8 +146,8 @@ def _check(
         )
     if class_names and len(class_names) != classes:
         raise ValueError(
-            f"The model tells {classes} classes apart and class_names has "
-            f"{len(class_names)}."
+            f"class_names must have a name for each of the {classes} classes that the "
+            f"model tells apart. Received: {len(class_names)} names"
         )
     broken = [name for name in class_names if len(str(name).splitlines()) != 1]
     if broken:
@@ -161,32 +165,34 @@ def _check(
     sides = [side for side in model.input_shape[1:3] if side is not None]
     if sides and preprocessing.short_side < max(sides):
         raise ValueError(
-            f"Of pictures whose short side has {preprocessing.short_side} pixels the "
-            f"centre cannot be cut out with {max(sides)}. Received: "
-            f"short_side={preprocessing.short_side}"
+            f"short_side must be {max(sides)} or more, since the model reads a center "
+            f"of {max(sides)} pixels. Received: short_side={preprocessing.short_side}"
         )
 
 
 def _refuse_no_numbers(model: keras.Model) -> None:
-    """Refuse NaNs in the weights: a ReLU makes 0 of them, so that answers have none."""
+    """Refuse NaNs in the weights, which a ReLU may turn into 0 before an answer."""
     broken = [w.path for w in model.weights if not np.isfinite(np.asarray(w)).all()]
     if broken:
         raise ExportError(
-            f"There are NaNs or infinite numbers in {len(broken)} weights, such as "
-            f"{broken[0]}: it was not published."
+            f"The model was not published, since {len(broken)} of its weights have "
+            f"NaNs or infinite numbers, such as {broken[0]}. Export an earlier "
+            "checkpoint."
         )
 
 
 def refuse_others(model: keras.Model) -> None:
-    """Refuse a model that is not from pictures to numbers by class."""
-    takes, gives = (getattr(model, f"{end}_shape", None) for end in ("input", "output"))
-    if not _is_shape(takes, 4) or not _is_shape(gives, 2):
+    """Refuse a model that does not take pictures and return a number for each class."""
+    takes, returns = (
+        getattr(model, f"{end}_shape", None) for end in ("input", "output")
+    )
+    if not _is_shape(takes, 4) or not _is_shape(returns, 2):
         raise ValueError(
             "To be exported a model must be functional or sequential, take pictures "
-            "(N, H, W, channels) and give a number a class (N, classes). Of another "
-            "make one: pictures = keras.Input((224, 224, 3)), and "
+            "(N, H, W, channels) and return a number for each class (N, classes). Wrap "
+            "another: pictures = keras.Input((224, 224, 3)), and then "
             "keras.Model(pictures, model(pictures)). Received: "
-            f"{type(model).__name__} from {takes} to {gives}"
+            f"{type(model).__name__} from {takes} to {returns}"
         )
 
 
@@ -222,8 +228,8 @@ def _write_extra(
         assets.write_golden(extra / "golden", batches, expected)
     except ValueError as error:
         raise ExportError(
-            "The model's answers are no numbers, and it was not published: are there "
-            "NaNs in its weights?"
+            "The model was not published, since it answers the golden requests with "
+            "NaNs or infinite numbers. Export an earlier checkpoint."
         ) from error
     assets.write_warm_up(extra, name, batches)
 
@@ -233,9 +239,9 @@ def _write_extra(
 
 @contextmanager
 def _staged(base: Path) -> Iterator[Path]:
-    """Give a folder beside the versions, whose name is no version's.
+    """Yield a folder beside the versions, whose name is no version's.
 
-    What is left of a process that was killed more than an hour ago is taken away.
+    What is left of a process that was killed more than an hour ago is deleted.
     """
     prefix = f".tmp-{socket.gethostname()}-"
     for left in base.glob(f"{prefix}*"):
@@ -252,7 +258,7 @@ def _staged(base: Path) -> Iterator[Path]:
 
 
 def _flush(folder: Path) -> None:
-    """Have all of it on the disk, before a name says that it is there."""
+    """Bring a folder and all that it holds to the disk."""
     for path in [*folder.rglob("*"), folder]:
         flush(path)
 

@@ -21,30 +21,33 @@ def write_server_config(
     --batching_parameters_file=`.
 
     Args:
-        folder: Holds a folder a model, which holds its versions: "saved_models".
+        folder: Holds a folder for each model, which holds its versions, such as
+            "saved_models".
         base_path: Where the server sees that folder, such as "/models" in a container;
-            None is where it is.
-        max_batch_size: Pictures that the server computes at once, at most.
-        num_batch_threads: Batches that it computes at once; None is one a processor.
+            by default where it is.
+        max_batch_size: Pictures that the server computes at once, at most; 1 or more.
+        num_batch_threads: Batches that it computes at once; by default one for each
+            processor.
 
     Returns:
         The names of the models.
 
     Raises:
-        ValueError: There is no model in the folder, or base_path is not absolute.
+        ValueError: There is no model in the folder, base_path is not absolute, or
+            max_batch_size is below 1.
     """
     root = Path(folder)
     names = sorted(child.name for child in root.glob("*") if _has_a_version(child))
     if not names:
         raise ValueError(
-            f"{root} has no models: export one first, as {root}/cifar10/1. Received: "
-            f"folder={str(root)!r}"
+            f"{root} has no models. Export one first, such as {root}/cifar10/1. "
+            f"Received: folder={str(root)!r}"
         )
     seen_at = Path(base_path) if base_path is not None else root.resolve()
     if not seen_at.is_absolute():
         raise ValueError(
-            "base_path must be absolute, as TensorFlow Serving demands. Received: "
-            f"{str(base_path)!r}"
+            "base_path must be an absolute path, as TensorFlow Serving demands. "
+            f"Received: {str(base_path)!r}"
         )
     if max_batch_size < 1:
         raise ValueError(
@@ -73,7 +76,7 @@ def _has_a_version(folder: Path) -> bool:
 
 
 def _batching(max_batch_size: int, threads: int) -> str:
-    """Give the sizes that batches are filled up to: powers of two, and the largest."""
+    """Return the file's text; batches are filled up to a power of two or the most."""
     sizes = [2**n for n in range(max_batch_size.bit_length())]
     sizes = [size for size in sizes if size < max_batch_size] + [max_batch_size]
     return (

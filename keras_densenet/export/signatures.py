@@ -1,6 +1,6 @@
 """What a served network can be asked: the signatures of a SavedModel.
 
-Each takes and gives batches whose size is free. All share one function from pictures to
+Each takes and returns batches of any size. All share one function from pictures to
 answers, so that the graph is stored once, as the weights are.
 """
 
@@ -25,9 +25,9 @@ class Preprocessing(NamedTuple):
         input_shape: `(H, W, 3)` of what the network sees.
         mean: Mean of each channel, in 0..255.
         std: Standard deviation of each channel, in 0..255.
-        short_side: Pixels that a picture's short side is resized to before its centre
+        short_side: Pixels that a picture's short side is resized to before its center
             is cut out. Where H and W differ, the picture is resized to them instead.
-        method: Of `tf.image.resize`.
+        method: How `tf.image.resize` resizes: "bicubic" or "bilinear".
     """
 
     input_shape: tuple[int | None, int | None, int]
@@ -38,12 +38,12 @@ class Preprocessing(NamedTuple):
 
     @property
     def takes_files(self) -> bool:
-        """Whether pictures can be made ready for it that come as files."""
+        """Whether pictures that come as files can be prepared for the network."""
         height, width, channels = self.input_shape
         return height is not None and width is not None and channels == 3
 
     def resized(self, image: Any) -> Any:
-        """Give a picture the network's size: float32 `(H, W, 3)`."""
+        """Return a picture in the network's size: float32 `(H, W, 3)`."""
         height, width, _ = self.input_shape
         if height and height == width:
             return resize_and_centre_crop(image, height, self.short_side, self.method)
@@ -52,7 +52,7 @@ class Preprocessing(NamedTuple):
         return tf.cast(resized, tf.float32)
 
     def decoded(self, encoded: Any) -> Any:
-        """Make pictures of files `(N,)`: float32 `(N, H, W, 3)`, in 0..255."""
+        """Return the pictures of files `(N,)`: float32 `(N, H, W, 3)`, in 0..255."""
         with tf.device("cpu:0"):
             return tf.map_fn(
                 lambda file: self.resized(decode(file)),
@@ -70,7 +70,7 @@ class Signature(NamedTuple):
 
     @classmethod
     def of(cls, function: Callable[[Any], Any], takes: tf.TensorSpec) -> "Signature":
-        """Make it of a function that can be traced as it is."""
+        """Return the signature of a function, which is traced without AutoGraph."""
         traced = tf.function(function, input_signature=[takes], autograph=False)
         return cls(traced, takes)
 
@@ -79,8 +79,8 @@ class Serving:
     """What can be asked of any network that is served, and how pictures reach it.
 
     Args:
-        preprocessing: Before the network.
-        class_names: One a class.
+        preprocessing: What is done to a picture before the network sees it.
+        class_names: One name for each class.
         top_k: How many of the most probable classes are named, k.
     """
 
@@ -97,7 +97,7 @@ class Serving:
         self._decoded = Signature.of(preprocessing.decoded, self._files).function
 
     def signatures(self, network: Network) -> dict[str, Signature]:
-        """Give the signatures of a network by their names.
+        """Return the signatures of a network by their names.
 
         All outputs are float32 but `classes` (string) and `class_ids` (int32):
 
@@ -109,8 +109,9 @@ class Serving:
                            scores
             embed          images -> features (N, D), logits
 
-        `predict_bytes` and `classify` are not there for a network that takes no RGB or
-        any size; `embed` not, where the last layer is no classifier that is known.
+        There are no `predict_bytes` and `classify` for a network that does not take RGB
+        or takes pictures of any size, and no `embed` where the last layer is not a
+        classifier that is known.
         """
         answers = Signature.of(partial(self._answers, network), self._images).function
         served = {"serve": Signature.of(partial(_serve, answers), self._images)}
@@ -124,13 +125,13 @@ class Serving:
         return served
 
     def answers(self, network: Network, images: Any) -> dict[str, Any]:
-        """Give all that a network answers to raw pictures, one or more."""
+        """Return all that a network answers to raw pictures, one or more."""
         mean, std = self.preprocessing.mean, self.preprocessing.std
         answer = network.answers(standardise(images, mean, std))
         return answer | {"probabilities": network.activation(answer["logits"])}
 
     def _answers(self, network: Network, images: Any) -> dict[str, Any]:
-        """Give them for any number of pictures; the signatures choose."""
+        """Return all answers to any number of pictures; signatures choose from them."""
         count = tf.shape(images)[0]
         # A server does not hold requests to the shape that it is told of.
         with tf.control_dependencies([self._has_our_size(images)]):
@@ -141,7 +142,10 @@ class Serving:
         return {name: values[:count] for name, values in answer.items()}
 
     def _has_our_size(self, images: Any) -> Any:
-        """Assert it: others could be taken for more pictures, or fewer, of ours."""
+        """Return an assertion that pictures have the network's size.
+
+        Others could be taken for more or fewer pictures of that size.
+        """
         expected = [-1 if n is None else n for n in self.preprocessing.input_shape]
         fixed = tf.constant(expected)
         found = tf.shape(images)[1:]

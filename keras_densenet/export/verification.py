@@ -1,4 +1,4 @@
-"""Check a version by the files alone, as a server would load them."""
+"""Check a version by its files alone, in a process of its own."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def verify(version: str | os.PathLike) -> dict[str, Any]:
     missing = [name for name in NEEDED if not (folder / name).exists()]
     if missing:
         raise ValueError(
-            f"{version} is no exported version: it has no {', '.join(missing)}. Give "
+            f"{version} is no exported version: it has no {', '.join(missing)}. Pass "
             "the folder with the number, such as saved_models/cifar10/1."
         )
     # -I: no folder of the user's is searched for modules. No GPU is taken.

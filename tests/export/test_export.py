@@ -224,7 +224,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         export(network(), tmp_path, top_k=0)
     with pytest.raises(ValueError, match='"bicubic" or "bilinear"'):
         export(network(), tmp_path, method="cubic")
-    with pytest.raises(ValueError, match="centre cannot be cut out with 32"):
+    with pytest.raises(ValueError, match="short_side must be 32 or more"):
         export(network(), tmp_path, short_side=31)
     with pytest.raises(ValueError, match="std above 0"):
         kd.export.savedmodel(network(), tmp_path, mean=MEAN, std=(1, 0, 1))
@@ -253,7 +253,7 @@ class OfOnesOwn(keras.Model):
 
 @pytest.mark.parametrize("make", [two_inputs, two_outputs, OfOnesOwn])
 def test_a_model_that_is_not_from_pictures_to_classes_is_refused(tmp_path, make):
-    with pytest.raises(ValueError, match="make one: pictures = keras"):
+    with pytest.raises(ValueError, match="Wrap another: pictures = keras"):
         export(make(), tmp_path)
 
 
@@ -350,7 +350,7 @@ def test_the_command_checks_a_version_and_says_so(tmp_path, capsys):
     assert "holds. Warm-up requests: 4 replayed." in capsys.readouterr().out
     command.main(["configure", str(tmp_path)])
     assert f'base_path: "{tmp_path}/net"' in (tmp_path / "models.config").read_text()
-    with pytest.raises(SystemExit, match="Give the folder with the number"):
+    with pytest.raises(SystemExit, match="Pass the folder with the number"):
         command.main(["verify", str(tmp_path)])
 
 
