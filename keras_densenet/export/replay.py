@@ -86,16 +86,22 @@ class _Served:
             if signature.method_name
         }
 
-    def answer(self, signature: str, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def answer(
+        self, signature: str, feeds: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
         takes, gives = self.signatures[signature]
+        for name, value in feeds.items():  # which a session would cast, but no server
+            if tf.as_dtype(value.dtype) != takes[name].dtype:
+                raise TypeError(f"{name} cannot be {value.dtype}.")
         return self._session.run(
             {name: output.name for name, output in gives.items()},
             {takes[name].name: value for name, value in feeds.items()},
         )
 
     def answer_to_rows(self, signature: str, rows: list) -> dict[str, np.ndarray]:
-        (name,) = self.signatures[signature][0]  # the one input
-        return self.answer(signature, {name: rows})
+        ((name, takes),) = self.signatures[signature][0].items()
+        kind = tf.as_dtype(takes.dtype).as_numpy_dtype
+        return self.answer(signature, {name: np.array(rows, kind)})
 
 
 def _replay_golden(
@@ -135,12 +141,13 @@ def _replay_warm_up(served: _Served, file: Path, errors: list[str]) -> int | Non
     return replayed
 
 
-def asked(log: Any) -> tuple[str, dict[str, Any]]:
-    """Return the signature that a PredictionLog asks, and the value of each input."""
+def asked(log: Any) -> tuple[str, dict[str, np.ndarray]]:
+    """Return the signature that a PredictionLog asks, and the array of each input."""
     if log.HasField("classify_log"):
         request = log.classify_log.request
         examples = request.input.example_list.examples
-        feeds: dict = {"inputs": [example.SerializeToString() for example in examples]}
+        rows = [example.SerializeToString() for example in examples]
+        feeds = {"inputs": np.array(rows, object)}
     else:
         request = log.predict_log.request
         feeds = {name: tf.make_ndarray(v) for name, v in request.inputs.items()}

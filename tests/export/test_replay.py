@@ -5,7 +5,10 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 import keras_densenet as kd
 from keras_densenet.export import replay
@@ -84,12 +87,24 @@ def test_each_signature_must_be_there_and_give_its_golden_answer(
         file.write_text(json.dumps(response))
     for file in version.glob("assets.extra/golden/embed.*"):
         shutil.copy(file, file.with_name(file.name.replace("embed", "unknown")))
+    write_warm_up_in_float64(version / replay.WARM_UP)
     status, report = status_and_report()
     assert status == 1
     errors = dict(error.split(": ", 1) for error in report["errors"])
     assert errors.pop("unknown") == "KeyError: 'unknown'"
+    warm_up = errors.pop("warm-up of serve")
+    assert warm_up == "TypeError: images cannot be float64."
     assert errors.keys() == SIGNATURES
     assert all("It gives other answers, by" in error for error in errors.values())
+
+
+def write_warm_up_in_float64(file):
+    log = prediction_log_pb2.PredictionLog()
+    request = log.predict_log.request
+    request.model_spec.signature_name = "serve"
+    request.inputs["images"].CopyFrom(tf.make_tensor_proto(np.zeros((1, 16, 16, 3))))
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        writer.write(log.SerializeToString())
 
 
 def test_each_signature_must_have_golden_requests(version, status_and_report):

@@ -280,16 +280,7 @@ def test_the_loader_of_the_server_answers_the_warm_up_requests(flowers, tmp_path
     file = version / "assets.extra" / "tf_serving_warmup_requests"
     records = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
     logs = map(prediction_log_pb2.PredictionLog.FromString, records)
-    asked = [
-        (
-            signature,
-            {
-                name: np.array(v, getattr(v, "dtype", object))
-                for name, v in feeds.items()
-            },
-        )
-        for signature, feeds in map(replay.asked, logs)
-    ]
+    asked = list(map(replay.asked, logs))
     answers, _ = ask(version, asked, tmp_path / "alone")
     rows = {
         signature: len(next(iter(answer.values())))
