@@ -1,13 +1,13 @@
 """Data modules: what pictures a network is trained, validated and tested on."""
 
 from keras_densenet.data.arrays import ArrayDataModule, Split
-from keras_densenet.data.augment import mirror, mirror_and_shift, standardise
+from keras_densenet.data.augment import mirror, mirror_and_shift, standardize
 from keras_densenet.data.cifar import CIFAR10, CIFAR100
-from keras_densenet.data.colour import colour_jitter, pca_lighting
+from keras_densenet.data.color import color_jitter, pca_lighting
 from keras_densenet.data.crops import (
-    centre_crop,
+    center_crop,
     random_resized_crop,
-    resize_and_centre_crop,
+    resize_and_center_crop,
     resize_short_side,
     ten_crop,
 )
@@ -37,15 +37,15 @@ __all__ = [
     "Split",
     "StrongAugmentation",
     "TenCrops",
-    "centre_crop",
-    "colour_jitter",
+    "center_crop",
+    "color_jitter",
     "mirror",
     "mirror_and_shift",
     "pca_lighting",
     "prepared_or_digits",
     "random_resized_crop",
-    "resize_and_centre_crop",
+    "resize_and_center_crop",
     "resize_short_side",
-    "standardise",
+    "standardize",
     "ten_crop",
 ]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_densenet.data.augment import mirror_and_shift, standardise
+from keras_densenet.data.augment import mirror_and_shift, standardize
 from keras_densenet.data.sampling import shuffled
 from keras_densenet.data.seeded import SeededDataModule
 from keras_densenet.data.strong_augmentation import StrongAugmentation
@@ -102,7 +102,7 @@ class ArrayDataModule(SeededDataModule):
             number = shuffled(places, [self.seed, epoch], len(split))
             seeds = tf.stack([self.seed, step])
             images = strong.pictures(tf.gather(pictures, number), seeds)
-            images = self._standardise(images)
+            images = self._standardize(images)
             if self.augment:
                 images = mirror_and_shift(images, seeds, flip=self.mirrors)
             return strong.batch(images, tf.gather(labels, number), seeds)
@@ -122,10 +122,10 @@ class ArrayDataModule(SeededDataModule):
         strong = StrongAugmentation(self.num_classes, self.strong)
         batches = tf.data.Dataset.from_tensor_slices(tuple(self._splits[split]))
         batches = batches.batch(self.batch_size).map(
-            lambda images, labels: (self._standardise(images), strong.labels(labels)),
+            lambda images, labels: (self._standardize(images), strong.labels(labels)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         return batches.prefetch(tf.data.AUTOTUNE)
 
-    def _standardise(self, images: Any) -> Any:
-        return standardise(images, self.mean, self.std)
+    def _standardize(self, images: Any) -> Any:
+        return standardize(images, self.mean, self.std)

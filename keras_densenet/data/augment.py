@@ -1,4 +1,4 @@
-"""The paper's pictures: standardised, mirrored, shifted (section 4.1).
+"""The paper's pictures: standardized, mirrored, shifted (section 4.1).
 
 Everything works on whole batches, and draws its random numbers from a seed that it is
 given, so a batch is the same whenever and wherever it is made.
@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 
-def standardise(images: Any, mean: Sequence[float], std: Sequence[float]) -> Any:
+def standardize(images: Any, mean: Sequence[float], std: Sequence[float]) -> Any:
     """Give `(images - mean) / std` channel by channel, as float32.
 
     Args:
@@ -20,7 +20,7 @@ def standardise(images: Any, mean: Sequence[float], std: Sequence[float]) -> Any
 
     Example:
         >>> pictures = tf.constant([[[[10, 20]]]], tf.uint8)
-        >>> standardise(pictures, mean=(8.0, 20.0), std=(4.0, 5.0)).numpy().tolist()
+        >>> standardize(pictures, mean=(8.0, 20.0), std=(4.0, 5.0)).numpy().tolist()
         [[[[0.5, 0.0]]]]
     """
     height, width, channels = images.shape[1:]
@@ -57,11 +57,11 @@ def mirror_and_shift(
 ) -> Any:
     """Mirror about half of the pictures, pad all with zeros, cut windows out.
 
-    Zero is the mean colour of standardised pictures. The authors' code pads after
-    standardising too; padding raw pictures would frame them in black.
+    Zero is the mean color of standardized pictures. The authors' code pads after
+    standardizing too; padding raw pictures would frame them in black.
 
     Args:
-        images: Pictures `(N, H, W, channels)`, standardised.
+        images: Pictures `(N, H, W, channels)`, standardized.
         seed: Two integers, shape `(2,)`.
         padding: Pixels added on each side; a window starts anywhere in the frame.
         flip: Whether to mirror left to right.

@@ -24,7 +24,7 @@ class CIFAR(TFDSArrays):
 
     45,000 are for training, 5,000 of the official training pictures are held out for
     validation, 10,000 are the test (paper, section 4.1). With augmentation it is the
-    paper's "+": standardise, mirror, pad 4 in mean colour, cut out 32x32.
+    paper's "+": standardize, mirror, pad 4 in mean color, cut out 32x32.
 
     Args:
         batch_size: Pictures in a global batch, over all replicas.

@@ -1,4 +1,4 @@
-"""Pictures of any size made one size: for training at random, else from the centre.
+"""Pictures of any size made one size: for training at random, else from the center.
 
 Each function takes pixels in 0..255 and gives float32 in about 0..255; bicubic
 interpolation can leave the range a little.
@@ -52,7 +52,7 @@ def random_window(
     """Draw a window: the first of ten that fits into the picture.
 
     As in fb.resnet.torch, share of the area and ratio are uniform, and the sides are
-    swapped in half of the cases. If none fits, it is the square at the centre.
+    swapped in half of the cases. If none fits, it is the square at the center.
 
     Args:
         height: Of the picture, in pixels, an int32.
@@ -72,7 +72,7 @@ def random_window(
     ratios = tf.where(coins < 0.5, 1 / ratios, ratios)
     rows = tf.cast(tf.round(tf.sqrt(areas / ratios)), tf.int32)
     columns = tf.cast(tf.round(tf.sqrt(areas * ratios)), tf.int32)
-    # The last row is the square at the centre, which always fits.
+    # The last row is the square at the center, which always fits.
     square = tf.minimum(height, width)[tf.newaxis]
     rows, columns = (tf.concat([sides, square], 0) for sides in (rows, columns))
     middle = tf.constant([0.5])
@@ -103,8 +103,8 @@ def resize_short_side(image: Any, short_side: int, method: str = "bicubic") -> A
     return _resize(image, rounded, method)
 
 
-def centre_crop(image: Any, size: int = 224) -> Any:
-    """Cut the square at the centre out of pictures that are at least as large.
+def center_crop(image: Any, size: int = 224) -> Any:
+    """Cut the square at the center out of pictures that are at least as large.
 
     Where there is no middle, it is nearer to the bottom and to the right, as in
     fb.resnet.torch.
@@ -118,25 +118,25 @@ def centre_crop(image: Any, size: int = 224) -> Any:
     return _cut(image, top, left, size)
 
 
-def resize_and_centre_crop(
+def resize_and_center_crop(
     image: Any, size: int = 224, short_side: int = 256, method: str = "bicubic"
 ) -> Any:
-    """Prepare pictures for evaluation: resize to the short side, cut the centre out.
+    """Prepare pictures for evaluation: resize to the short side, cut the center out.
 
     Of a strip the far ends are cut off first: resized it would be huge.
 
     Args:
         image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
         size: Height and width of the result, in pixels.
-        short_side: Pixels of the short side before the centre is cut out.
+        short_side: Pixels of the short side before the center is cut out.
         method: Of `tf.image.resize`.
     """
     resized = resize_short_side(_without_far_ends(image), short_side, method)
-    return centre_crop(resized, size)
+    return center_crop(resized, size)
 
 
 def _without_far_ends(image: Any) -> Any:
-    """Leave `STRIP` times the short side, about the centre, of the long one."""
+    """Leave `STRIP` times the short side, about the center, of the long one."""
     sides = tf.shape(image)[-3:-1]
     kept = tf.minimum(sides, STRIP * tf.reduce_min(sides))
     (top, left), (rows, columns) = tf.unstack((sides - kept) // 2), tf.unstack(kept)
@@ -144,9 +144,9 @@ def _without_far_ends(image: Any) -> Any:
 
 
 def ten_crop(image: Any, size: int = 224) -> Any:
-    """Give ten views of each picture: centre, corners, and those of its mirror image.
+    """Give ten views of each picture: center, corners, and those of its mirror image.
 
-    The order is fb.resnet.torch's: centre, top left, top right, bottom left, bottom
+    The order is fb.resnet.torch's: center, top left, top right, bottom left, bottom
     right of the picture, then the same five places of the mirrored picture. The answer
     for a picture is that of the mean of its ten logits or log-probabilities.
 
@@ -160,8 +160,8 @@ def ten_crop(image: Any, size: int = 224) -> Any:
     """
     height, width = tf.unstack(tf.shape(image)[-3:-1])
     bottom, right = height - size, width - size
-    centre = (bottom + 1) // 2, (right + 1) // 2  # as `centre_crop`
-    places = [centre, (0, 0), (0, right), (bottom, 0), (bottom, right)]
+    center = (bottom + 1) // 2, (right + 1) // 2  # as `center_crop`
+    places = [center, (0, 0), (0, right), (bottom, 0), (bottom, right)]
     views = [
         _cut(picture, top, left, size)
         for picture in (image, tf.reverse(image, axis=[-2]))

@@ -24,7 +24,7 @@ class DataModule(abc.ABC):
 
     A `tf.data.Dataset` it returns has global batches: under a strategy with R
     replicas each replica sees `batch_size / R` pictures. Pictures are float32 of shape
-    `(N, H, W, channels)`, standardised with `mean` and `std`; labels are class
+    `(N, H, W, channels)`, standardized with `mean` and `std`; labels are class
     numbers of shape `(N,)`, or probabilities `(N, classes)` with `soft_labels`.
 
     Attributes:
@@ -69,7 +69,7 @@ class DataModule(abc.ABC):
 
     @property
     def short_side(self) -> int:
-        """Give the short side of a picture when its centre is cut out, in pixels.
+        """Give the short side of a picture when its center is cut out, in pixels.
 
         So pictures of other sizes are prepared, for evaluation and when served.
         """

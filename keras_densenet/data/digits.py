@@ -31,8 +31,8 @@ class Digits(ArrayDataModule):
     def load_splits(self, stage: str) -> dict[str, Split]:
         """Read the three splits, which are the same in every run."""
         pixels, labels = load_digits(return_X_y=True)  # (1797, 64), in 0..16
-        grey = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-        images = grey.repeat(4, axis=1).repeat(4, axis=2).repeat(3, axis=3)
+        gray = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+        images = gray.repeat(4, axis=1).repeat(4, axis=2).repeat(3, axis=3)
         labels = labels.astype(np.int64)
         images, test_images, labels, test_labels = train_test_split(
             images, labels, test_size=TEST_SIZE, stratify=labels, random_state=0

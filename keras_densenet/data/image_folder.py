@@ -37,13 +37,13 @@ class ImageFolder(PictureDataModule):
     becomes a test picture that was one to validate on. Classes are the folders' names,
     sorted.
 
-    JPEG, PNG, BMP, GIF, WebP, TIFF and PNM of any size; grey, palette, RGBA (on white),
+    JPEG, PNG, BMP, GIF, WebP, TIFF and PNM of any size; gray, palette, RGBA (on white),
     CMYK and 16-bit pictures become 8-bit RGB, EXIF's orientation is obeyed, an
     animation gives its first frame. Each picture is decoded once before training, to
     find broken ones: about a minute for 40,000 of 500x400 pixels on two cores.
 
     Training pictures are cropped at random, resized and mirrored (`augment`); others
-    have their short side resized to 256 / 224 of `image_size` and the centre cut out.
+    have their short side resized to 256 / 224 of `image_size` and the center cut out.
 
     Args:
         root: The folder.

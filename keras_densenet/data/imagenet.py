@@ -22,11 +22,11 @@ class ImageNet(PictureDataModule):
 
     Training pictures are augmented as in the paper (section 4.1), which is
     fb.resnet.torch's way: a random crop of 8 to 100 % of the area resized to 224,
-    colour jitter of 0.4, PCA lighting of 0.1, mirrored. The 50,000 validation pictures
-    are validated and tested on: the short side resized to 256, the centre of 224 cut
+    color jitter of 0.4, PCA lighting of 0.1, mirrored. The 50,000 validation pictures
+    are validated and tested on: the short side resized to 256, the center of 224 cut
     out, or ten views (`ten_crop_dataset`).
 
-    Its licence forbids that it is downloaded unasked: get ILSVRC2012_img_train.tar and
+    Its license forbids that it is downloaded unasked: get ILSVRC2012_img_train.tar and
     ILSVRC2012_img_val.tar from https://image-net.org and name their folder in
     `manual_dir`.
 

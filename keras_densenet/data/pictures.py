@@ -6,11 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_densenet.data.augment import mirror, standardise
-from keras_densenet.data.colour import colour_jitter, pca_lighting
+from keras_densenet.data.augment import mirror, standardize
+from keras_densenet.data.color import color_jitter, pca_lighting
 from keras_densenet.data.crops import (
     random_resized_crop,
-    resize_and_centre_crop,
+    resize_and_center_crop,
     resize_short_side,
     ten_crop,
 )
@@ -66,7 +66,7 @@ class PictureDataModule(SeededDataModule):
     """A data module over pictures of any size; a subclass says where they come from.
 
     Training pictures are cropped at random and mirrored; others are resized and cut out
-    of the centre. Both are resized by the same function.
+    of the center. Both are resized by the same function.
 
     Args:
         batch_size: Pictures in a global batch, over all replicas.
@@ -83,7 +83,7 @@ class PictureDataModule(SeededDataModule):
         strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
 
     Attributes:
-        short_side: Pixels of a picture's short side when its centre is cut out:
+        short_side: Pixels of a picture's short side when its center is cut out:
             256 where `image_size` is 224.
     """
 
@@ -116,7 +116,7 @@ class PictureDataModule(SeededDataModule):
 
     @property
     def short_side(self) -> int:
-        """Give the pixels of a picture's short side when its centre is cut out."""
+        """Give the pixels of a picture's short side when its center is cut out."""
         return round(self.image_size * 256 / 224)
 
     @abc.abstractmethod
@@ -182,12 +182,12 @@ class PictureDataModule(SeededDataModule):
     def _augmented(self, images: Any, step: Any) -> Any:
         if self.augment and self.jitter:
             strengths = [float(self.jitter)] * 3
-            images = colour_jitter(images, self._seed(JITTER, step), *strengths)
+            images = color_jitter(images, self._seed(JITTER, step), *strengths)
         if self.augment and self.lighting:
             images = pca_lighting(images, self._seed(LIGHTING, step), self.lighting)
         if self.augment:
             images = mirror(images, self._seed(MIRROR, step))
-        return standardise(images, self.mean, self.std)
+        return standardize(images, self.mean, self.std)
 
     def _seed(self, purpose: int, number: Any) -> Any:
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(number, tf.int64)])
@@ -204,7 +204,7 @@ class PictureDataModule(SeededDataModule):
             image = self._decoded(encoded)
             resized = resize_short_side(image, self.short_side, self.method)
             crops = ten_crop(resized, self.image_size)
-            return standardise(crops, self.mean, self.std), strong.labels(label)
+            return standardize(crops, self.mean, self.std), strong.labels(label)
 
         examples = self._examples("test")
         examples = examples.map(views, num_parallel_calls=tf.data.AUTOTUNE)
@@ -214,7 +214,7 @@ class PictureDataModule(SeededDataModule):
         strong = StrongAugmentation(self.num_classes, self.strong)
 
         def ready(images: Any, labels: Any) -> tuple[Any, Any]:
-            return standardise(images, self.mean, self.std), strong.labels(labels)
+            return standardize(images, self.mean, self.std), strong.labels(labels)
 
         examples = self._examples(split).map(
             lambda encoded, label: (self._prepared(self._decoded(encoded)), label),
@@ -226,7 +226,7 @@ class PictureDataModule(SeededDataModule):
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _prepared(self, image: Any) -> Any:
-        return resize_and_centre_crop(
+        return resize_and_center_crop(
             image, self.image_size, self.short_side, self.method
         )
 

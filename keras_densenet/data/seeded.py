@@ -48,7 +48,7 @@ class SeededDataModule(DataModule):
             self.std = tuple(std)
         if strong is not None:
             self.strong = strong
-        _refuse_normalisation(self.mean, self.std, self.input_shape[-1])
+        _refuse_normalization(self.mean, self.std, self.input_shape[-1])
         refuse_unknown(self.strong or {})
         self.soft_labels = mixes_labels(self.strong)
 
@@ -91,7 +91,7 @@ class SeededDataModule(DataModule):
         return self.test_dataset().map(lambda images, labels: images)
 
 
-def _refuse_normalisation(
+def _refuse_normalization(
     mean: Sequence[float], std: Sequence[float], channels: int
 ) -> None:
     if len(mean) != channels or len(std) != channels or not min(std) > 0:

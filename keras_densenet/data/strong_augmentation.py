@@ -46,7 +46,7 @@ class StrongAugmentation:
             mixup: Alpha of mixup (Zhang et al. 2018); 0.2 is common.
             cutmix: Alpha of cutmix (Yun et al. 2019); 1.0 is common. With mixup, too,
                 each batch has one of the two.
-            cutout: Side of the square that is painted in mean colour, as a share of
+            cutout: Side of the square that is painted in mean color, as a share of
                 the picture's (DeVries and Taylor 2017); 0.5 on CIFAR-10. Keras's lies
                 within the picture, where the paper's may hang over its edge.
             rand_augment: Strength of two operations a picture (Cubuk et al. 2019).
@@ -114,7 +114,7 @@ class StrongAugmentation:
         """Change a whole batch: cutout, then mixup or cutmix.
 
         Args:
-            images: `(N, H, W, 3)`, standardised: cutout paints with 0, the mean colour.
+            images: `(N, H, W, 3)`, standardized: cutout paints with 0, the mean color.
             labels: Class numbers `(N,)`.
             seed: Two integers, shape `(2,)`.
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_densenet.data import resize_and_centre_crop, standardise
+from keras_densenet.data import resize_and_center_crop, standardize
 from keras_densenet.export.decoding import decode
 from keras_densenet.export.inference import Network
 
@@ -46,7 +46,7 @@ class Preprocessing(NamedTuple):
         """Return a picture in the network's size: float32 `(H, W, 3)`."""
         height, width, _ = self.input_shape
         if height and height == width:
-            return resize_and_centre_crop(image, height, self.short_side, self.method)
+            return resize_and_center_crop(image, height, self.short_side, self.method)
         size = height, width
         resized = tf.image.resize(image, size, self.method, antialias=True)
         return tf.cast(resized, tf.float32)
@@ -127,7 +127,7 @@ class Serving:
     def answers(self, network: Network, images: Any) -> dict[str, Any]:
         """Return all that a network answers to raw pictures, one or more."""
         mean, std = self.preprocessing.mean, self.preprocessing.std
-        answer = network.answers(standardise(images, mean, std))
+        answer = network.answers(standardize(images, mean, std))
         return answer | {"probabilities": network.activation(answer["logits"])}
 
     def _answers(self, network: Network, images: Any) -> dict[str, Any]:

@@ -6,13 +6,13 @@ import tensorflow as tf
 from augmentation_by_hand import jitter_by_hand, window_by_hand
 
 from keras_densenet.data import (
-    centre_crop,
-    colour_jitter,
+    center_crop,
+    color_jitter,
     crops,
     mirror,
     pca_lighting,
     random_resized_crop,
-    resize_and_centre_crop,
+    resize_and_center_crop,
     resize_short_side,
     ten_crop,
 )
@@ -74,7 +74,7 @@ def test_the_short_side_is_resized(size, resized):
     # 500 * 256 / 375 = 341.3, 333 * 256 / 100 = 852.5, which is 852.48
     image = tf.zeros([*size, 3])
     assert tuple(resize_short_side(image, 256).shape[:2]) == resized
-    assert resize_and_centre_crop(image).shape == (224, 224, 3)
+    assert resize_and_center_crop(image).shape == (224, 224, 3)
 
 
 def test_halving_a_picture_is_the_mean_of_its_neighbours():
@@ -88,15 +88,15 @@ def test_halving_a_picture_is_the_mean_of_its_neighbours():
 
 def test_the_centre_of_one_picture_and_of_many():
     images = pictures(2, 7, 10, 3)
-    np.testing.assert_array_equal(centre_crop(images, 4), images[:, 2:6, 3:7])
-    np.testing.assert_array_equal(centre_crop(images[0], 4), images[0, 2:6, 3:7])
+    np.testing.assert_array_equal(center_crop(images, 4), images[:, 2:6, 3:7])
+    np.testing.assert_array_equal(center_crop(images[0], 4), images[0, 2:6, 3:7])
 
 
 def test_of_a_strip_the_centre_is_resized():
     strip = pictures(2, 8000, 3)  # whole, it would be resized to 256 x 1,024,000
-    found = resize_and_centre_crop(strip, 224, 256)
+    found = resize_and_center_crop(strip, 224, 256)
     assert found.shape == (224, 224, 3)
-    centre = resize_and_centre_crop(strip[:, 3992:4008], 224, 256)
+    centre = resize_and_center_crop(strip[:, 3992:4008], 224, 256)
     np.testing.assert_array_equal(found, centre)
 
 
@@ -128,7 +128,7 @@ def test_about_half_of_the_pictures_are_mirrored():
 
 def test_colours_are_those_changed_by_hand():
     images = pictures(24, 5, 7, 3)
-    found = tf.function(colour_jitter)(images, SEED, 0.4, 0.3, 0.2).numpy()
+    found = tf.function(color_jitter)(images, SEED, 0.4, 0.3, 0.2).numpy()
     drawn = tf.random.stateless_uniform([2, 24, 3], SEED).numpy()
     orders = set()
     for number, image in enumerate(images):
@@ -142,16 +142,16 @@ def test_colours_are_those_changed_by_hand():
 
 def test_brightness_is_within_its_range():
     grey = np.full((500, 1, 1, 3), 100.0, "float32")
-    found = colour_jitter(grey, SEED, 0.4, 0.0, 0.0).numpy()[:, 0, 0, 0]
+    found = color_jitter(grey, SEED, 0.4, 0.0, 0.0).numpy()[:, 0, 0, 0]
     assert 60 <= found.min() < 62
     assert 138 < found.max() <= 140
 
 
 def test_contrast_and_saturation_leave_grey_pictures_grey():
     grey = np.repeat(pictures(8, 4, 4, 1), 3, axis=-1)
-    found = colour_jitter(grey, SEED, 0.0, 0.0, 0.4).numpy()
+    found = color_jitter(grey, SEED, 0.0, 0.0, 0.4).numpy()
     np.testing.assert_allclose(found, grey, atol=1e-3)
-    found = colour_jitter(grey, SEED, 0.0, 0.4, 0.0).numpy()
+    found = color_jitter(grey, SEED, 0.0, 0.4, 0.0).numpy()
     np.testing.assert_allclose(
         found.mean(axis=(1, 2, 3)), grey.mean(axis=(1, 2, 3)), atol=1e-3
     )

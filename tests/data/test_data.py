@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_densenet as kd
-from keras_densenet.data import mirror_and_shift, standardise
+from keras_densenet.data import mirror_and_shift, standardize
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_digits_are_not_mirrored_and_without_augmentation_not_moved():
     data.setup("fit")
     (images, _), *_ = data.train_dataset()
     shown = np.sort(images.numpy().reshape(1257, -1).sum(axis=1))
-    stored = standardise(data._splits["train"].images.numpy(), data.mean, data.std)
+    stored = standardize(data._splits["train"].images.numpy(), data.mean, data.std)
     expected = np.sort(stored.numpy().reshape(1257, -1).sum(axis=1))
     np.testing.assert_allclose(shown, expected, rtol=1e-4, atol=1e-2)
     assert not data.mirrors

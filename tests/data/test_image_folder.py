@@ -423,7 +423,7 @@ def test_pictures_of_every_size_become_batches(tmp_path):
     assert images.shape == (2, 32, 32, 3)
 
 
-def test_evaluation_is_resize_centre_crop_and_normalisation(tmp_path):
+def test_evaluation_is_resize_center_crop_and_normalization(tmp_path):
     path = save(tmp_path / "test" / "a" / "0.png", smooth(100, 140))
     folder(tmp_path / "train", a=1)
     data = kd.data.ImageFolder(tmp_path, 1, 56)

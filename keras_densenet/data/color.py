@@ -1,15 +1,15 @@
-"""Colours changed at random, as fb.resnet.torch does for ImageNet (paper, section 4.1).
+"""Colors changed at random, as fb.resnet.torch does for ImageNet (paper, section 4.1).
 
 Whole batches at once: brightness, contrast and saturation, in whatever order, come to a
-share of the picture, a share of the picture in grey, and a grey that is added.
+share of the picture, a share of the picture in gray, and a gray that is added.
 """
 
 from typing import Any
 
 import tensorflow as tf
 
-GREY = (0.299, 0.587, 0.114)  # how bright red, green and blue are
-# Principal components of ImageNet's colours in 0..1 (Krizhevsky et al. 2012).
+GRAY = (0.299, 0.587, 0.114)  # how bright red, green and blue are
+# Principal components of ImageNet's colors in 0..1 (Krizhevsky et al. 2012).
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
 EIGENVECTORS = (
     (-0.5675, 0.7192, 0.4009),
@@ -18,7 +18,7 @@ EIGENVECTORS = (
 )
 
 
-def colour_jitter(
+def color_jitter(
     images: Any,
     seed: Any,
     brightness: float = 0.4,
@@ -28,7 +28,7 @@ def colour_jitter(
     """Change brightness, contrast and saturation, in an order drawn for each picture.
 
     Each becomes `a` times what it was, `a` uniform in 1 - x .. 1 + x: a picture is
-    blended with black, with its mean grey, with itself in grey. Nothing is cut off at 0
+    blended with black, with its mean gray, with itself in gray. Nothing is cut off at 0
     or 255, as in fb.resnet.torch.
 
     Args:
@@ -47,12 +47,12 @@ def colour_jitter(
     factors = 1 + strengths * (2 * drawn[0] - 1)  # (N, 3)
     order = tf.argsort(drawn[1], axis=1)  # (N, 3)
     pixels = tf.reshape(tf.cast(images, tf.float32), [-1, 3])
-    to_grey = tf.tile(tf.constant(GREY)[:, tf.newaxis], [1, 3])
+    to_gray = tf.tile(tf.constant(GRAY)[:, tf.newaxis], [1, 3])
     # One long row a picture: broadcasting over three channels is half as fast.
-    colours = tf.reshape(pixels, [n, height * width * 3])
-    greys = tf.reshape(tf.matmul(pixels, to_grey), [n, height * width * 3])
-    own, grey, shift = _blend(tf.reduce_mean(greys, axis=1), factors, order)
-    mixed = own * colours + grey * greys + shift
+    colors = tf.reshape(pixels, [n, height * width * 3])
+    grays = tf.reshape(tf.matmul(pixels, to_gray), [n, height * width * 3])
+    own, gray, shift = _blend(tf.reduce_mean(grays, axis=1), factors, order)
+    mixed = own * colors + gray * grays + shift
     return tf.reshape(mixed, [-1, height, width, 3])
 
 
@@ -60,28 +60,28 @@ def _blend(mean: Any, factors: Any, order: Any) -> tuple[Any, Any, Any]:
     """Make one blend of the three, in their order.
 
     Args:
-        mean: Mean grey of each picture, `(N,)`.
+        mean: Mean gray of each picture, `(N,)`.
         factors: Of brightness, contrast and saturation, `(N, 3)`.
         order: Which comes first, second and third, `(N, 3)`.
 
     Returns:
-        Share of the picture, share of its grey, and what is added, each `(N, 1)`.
+        Share of the picture, share of its gray, and what is added, each `(N, 1)`.
     """
-    own, grey, shift = tf.ones_like(mean), tf.zeros_like(mean), tf.zeros_like(mean)
+    own, gray, shift = tf.ones_like(mean), tf.zeros_like(mean), tf.zeros_like(mean)
     for turn in range(3):
         kind = order[:, turn]
         a = tf.gather(factors, kind, batch_dims=1)
-        now = (own + grey) * mean + shift  # the mean grey of what it has become
+        now = (own + gray) * mean + shift  # the mean gray of what it has become
         contrasted = a * shift + (1 - a) * now
-        # What is grey, as the shift is, stays as it is when saturation changes.
+        # What is gray, as the shift is, stays as it is when saturation changes.
         shift = tf.where(kind == 0, a * shift, tf.where(kind == 1, contrasted, shift))
-        grey = tf.where(kind == 2, grey + (1 - a) * own, a * grey)
+        gray = tf.where(kind == 2, gray + (1 - a) * own, a * gray)
         own = a * own
-    return own[:, tf.newaxis], grey[:, tf.newaxis], shift[:, tf.newaxis]
+    return own[:, tf.newaxis], gray[:, tf.newaxis], shift[:, tf.newaxis]
 
 
 def pca_lighting(images: Any, seed: Any, std: float = 0.1) -> Any:
-    """Add to each picture a colour drawn along the principal axes of ImageNet's.
+    """Add to each picture a color drawn along the principal axes of ImageNet's.
 
     Args:
         images: RGB in 0..255, `(N, H, W, 3)`.
