@@ -1,15 +1,16 @@
 """Data sets that fit in memory: CIFAR, SVHN, the digits."""
 
 import abc
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_densenet.data.augment import mirror_and_shift, standardize
+from keras_densenet.data.augment import mirror_and_shift
 from keras_densenet.data.sampling import shuffled
 from keras_densenet.data.seeded import SeededDataModule
 from keras_densenet.data.strong_augmentation import StrongAugmentation
+from keras_densenet.tensor import Tensor
 
 
 class Split(NamedTuple):
@@ -20,52 +21,41 @@ class Split(NamedTuple):
         labels: int64 `(N,)`.
     """
 
-    images: Any
-    labels: Any
+    images: Tensor
+    labels: Tensor
 
     def __len__(self) -> int:
-        """Give the number of pictures."""
+        """Return the number of pictures."""
         return len(self.labels)
 
     def on_host(self) -> "Split":
-        """Give it as tensors in the computer's memory, not a GPU's."""
+        """Return it as tensors in the computer's memory, not a GPU's."""
         with tf.device("CPU:0"):
             return Split(*(tf.convert_to_tensor(array) for array in self))
 
 
+@dataclass(eq=False, repr=False)
 class ArrayDataModule(SeededDataModule):
     """A data module over arrays; a subclass says where they come from.
+
+    The arguments that are not listed here are those of `SeededDataModule`.
 
     Args:
         batch_size: Pictures in a global batch, over all replicas.
         augment: Whether training pictures are shifted, and mirrored where `mirrors`.
-        seed: Seed of shuffling and augmentation, in 0..2^31 - 1; None draws it from
-            Python's `random`, which `keras_densenet.seed_everything` sets.
-        mean: Of each channel, in 0..255; None for that of the class.
-        std: Of each channel, in 0..255; None for that of the class.
-        strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
 
     Attributes:
         title: What people call the data set.
         mirrors: Whether a mirrored picture is still of its class.
     """
 
-    title: str
-    mirrors: bool = True
+    mirrors = True
 
-    def __init__(
-        self,
-        batch_size: int = 64,
-        *,
-        augment: bool = True,
-        seed: int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        strong: dict[str, float] | None = None,
-    ) -> None:
-        super().__init__(
-            batch_size, augment=augment, seed=seed, mean=mean, std=std, strong=strong
-        )
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Begin with no arrays."""
+        super().__post_init__()
         self._splits: dict[str, Split] = {}
 
     @abc.abstractmethod
@@ -83,11 +73,11 @@ class ArrayDataModule(SeededDataModule):
                 self._splits[name] = split.on_host()
 
     def train_dataset(self) -> tf.data.Dataset:
-        """Give the batches of the first epoch, whole ones only."""
+        """Return the batches of the first epoch, whole ones only."""
         return self.train_batches(0).take(self._steps())
 
     def train_batches(self, step: int) -> tf.data.Dataset:
-        """Give the batches of the whole training from batch `step` on.
+        """Return the batches of the whole training from batch `step` on.
 
         A batch is a function of the seed and its number, so that none before it must be
         made. Each epoch is a permutation of its own.
@@ -96,13 +86,13 @@ class ArrayDataModule(SeededDataModule):
         pictures, labels = split
         strong = StrongAugmentation(self.num_classes, self.strong)
 
-        def batch(step: Any) -> tuple[Any, Any]:
+        def batch(step: Tensor) -> tuple[Tensor, Tensor]:
             epoch, first = step // steps, step % steps * self.batch_size
             places = first + tf.range(self.batch_size, dtype=tf.int64)
             number = shuffled(places, [self.seed, epoch], len(split))
             seeds = tf.stack([self.seed, step])
             images = strong.pictures(tf.gather(pictures, number), seeds)
-            images = self._standardize(images)
+            images = self._standardized(images)
             if self.augment:
                 images = mirror_and_shift(images, seeds, flip=self.mirrors)
             return strong.batch(images, tf.gather(labels, number), seeds)
@@ -122,10 +112,7 @@ class ArrayDataModule(SeededDataModule):
         strong = StrongAugmentation(self.num_classes, self.strong)
         batches = tf.data.Dataset.from_tensor_slices(tuple(self._splits[split]))
         batches = batches.batch(self.batch_size).map(
-            lambda images, labels: (self._standardize(images), strong.labels(labels)),
+            lambda images, labels: (self._standardized(images), strong.labels(labels)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         return batches.prefetch(tf.data.AUTOTUNE)
-
-    def _standardize(self, images: Any) -> Any:
-        return standardize(images, self.mean, self.std)

@@ -5,12 +5,13 @@ given, so a batch is the same whenever and wherever it is made.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
+from keras_densenet.tensor import Tensor
 
-def standardize(images: Any, mean: Sequence[float], std: Sequence[float]) -> Any:
+
+def standardize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Give `(images - mean) / std` channel by channel, as float32.
 
     Args:
@@ -34,7 +35,7 @@ def standardize(images: Any, mean: Sequence[float], std: Sequence[float]) -> Any
     return tf.reshape((rows - mean_row) * scale_row, [-1, height, width, channels])
 
 
-def mirror(images: Any, seed: Any) -> Any:
+def mirror(images: Tensor, seed: Tensor) -> Tensor:
     """Mirror about half of the pictures left to right.
 
     Args:
@@ -53,8 +54,8 @@ def mirror(images: Any, seed: Any) -> Any:
 
 
 def mirror_and_shift(
-    images: Any, seed: Any, padding: int = 4, flip: bool = True
-) -> Any:
+    images: Tensor, seed: Tensor, padding: int = 4, flip: bool = True
+) -> Tensor:
     """Mirror about half of the pictures, pad all with zeros, cut windows out.
 
     Zero is the mean color of standardized pictures. The authors' code pads after

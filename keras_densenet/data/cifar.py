@@ -1,7 +1,6 @@
 """CIFAR through TensorFlow Datasets (TFDS)."""
 
-import os
-from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 
 from keras_densenet.data.arrays import Split
 from keras_densenet.data.tfds_arrays import TFDSArrays, read
@@ -19,6 +18,7 @@ trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 
 
+@dataclass(eq=False, repr=False)
 class CIFAR(TFDSArrays):
     """What CIFAR-10 and CIFAR-100 have in common: 60,000 pictures of 32x32 pixels.
 
@@ -26,56 +26,36 @@ class CIFAR(TFDSArrays):
     validation, 10,000 are the test (paper, section 4.1). With augmentation it is the
     paper's "+": standardize, mirror, pad 4 in mean color, cut out 32x32.
 
+    The arguments that are not listed here are those of `TFDSArrays` and of
+    `SeededDataModule`.
+
     Args:
         batch_size: Pictures in a global batch, over all replicas.
         data_dir: Where TFDS keeps its data; by default `TFDS_DATA_DIR`, else TFDS's own
             default, `~/tensorflow_datasets`.
         manual_dir: A folder with the archive, for a machine without a network.
-        download: Whether to download what is neither prepared nor in `manual_dir`.
         validation_size: Training pictures held out, 0..49,999. The paper's final runs
             train on all: 0.
         augment: Whether to mirror and shift training pictures.
-        seed: Seed of shuffling and augmentation; see `ArrayDataModule`.
-        mean: Of each channel, in 0..255; None for the authors'.
-        std: Of each channel, in 0..255; None for the authors'.
-        strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
 
     Raises:
-        DataUnavailableError: In `prepare_data`, with the ways out.
+        DataUnavailableError: The data set can be neither found nor downloaded. The
+            error, raised in `prepare_data`, names the ways out.
     """
 
     input_shape = (32, 32, 3)
 
-    def __init__(
-        self,
-        batch_size: int = 64,
-        data_dir: str | os.PathLike | None = None,
-        *,
-        manual_dir: str | os.PathLike | None = None,
-        download: bool = True,
-        validation_size: int = 5_000,
-        augment: bool = True,
-        seed: int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        strong: dict[str, float] | None = None,
-    ) -> None:
-        super().__init__(
-            batch_size,
-            data_dir,
-            manual_dir=manual_dir,
-            download=download,
-            validation_size=validation_size,
-            augment=augment,
-            seed=seed,
-            mean=mean,
-            std=std,
-            strong=strong,
-        )
-        if not 0 <= validation_size < 50_000:
+    _: KW_ONLY
+    validation_size: int = 5_000
+
+    def __post_init__(self) -> None:
+        """Check how many pictures are held out."""
+        super().__post_init__()
+        if not 0 <= self.validation_size < 50_000:
             raise ValueError(
                 "validation_size, the training pictures held out, must be in "
-                f"0..49,999; the paper holds out 5,000. Received: {validation_size}"
+                "0..49,999; the paper holds out 5,000. Received: "
+                f"validation_size={self.validation_size}"
             )
 
     def load_splits(self, stage: str) -> dict[str, Split]:

@@ -4,9 +4,9 @@ Whole batches at once: brightness, contrast and saturation, in whatever order, c
 share of the picture, a share of the picture in gray, and a gray that is added.
 """
 
-from typing import Any
-
 import tensorflow as tf
+
+from keras_densenet.tensor import Tensor
 
 GRAY = (0.299, 0.587, 0.114)  # how bright red, green and blue are
 # Principal components of ImageNet's colors in 0..1 (Krizhevsky et al. 2012).
@@ -19,12 +19,12 @@ EIGENVECTORS = (
 
 
 def color_jitter(
-    images: Any,
-    seed: Any,
+    images: Tensor,
+    seed: Tensor,
     brightness: float = 0.4,
     contrast: float = 0.4,
     saturation: float = 0.4,
-) -> Any:
+) -> Tensor:
     """Change brightness, contrast and saturation, in an order drawn for each picture.
 
     Each becomes `a` times what it was, `a` uniform in 1 - x .. 1 + x: a picture is
@@ -56,7 +56,9 @@ def color_jitter(
     return tf.reshape(mixed, [-1, height, width, 3])
 
 
-def _blend(mean: Any, factors: Any, order: Any) -> tuple[Any, Any, Any]:
+def _blend(
+    mean: Tensor, factors: Tensor, order: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Make one blend of the three, in their order.
 
     Args:
@@ -80,7 +82,7 @@ def _blend(mean: Any, factors: Any, order: Any) -> tuple[Any, Any, Any]:
     return own[:, tf.newaxis], gray[:, tf.newaxis], shift[:, tf.newaxis]
 
 
-def pca_lighting(images: Any, seed: Any, std: float = 0.1) -> Any:
+def pca_lighting(images: Tensor, seed: Tensor, std: float = 0.1) -> Tensor:
     """Add to each picture a color drawn along the principal axes of ImageNet's.
 
     Args:

@@ -4,23 +4,23 @@ Each function takes pixels in 0..255 and gives float32 in about 0..255; bicubic
 interpolation can leave the range a little.
 """
 
-from typing import Any
-
 import tensorflow as tf
+
+from keras_densenet.tensor import Tensor
 
 ATTEMPTS = 10
 STRIP = 8  # times as long as wide
 
 
 def random_resized_crop(
-    image: Any,
-    seed: Any,
+    image: Tensor,
+    seed: Tensor,
     size: int = 224,
     *,
     area: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     method: str = "bicubic",
-) -> Any:
+) -> Tensor:
     """Cut a random window out of a picture and resize it, as fb.resnet.torch does.
 
     Args:
@@ -42,13 +42,13 @@ def random_resized_crop(
 
 
 def random_window(
-    height: Any,
-    width: Any,
-    seed: Any,
+    height: Tensor,
+    width: Tensor,
+    seed: Tensor,
     *,
     area: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Any:
+) -> Tensor:
     """Draw a window: the first of ten that fits into the picture.
 
     As in fb.resnet.torch, share of the area and ratio are uniform, and the sides are
@@ -83,13 +83,15 @@ def random_window(
     return tf.stack([tops, lefts, rows, columns], axis=1)[first]
 
 
-def _offset(share: Any, room: Any) -> Any:
+def _offset(share: Tensor, room: Tensor) -> Tensor:
     """Give one of the places 0..room, each with the same probability."""
     place = tf.cast(share * tf.cast(room + 1, tf.float32), tf.int32)
     return tf.minimum(place, room)  # in case that the product was rounded up
 
 
-def resize_short_side(image: Any, short_side: int, method: str = "bicubic") -> Any:
+def resize_short_side(
+    image: Tensor, short_side: int, method: str = "bicubic"
+) -> Tensor:
     """Resize a picture so that its short side has `short_side` pixels.
 
     Args:
@@ -103,7 +105,7 @@ def resize_short_side(image: Any, short_side: int, method: str = "bicubic") -> A
     return _resize(image, rounded, method)
 
 
-def center_crop(image: Any, size: int = 224) -> Any:
+def center_crop(image: Tensor, size: int = 224) -> Tensor:
     """Cut the square at the center out of pictures that are at least as large.
 
     Where there is no middle, it is nearer to the bottom and to the right, as in
@@ -119,8 +121,8 @@ def center_crop(image: Any, size: int = 224) -> Any:
 
 
 def resize_and_center_crop(
-    image: Any, size: int = 224, short_side: int = 256, method: str = "bicubic"
-) -> Any:
+    image: Tensor, size: int = 224, short_side: int = 256, method: str = "bicubic"
+) -> Tensor:
     """Prepare pictures for evaluation: resize to the short side, cut the center out.
 
     Of a strip the far ends are cut off first: resized it would be huge.
@@ -135,7 +137,7 @@ def resize_and_center_crop(
     return center_crop(resized, size)
 
 
-def _without_far_ends(image: Any) -> Any:
+def _without_far_ends(image: Tensor) -> Tensor:
     """Leave `STRIP` times the short side, about the center, of the long one."""
     sides = tf.shape(image)[-3:-1]
     kept = tf.minimum(sides, STRIP * tf.reduce_min(sides))
@@ -143,7 +145,7 @@ def _without_far_ends(image: Any) -> Any:
     return image[..., top : top + rows, left : left + columns, :]
 
 
-def ten_crop(image: Any, size: int = 224) -> Any:
+def ten_crop(image: Tensor, size: int = 224) -> Tensor:
     """Give ten views of each picture: center, corners, and those of its mirror image.
 
     The order is fb.resnet.torch's: center, top left, top right, bottom left, bottom
@@ -170,12 +172,12 @@ def ten_crop(image: Any, size: int = 224) -> Any:
     return tf.stack(views, axis=-4)
 
 
-def _cut(image: Any, top: Any, left: Any, size: int) -> Any:
+def _cut(image: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
     cut = image[..., top : top + size, left : left + size, :]
     return tf.ensure_shape(cut, [*image.shape[:-3], size, size, image.shape[-1]])
 
 
-def _resize(image: Any, size: Any, method: str) -> Any:
+def _resize(image: Tensor, size: Tensor, method: str) -> Tensor:
     """Resize as `tf.image.resize` with antialias: the same bits in a third of the time.
 
     TensorFlow takes the height first, a whole row at a time, and then the width, pixel
@@ -192,7 +194,7 @@ def _resize(image: Any, size: Any, method: str) -> Any:
     return tf.ensure_shape(images, [*image.shape[:-3], *known, image.shape[-1]])
 
 
-def _resize_height(images: Any, height: Any, method: str) -> Any:
+def _resize_height(images: Tensor, height: Tensor, method: str) -> Tensor:
     n, before, width, channels = tf.unstack(tf.shape(images))
     rows = tf.reshape(images, [n, before, 1, width * channels])
     rows = tf.image.resize(rows, (height, 1), method, antialias=True)

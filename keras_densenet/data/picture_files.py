@@ -9,11 +9,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
+
+from keras_densenet.tensor import Tensor
 
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 OTHERS = (".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -41,7 +43,7 @@ class PictureFiles(NamedTuple):
         """Give the number of pictures."""
         return len(self.labels)
 
-    def at(self, numbers: Any) -> "PictureFiles":
+    def at(self, numbers: Tensor) -> "PictureFiles":
         """Give some of them, by their numbers or by a mask."""
         return PictureFiles(self.paths[numbers], self.labels[numbers])
 
@@ -173,7 +175,7 @@ def named(broken: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def read_picture(path: Any, plain: Any) -> Any:
+def read_picture(path: Tensor, plain: Tensor) -> Tensor:
     """Read one picture, in a graph.
 
     Args:
@@ -191,7 +193,7 @@ def read_picture(path: Any, plain: Any) -> Any:
     return tf.ensure_shape(image, [None, None, 3])
 
 
-def decode_jpeg(encoded: Any) -> Any:
+def decode_jpeg(encoded: Tensor) -> Tensor:
     """Decode a plain JPEG in a graph, accurately."""
     return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
 

@@ -1,12 +1,12 @@
 """Pictures of unequal sizes, too many for memory: read, cropped, batched on the way."""
 
 import abc
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import cast
 
 import tensorflow as tf
 
-from keras_densenet.data.augment import mirror, standardize
+from keras_densenet.data.augment import mirror
 from keras_densenet.data.color import color_jitter, pca_lighting
 from keras_densenet.data.crops import (
     random_resized_crop,
@@ -17,6 +17,7 @@ from keras_densenet.data.crops import (
 from keras_densenet.data.datamodule import DataModule
 from keras_densenet.data.seeded import SeededDataModule
 from keras_densenet.data.strong_augmentation import StrongAugmentation
+from keras_densenet.tensor import Tensor
 
 FACTS = ("num_classes", "class_names", "mean", "std", "batch_size", "soft_labels")
 CROP, MIRROR, JITTER, LIGHTING, STRONG = range(5)  # each draws from a seed of its own
@@ -25,10 +26,11 @@ CROP, MIRROR, JITTER, LIGHTING, STRONG = range(5)  # each draws from a seed of i
 class TenCrops(DataModule):
     """The ten views of each test picture, `(N, 10, H, W, 3)`, as data to test on.
 
-    For a model that takes ten views and gives one answer; see `recipes/imagenet.py`.
+    They are for a model that takes ten views and gives one answer; see
+    `recipes/imagenet.py`.
 
     Args:
-        data: Whose test pictures they are.
+        data: The data module whose test pictures they are.
     """
 
     def __init__(self, data: "PictureDataModule") -> None:
@@ -50,109 +52,108 @@ class TenCrops(DataModule):
         self._data.teardown(stage)
 
     def train_dataset(self) -> tf.data.Dataset:
-        """Refuse: they are to test on."""
-        raise NotImplementedError("TenCrops are to test on, not to train on.")
+        """Raise an error: the ten views are to test on."""
+        raise NotImplementedError(
+            "TenCrops has pictures to test on, none to train on. Train on the data "
+            "that it was made of."
+        )
 
     def test_dataset(self) -> tf.data.Dataset:
-        """Give the ten views and the labels."""
+        """Return the ten views and the labels."""
         return self._data.ten_crop_dataset()
 
     def predict_dataset(self) -> tf.data.Dataset:
-        """Give the ten views alone."""
+        """Return the ten views alone."""
         return self.test_dataset().map(lambda views, labels: views)
 
 
+@dataclass(eq=False, repr=False)
 class PictureDataModule(SeededDataModule):
     """A data module over pictures of any size; a subclass says where they come from.
 
     Training pictures are cropped at random and mirrored; others are resized and cut out
-    of the center. Both are resized by the same function.
+    of the center. Both are resized by the same function. The arguments that are not
+    listed here are those of `SeededDataModule`.
 
     Args:
         batch_size: Pictures in a global batch, over all replicas.
         image_size: Height and width of what the network sees, in pixels.
         augment: Whether training pictures are augmented; if not, they are prepared as
             the others are.
-        jitter: How much brightness, contrast and saturation change; the paper's 0.4.
-        lighting: Standard deviation of PCA lighting; the paper's is 0.1.
+        jitter: How much brightness, contrast and saturation change, 0..1; the paper's
+            is 0.4.
+        lighting: Standard deviation of PCA lighting, 0 or more; the paper's is 0.1.
         method: Of `tf.image.resize`, "bicubic" or "bilinear".
-        seed: Seed of shuffling and augmentation, in 0..2^31 - 1; None draws it from
-            Python's `random`, which `keras_densenet.seed_everything` sets.
-        mean: Of each channel, in 0..255; None for ImageNet's.
-        std: Of each channel, in 0..255; None for ImageNet's.
-        strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
+        mean: Mean of each channel, in 0..255; None for ImageNet's.
+        std: Standard deviation of each channel, in 0..255; None for ImageNet's.
 
     Attributes:
         short_side: Pixels of a picture's short side when its center is cut out:
             256 where `image_size` is 224.
+
+    Raises:
+        ValueError: An argument is out of its range.
     """
 
-    mean: Sequence[float] = (123.675, 116.28, 103.53)  # 255 * 0.485, 0.456, 0.406
-    std: Sequence[float] = (58.395, 57.12, 57.375)  # 255 * 0.229, 0.224, 0.225
+    mean = (123.675, 116.28, 103.53)  # 255 * 0.485, 0.456, 0.406
+    std = (58.395, 57.12, 57.375)  # 255 * 0.229, 0.224, 0.225
 
-    def __init__(
-        self,
-        batch_size: int,
-        image_size: int = 224,
-        *,
-        augment: bool = True,
-        jitter: float = 0.0,
-        lighting: float = 0.0,
-        method: str = "bicubic",
-        seed: int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        strong: dict[str, float] | None = None,
-    ) -> None:
-        _refuse(image_size, jitter, lighting, method)
-        self.input_shape = (image_size, image_size, 3)
-        super().__init__(
-            batch_size, augment=augment, seed=seed, mean=mean, std=std, strong=strong
-        )
-        self.image_size = image_size
-        self.jitter = jitter
-        self.lighting = lighting
-        self.method = method
+    image_size: int = 224
+    _: KW_ONLY
+    jitter: float = 0.0
+    lighting: float = 0.0
+    method: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        _refuse(self.image_size, self.jitter, self.lighting, self.method)
+        self.input_shape = (self.image_size, self.image_size, 3)
+        super().__post_init__()
 
     @property
     def short_side(self) -> int:
-        """Give the pixels of a picture's short side when its center is cut out."""
+        """Return the pixels of a picture's short side when its center is cut out."""
         return round(self.image_size * 256 / 224)
 
     @abc.abstractmethod
-    def _training_examples(self, first: int) -> tf.data.Dataset:
-        """Give the (encoded picture, label) of the whole training, without end.
+    def _training_examples(
+        self, first: int, an_epoch: int, seed: int
+    ) -> tf.data.Dataset:
+        """Return the (encoded picture, label) of the whole training, without end.
 
         Args:
-            first: Number of the first to give, of all that are ever shown.
+            first: Number of the first to return, of all that are ever shown.
+            an_epoch: Number of pictures that an epoch shows: whole batches.
+            seed: Seed of their order.
         """
 
     @abc.abstractmethod
     def _examples(self, split: str) -> tf.data.Dataset:
-        """Give the (encoded picture, label) of a split, in order."""
+        """Return the (encoded picture, label) of a split, in order."""
 
     @abc.abstractmethod
-    def _decoded(self, encoded: Any) -> Any:
+    def _decoded(self, encoded: Tensor) -> Tensor:
         """Decode one picture in a graph: uint8 `(H, W, 3)`."""
 
     def train_dataset(self) -> tf.data.Dataset:
-        """Give the batches of the first epoch, whole ones only."""
+        """Return the batches of the first epoch, whole ones only."""
         steps = self._steps()
         batches = self.train_batches(0).take(steps)
         # Where files are read one after another, TensorFlow cannot count ahead.
         return batches.apply(tf.data.experimental.assert_cardinality(steps))
 
     def train_batches(self, step: int) -> tf.data.Dataset:
-        """Give the batches of the whole training from batch `step` on.
+        """Return the batches of the whole training from batch `step` on.
 
         What is drawn for a picture is a function of the seed, of its number among all
         that are ever shown, and of its batch's: it does not depend on threads or on
         where one begins.
         """
-        first = step * self.batch_size
+        first, an_epoch = step * self.batch_size, self._steps() * self.batch_size
         strong = StrongAugmentation(self.num_classes, self.strong)
         examples = tf.data.Dataset.zip(
-            self._training_examples(first), tf.data.Dataset.counter(first)
+            self._training_examples(first, an_epoch, cast(int, self.seed)),
+            tf.data.Dataset.counter(first),
         ).map(
             lambda example, number: self._to_train(example, number, strong),
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -160,7 +161,7 @@ class PictureDataModule(SeededDataModule):
         batches = examples.batch(self.batch_size, drop_remainder=True)
         numbered = tf.data.Dataset.zip(batches, tf.data.Dataset.counter(step))
 
-        def augmented(batch: Any, number: Any) -> tuple[Any, Any]:
+        def augmented(batch: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
             images = self._augmented(batch[0], number)
             return strong.batch(images, batch[1], self._seed(STRONG, number))
 
@@ -168,8 +169,8 @@ class PictureDataModule(SeededDataModule):
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _to_train(
-        self, example: Any, number: Any, strong: StrongAugmentation
-    ) -> tuple[Any, Any]:
+        self, example: Tensor, number: Tensor, strong: StrongAugmentation
+    ) -> tuple[Tensor, Tensor]:
         encoded, label = example
         image = self._decoded(encoded)
         if self.augment:
@@ -179,7 +180,7 @@ class PictureDataModule(SeededDataModule):
             crop = self._prepared(image)
         return strong.picture(crop, self._seed(STRONG, number)), label
 
-    def _augmented(self, images: Any, step: Any) -> Any:
+    def _augmented(self, images: Tensor, step: Tensor) -> Tensor:
         if self.augment and self.jitter:
             strengths = [float(self.jitter)] * 3
             images = color_jitter(images, self._seed(JITTER, step), *strengths)
@@ -187,24 +188,24 @@ class PictureDataModule(SeededDataModule):
             images = pca_lighting(images, self._seed(LIGHTING, step), self.lighting)
         if self.augment:
             images = mirror(images, self._seed(MIRROR, step))
-        return standardize(images, self.mean, self.std)
+        return self._standardized(images)
 
-    def _seed(self, purpose: int, number: Any) -> Any:
+    def _seed(self, purpose: int, number: Tensor) -> Tensor:
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(number, tf.int64)])
         return tf.random.fold_in(seed, purpose)
 
     def ten_crop_dataset(self) -> tf.data.Dataset:
-        """Give the test pictures in ten views each, `(N, 10, H, W, 3)`, and labels.
+        """Return the test pictures in ten views each, `(N, 10, H, W, 3)`, and labels.
 
         See `keras_densenet.data.ten_crop` for their order.
         """
         strong = StrongAugmentation(self.num_classes, self.strong)
 
-        def views(encoded: Any, label: Any) -> tuple[Any, Any]:
+        def views(encoded: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
             image = self._decoded(encoded)
             resized = resize_short_side(image, self.short_side, self.method)
             crops = ten_crop(resized, self.image_size)
-            return standardize(crops, self.mean, self.std), strong.labels(label)
+            return self._standardized(crops), strong.labels(label)
 
         examples = self._examples("test")
         examples = examples.map(views, num_parallel_calls=tf.data.AUTOTUNE)
@@ -213,8 +214,8 @@ class PictureDataModule(SeededDataModule):
     def _in_order(self, split: str) -> tf.data.Dataset:
         strong = StrongAugmentation(self.num_classes, self.strong)
 
-        def ready(images: Any, labels: Any) -> tuple[Any, Any]:
-            return standardize(images, self.mean, self.std), strong.labels(labels)
+        def ready(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            return self._standardized(images), strong.labels(labels)
 
         examples = self._examples(split).map(
             lambda encoded, label: (self._prepared(self._decoded(encoded)), label),
@@ -225,7 +226,7 @@ class PictureDataModule(SeededDataModule):
         )
         return batches.prefetch(tf.data.AUTOTUNE)
 
-    def _prepared(self, image: Any) -> Any:
+    def _prepared(self, image: Tensor) -> Tensor:
         return resize_and_center_crop(
             image, self.image_size, self.short_side, self.method
         )
@@ -233,10 +234,12 @@ class PictureDataModule(SeededDataModule):
 
 def _refuse(image_size: int, jitter: float, lighting: float, method: str) -> None:
     if image_size < 1:
-        raise ValueError(f"image_size must be 1 or more. Received: {image_size}")
+        raise ValueError(
+            f"image_size must be 1 or more. Received: image_size={image_size}"
+        )
     if not 0 <= jitter <= 1 or not lighting >= 0:
         raise ValueError(
-            "jitter must be in 0..1, lighting 0 or more. Received: "
+            "jitter must be in 0..1, and lighting must be 0 or more. Received: "
             f"jitter={jitter}, lighting={lighting}"
         )
     if method not in ("bicubic", "bilinear"):

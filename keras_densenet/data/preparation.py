@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import requests
 import tensorflow as tf
@@ -34,7 +33,9 @@ class DataUnavailableError(RuntimeError):
     """A data set is neither prepared on this machine nor to be downloaded."""
 
 
-def builder_of(name: str, title: str, data_dir: str | os.PathLike | None) -> Any:
+def builder_of(
+    name: str, title: str, data_dir: str | os.PathLike | None
+) -> tfds.core.DatasetBuilder:
     """Make TFDS's builder of a data set.
 
     Raises:
@@ -61,7 +62,7 @@ def readable(title: str, where: str | os.PathLike) -> Iterator[None]:
 
 
 def prepare(
-    builder: Any,
+    builder: tfds.core.DatasetBuilder,
     *,
     title: str,
     data_dir: str | os.PathLike | None = None,
@@ -111,7 +112,9 @@ _FAILURES = (
 
 
 def _refuse_what_cannot_be(
-    builder: Any, manual_dir: str | os.PathLike | None, download: bool
+    builder: tfds.core.DatasetBuilder,
+    manual_dir: str | os.PathLike | None,
+    download: bool,
 ) -> None:
     """Fail at once where TFDS would retry for minutes, or download unasked."""
     folder = Path(manual_dir or os.devnull).expanduser()
@@ -123,7 +126,7 @@ def _refuse_what_cannot_be(
         requests.head(url, timeout=PROBE_SECONDS, allow_redirects=True)
 
 
-def _archives(builder: Any) -> dict[str, str]:
+def _archives(builder: tfds.core.DatasetBuilder) -> dict[str, str]:
     """Give the names under which the archives are published, by address."""
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:  # nobody may download them for you
         return {}
@@ -142,7 +145,7 @@ def _brief(error: Exception) -> str:
 
 
 def _ways_out(
-    builder: Any,
+    builder: tfds.core.DatasetBuilder,
     title: str,
     data_dir: str | os.PathLike | None,
     manual_dir: str | os.PathLike | None,

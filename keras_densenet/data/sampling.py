@@ -5,13 +5,14 @@ training is resumed at any step.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_densenet.tensor import Tensor
 
-def each_once(pictures: int, an_epoch: int, seed: int) -> Callable[[Any], Any]:
+
+def each_once(pictures: int, an_epoch: int, seed: int) -> Callable[[Tensor], Tensor]:
     """Show each picture once an epoch, each epoch in an order of its own.
 
     Args:
@@ -23,14 +24,14 @@ def each_once(pictures: int, an_epoch: int, seed: int) -> Callable[[Any], Any]:
         A function from a place in the training, an int64, to a picture's number.
     """
 
-    def picture(place: Any) -> Any:
+    def picture(place: Tensor) -> Tensor:
         epoch, first = place // an_epoch, place % an_epoch
         return shuffled(first, [seed, epoch], pictures)
 
     return picture
 
 
-def balanced(labels: np.ndarray, classes: int, seed: int) -> Callable[[Any], Any]:
+def balanced(labels: np.ndarray, classes: int, seed: int) -> Callable[[Tensor], Tensor]:
     """Show each class as often as the others, and the pictures of a class in turn.
 
     Of as many pictures in a row as there are classes, each is of another class. A class
@@ -49,7 +50,7 @@ def balanced(labels: np.ndarray, classes: int, seed: int) -> Callable[[Any], Any
     begins = tf.constant(np.cumsum(sizes) - sizes)
     many = tf.constant(sizes)
 
-    def picture(place: Any) -> Any:
+    def picture(place: Tensor) -> Tensor:
         turn, first = place // classes, place % classes
         # Another seed than that of the pictures below.
         label = shuffled(first, [seed + 1, turn], classes)
@@ -61,7 +62,7 @@ def balanced(labels: np.ndarray, classes: int, seed: int) -> Callable[[Any], Any
     return picture
 
 
-def shuffled(index: Any, seed: list, many: Any) -> Any:
+def shuffled(index: Tensor, seed: list, many: Tensor) -> Tensor:
     """Give where one or more of `many` places go in the order that a seed stands for.
 
     Args:

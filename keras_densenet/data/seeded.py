@@ -3,65 +3,97 @@
 import abc
 import random
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
+import tensorflow as tf
+
+from keras_densenet.data.augment import standardize
 from keras_densenet.data.datamodule import DataModule
 from keras_densenet.data.strong_augmentation import mixes_labels, refuse_unknown
+from keras_densenet.tensor import Tensor
 
 
+@dataclass(eq=False, repr=False)
 class SeededDataModule(DataModule):
     """What data in memory and data in files have in common.
+
+    A data set says its options as fields of a dataclass: those that it adds, and those
+    whose default differs from its parent's. The others it inherits. It checks them in
+    `__post_init__`, which calls its parent's. The decorator is
+    `@dataclass(eq=False, repr=False)`: two data sets are the same only if they are one
+    object. A subclass may also have an `__init__` of its own, which calls
+    `super().__init__`.
 
     Args:
         batch_size: Pictures in a global batch, over all replicas.
         augment: Whether training pictures are augmented.
         seed: Seed of shuffling and augmentation, in 0..2^31 - 1; None draws it from
             Python's `random`, which `keras_densenet.seed_everything` sets.
-        mean: Of each channel, in 0..255; None for that of the class.
-        std: Of each channel, in 0..255; None for that of the class.
-        strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
+        mean: Mean of each channel, in 0..255; None for that of the class.
+        std: Standard deviation of each channel, in 0..255; None for that of the class.
+        strong: Strength in 0..1 of `mixup`, `cutmix`, `cutout` and `rand_augment`; see
+            `StrongAugmentation`. None for none of them.
+
+    Raises:
+        ValueError: An argument is out of its range.
     """
 
+    batch_size: int
+    _: KW_ONLY
+    augment: bool = True
+    seed: int | None = None
+    mean: Sequence[float] | None = None  # type: ignore[assignment]
+    std: Sequence[float] | None = None  # type: ignore[assignment]
     strong: dict[str, float] | None = None
 
-    def __init__(
-        self,
-        batch_size: int,
-        *,
-        augment: bool = True,
-        seed: int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        strong: dict[str, float] | None = None,
-    ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be 1 or more. Received: {batch_size}")
-        self.batch_size = batch_size
-        self.augment = augment
-        if seed is not None and not 0 <= seed < 2**31:
-            raise ValueError(f"seed must be in 0..2^31 - 1. Received: seed={seed}")
-        self.seed = random.randrange(2**31) if seed is None else seed
-        # What is not given stays the class's own, and out of a run's config.
-        if mean is not None:
-            self.mean = tuple(mean)
-        if std is not None:
-            self.std = tuple(std)
-        if strong is not None:
-            self.strong = strong
-        _refuse_normalization(self.mean, self.std, self.input_shape[-1])
+    def __post_init__(self) -> None:
+        """Check the arguments, and draw a seed if none is given."""
+        if self.batch_size < 1:
+            raise ValueError(
+                f"batch_size must be 1 or more. Received: batch_size={self.batch_size}"
+            )
+        if self.seed is None:
+            self.seed = random.randrange(2**31)
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be in 0..2^31 - 1. Received: seed={self.seed}")
+        self._unset_none()
+        _refuse_normalization(*self._normalization(), self.input_shape[-1])
         refuse_unknown(self.strong or {})
         self.soft_labels = mixes_labels(self.strong)
 
+    def _unset_none(self) -> None:
+        """Leave to the class what is not given, and out of a run's config."""
+        for name, kind in (("mean", tuple), ("std", tuple), ("strong", dict)):
+            given = getattr(self, name)
+            if given is None:
+                delattr(self, name)
+            else:
+                setattr(self, name, kind(given))
+
+    def _normalization(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Return mean and standard deviation of each channel, in 0..255."""
+        if self.mean is None or self.std is None:
+            raise TypeError(
+                f"{type(self).__name__} has no mean or no std to standardize pictures "
+                "with. Give its class both, as one number in 0..255 for each channel."
+            )
+        return self.mean, self.std
+
+    def _standardized(self, images: Tensor) -> Tensor:
+        """Return pictures `(N, H, W, channels)`, standardized as float32."""
+        return standardize(images, *self._normalization())
+
     @abc.abstractmethod
     def _pictures(self, split: str) -> int:
-        """Give the number of pictures of a split: "train", "val" or "test"."""
+        """Return the number of pictures of a split: "train", "val" or "test"."""
 
     @abc.abstractmethod
-    def _in_order(self, split: str) -> Any:
-        """Give the batches of a split to validate or test on."""
+    def _in_order(self, split: str) -> tf.data.Dataset:
+        """Return the batches of a split to validate or test on."""
 
     def _steps(self) -> int:
-        """Give the number of whole batches in an epoch."""
+        """Return the number of whole batches in an epoch."""
         pictures = self._pictures("train")
         if pictures < self.batch_size:
             raise ValueError(
@@ -71,23 +103,23 @@ class SeededDataModule(DataModule):
         return pictures // self.batch_size
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the seed, which is all that the order of the batches depends on."""
+        """Return the seed, which is all that the order of the batches depends on."""
         return {"seed": self.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the order that the resumed run had."""
         self.seed = state["seed"]
 
-    def val_dataset(self) -> Any | None:
-        """Give the validation batches, or None if nothing is held out."""
+    def val_dataset(self) -> tf.data.Dataset | None:
+        """Return the validation batches, or None if nothing is held out."""
         return self._in_order("val") if self._pictures("val") else None
 
-    def test_dataset(self) -> Any:
-        """Give the test batches."""
+    def test_dataset(self) -> tf.data.Dataset:
+        """Return the test batches."""
         return self._in_order("test")
 
-    def predict_dataset(self) -> Any:
-        """Give batches of the test pictures, without labels."""
+    def predict_dataset(self) -> tf.data.Dataset:
+        """Return batches of the test pictures, without labels."""
         return self.test_dataset().map(lambda images, labels: images)
 
 
@@ -97,5 +129,5 @@ def _refuse_normalization(
     if len(mean) != channels or len(std) != channels or not min(std) > 0:
         raise ValueError(
             f"mean and std need one number for each of {channels} channels, in 0..255, "
-            f"and std numbers above 0. Received: mean={mean}, std={std}"
+            f"and those of std must be above 0. Received: mean={mean}, std={std}"
         )

@@ -8,10 +8,11 @@ so that a training can be resumed.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import keras
 import tensorflow as tf
+
+from keras_densenet.tensor import Tensor
 
 OPTIONS = ("mixup", "cutmix", "cutout", "rand_augment")
 OPERATIONS = 2  # of RandAugment, for each picture
@@ -25,12 +26,12 @@ class Drawn(keras.random.SeedGenerator):
         seed: Two integers, shape `(2,)`.
     """
 
-    def __init__(self, seed: Any) -> None:
+    def __init__(self, seed: Tensor) -> None:
         # Keras's own would make a variable, which has a state.
         self.seed = seed
         self.drawn = 0
 
-    def next(self, ordered: bool = True) -> Any:
+    def next(self, ordered: bool = True) -> Tensor:
         """Give the next seed."""
         self.drawn += 1
         return tf.random.fold_in(self.seed, self.drawn)
@@ -74,7 +75,7 @@ class StrongAugmentation:
         self._each = _operations(rand_augment) if rand_augment else []
         self.mixes = mixes_labels(options)
 
-    def picture(self, image: Any, seed: Any) -> Any:
+    def picture(self, image: Tensor, seed: Tensor) -> Tensor:
         """Change one picture: RandAugment.
 
         Args:
@@ -99,7 +100,7 @@ class StrongAugmentation:
             changed = tf.ensure_shape(tf.switch_case(which, kinds), changed.shape)
         return tf.clip_by_value(changed[0], 0.0, 255.0)
 
-    def pictures(self, images: Any, seed: Any) -> Any:
+    def pictures(self, images: Tensor, seed: Tensor) -> Tensor:
         """Change each picture of a batch, as `picture` does; each draws for itself."""
         if not self._each:
             return images
@@ -110,7 +111,9 @@ class StrongAugmentation:
             fn_output_signature=tf.TensorSpec(images.shape[1:], tf.float32),
         )
 
-    def batch(self, images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+    def batch(
+        self, images: Tensor, labels: Tensor, seed: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Change a whole batch: cutout, then mixup or cutmix.
 
         Args:
@@ -137,7 +140,7 @@ class StrongAugmentation:
         mixed, shares = tf.switch_case(which, kinds)
         return tf.ensure_shape(mixed, images.shape), shares
 
-    def labels(self, labels: Any) -> Any:
+    def labels(self, labels: Tensor) -> Tensor:
         """Give class numbers `(N,)` as they are, or as probabilities if labels mix."""
         return tf.one_hot(labels, self.classes) if self.mixes else labels
 
@@ -182,12 +185,14 @@ def _operations(m: float) -> list:
     ]
 
 
-def _changed(layer: Any, images: Any, seed: Any) -> Any:
+def _changed(layer: keras.Layer, images: Tensor, seed: Tensor) -> Tensor:
     change = layer.get_random_transformation(images, training=True, seed=Drawn(seed))
     return layer.transform_images(images, change, training=True)
 
 
-def _mixed(layer: Any, images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+def _mixed(
+    layer: keras.Layer, images: Tensor, labels: Tensor, seed: Tensor
+) -> tuple[Tensor, Tensor]:
     both = {"images": images, "labels": labels}
     change = layer.get_random_transformation(both, training=True, seed=Drawn(seed))
     return (

@@ -1,7 +1,7 @@
 """Street View House Numbers through TensorFlow Datasets (TFDS)."""
 
-import os
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from keras_densenet.data.tfds_arrays import TFDSArrays, read
 MOST_HELD_OUT = 60_000  # 4,000 training pictures a class, of 4,659 of the rarest
 
 
+@dataclass(eq=False, repr=False)
 class SVHN(TFDSArrays):
     """SVHN, cropped (Netzer et al. 2011): digits from house numbers, 32x32 pixels.
 
@@ -24,24 +25,23 @@ class SVHN(TFDSArrays):
 
     In memory it takes 1.9 GB, and three times that for a moment while it is read.
 
+    The arguments that are not listed here are those of `TFDSArrays` and of
+    `SeededDataModule`.
+
     Args:
         batch_size: Pictures in a global batch, over all replicas.
         data_dir: Where TFDS keeps its data; by default `TFDS_DATA_DIR`, else TFDS's own
             default, `~/tensorflow_datasets`.
         manual_dir: A folder with the three .mat files, for a machine without a network.
-        download: Whether to download what is neither prepared nor in `manual_dir`.
         validation_size: Pictures held out: a multiple of 30 in 0..60,000, two thirds of
             them training and one third additional pictures, the same number of each
             class.
         augment: Whether to shift training pictures by up to 4 pixels. They are never
             mirrored.
-        seed: Seed of shuffling and augmentation; see `ArrayDataModule`.
-        mean: Of each channel, in 0..255; None for 0.
-        std: Of each channel, in 0..255; None for 255.
-        strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
 
     Raises:
-        DataUnavailableError: In `prepare_data`, with the ways out.
+        DataUnavailableError: The data set can be neither found nor downloaded. The
+            error, raised in `prepare_data`, names the ways out.
     """
 
     name, title = "svhn_cropped", "SVHN"
@@ -52,38 +52,19 @@ class SVHN(TFDSArrays):
     std = (255.0, 255.0, 255.0)
     mirrors = False
 
-    def __init__(
-        self,
-        batch_size: int = 64,
-        data_dir: str | os.PathLike | None = None,
-        *,
-        manual_dir: str | os.PathLike | None = None,
-        download: bool = True,
-        validation_size: int = 6_000,
-        augment: bool = False,
-        seed: int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        strong: dict[str, float] | None = None,
-    ) -> None:
-        super().__init__(
-            batch_size,
-            data_dir,
-            manual_dir=manual_dir,
-            download=download,
-            validation_size=validation_size,
-            augment=augment,
-            seed=seed,
-            mean=mean,
-            std=std,
-            strong=strong,
-        )
-        if not 0 <= validation_size <= MOST_HELD_OUT or validation_size % 30:
+    _: KW_ONLY
+    validation_size: int = 6_000
+    augment: bool = False
+
+    def __post_init__(self) -> None:
+        """Check how many pictures are held out."""
+        super().__post_init__()
+        if not 0 <= self.validation_size <= MOST_HELD_OUT or self.validation_size % 30:
             raise ValueError(
                 "validation_size, the pictures held out, must be a multiple of 30 in "
                 f"0..{MOST_HELD_OUT:,}: 2 training pictures and 1 additional one of "
                 "each of 10 classes; the paper holds out 6,000. "
-                f"Received: {validation_size}"
+                f"Received: validation_size={self.validation_size}"
             )
 
     def load_splits(self, stage: str) -> dict[str, Split]:
@@ -105,10 +86,10 @@ def held_out(split: Split, a_class: int) -> tuple[Split, Split]:
 
     Args:
         split: All pictures.
-        a_class: How many of each class.
+        a_class: Number of pictures to hold out of each class.
 
     Returns:
-        What is left, and what is held out.
+        The pictures that are left, and those that are held out.
     """
     held = np.zeros(len(split), bool)
     for label in np.unique(split.labels):

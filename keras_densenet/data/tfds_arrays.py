@@ -1,8 +1,8 @@
 """Data sets of TensorFlow Datasets (TFDS) that fit in memory."""
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -13,8 +13,11 @@ from keras_densenet.data.preparation import builder_of, prepare, readable
 READ = 5_000  # pictures at a time
 
 
+@dataclass(eq=False, repr=False)
 class TFDSArrays(ArrayDataModule):
     """A data set of TFDS in memory; a subclass says which, and how it is split.
+
+    The arguments that are not listed here are those of `SeededDataModule`.
 
     Args:
         batch_size: Pictures in a global batch, over all replicas.
@@ -23,39 +26,23 @@ class TFDSArrays(ArrayDataModule):
         manual_dir: A folder with the archives, for a machine without a network.
         download: Whether to download what is neither prepared nor in `manual_dir`.
         validation_size: Training pictures held out.
-        augment: Whether to augment training pictures.
-        seed: Seed of shuffling and augmentation; see `ArrayDataModule`.
-        mean: Of each channel, in 0..255; None for the authors'.
-        std: Of each channel, in 0..255; None for the authors'.
-        strong: Mixup, cutmix, cutout, RandAugment; see `StrongAugmentation`.
 
     Attributes:
-        name: Of the data set in TFDS.
+        name: Name of the data set in TFDS.
     """
 
-    name: str
+    name: ClassVar[str]
 
-    def __init__(
-        self,
-        batch_size: int = 64,
-        data_dir: str | os.PathLike | None = None,
-        *,
-        manual_dir: str | os.PathLike | None = None,
-        download: bool = True,
-        validation_size: int = 0,
-        augment: bool = True,
-        seed: int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        strong: dict[str, float] | None = None,
-    ) -> None:
-        super().__init__(
-            batch_size, augment=augment, seed=seed, mean=mean, std=std, strong=strong
-        )
-        self.data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
-        self.manual_dir = manual_dir
-        self.download = download
-        self.validation_size = validation_size
+    data_dir: str | os.PathLike | None = None
+    _: KW_ONLY
+    manual_dir: str | os.PathLike | None = None
+    download: bool = True
+    validation_size: int = 0
+
+    def __post_init__(self) -> None:
+        """Find out where TFDS keeps its data."""
+        super().__post_init__()
+        self.data_dir = self.data_dir or os.environ.get("TFDS_DATA_DIR")
 
     def prepare_data(self) -> None:
         """Prepare the data set unless it is prepared in `data_dir`."""
@@ -67,12 +54,21 @@ class TFDSArrays(ArrayDataModule):
             download=self.download,
         )
 
-    def _builder(self) -> Any:
+    def _builder(self) -> tfds.core.DatasetBuilder:
         return builder_of(self.name, self.title, self.data_dir)
 
 
-def read(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+def read(
+    builder: tfds.core.DatasetBuilder, split: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Read pictures and labels of a split, in the order in which they are stored.
+
+    Args:
+        builder: TFDS's builder of a data set that is prepared.
+        split: Name of the split in TFDS.
+
+    Returns:
+        uint8 `(N, H, W, channels)` and int64 `(N,)`.
 
     Raises:
         DataUnavailableError: The files are damaged.

@@ -1,0 +1,213 @@
+"""The pictures of a folder with one folder a class: found, checked, read."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_densenet.data import picture_files, sampling
+from keras_densenet.data.folder_layout import split_folders
+from keras_densenet.data.hold_out import hold_out
+from keras_densenet.data.picture_files import PictureFiles
+from keras_densenet.data.preparation import DataUnavailableError
+from keras_densenet.tensor import Tensor
+
+
+class LabeledFolder:
+    """The pictures of a folder, found when they are first asked for, and only once.
+
+    `setup` comes before the pictures of a split are read. An encoded picture is its
+    path, and whether TensorFlow can decode it.
+
+    Args:
+        root: The folder.
+        class_names: Names of its classes; see `folder_layout.class_names`.
+        shares: Share of the training pictures to hold out for a split that has no
+            folder of its own, 0 <= x < 1, by the name of the split: "val", "test".
+        check_files: Whether `setup` looks for broken pictures.
+        on_error: "raise", or "skip" to leave out broken pictures with a warning.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        class_names: Sequence[str],
+        shares: Mapping[str, float],
+        *,
+        check_files: bool,
+        on_error: str,
+    ) -> None:
+        self.root = root
+        self.class_names = class_names
+        self.shares = shares
+        self.check_files = check_files
+        self.on_error = on_error
+        self._listed: dict[str, PictureFiles] = {}
+        self._plain: dict[str, np.ndarray] = {}
+
+    def prepare(self) -> None:
+        """Do nothing: the files are there."""
+
+    def setup(self, splits: Iterable[str]) -> None:
+        """Find the files of splits, and look at each of them, once.
+
+        Raises:
+            BrokenPictureError: There are broken pictures, and `on_error` is "raise".
+            DataUnavailableError: A split has a folder, and no pictures in it.
+            ValueError: A class has no pictures to train on.
+        """
+        for split in splits:
+            if split not in self._plain:
+                self._check(split)
+
+    def files(self, split: str) -> PictureFiles:
+        """Return the files of a split: "train", "val" or "test"."""
+        if not self._listed:
+            self._listed = self._find()
+        return self._listed[split]
+
+    def count(self, split: str) -> int:
+        """Return the number of pictures of a split."""
+        return len(self.files(split))
+
+    def refuse_without(self, split: str) -> None:
+        """Refuse a folder that has no folder of pictures for a split.
+
+        Raises:
+            DataUnavailableError: It has none.
+        """
+        folders = split_folders(Path(self.root).expanduser())
+        if split not in folders or not self.count(split):
+            raise DataUnavailableError(
+                f"{self.root} has no folders train/ and {split}/, each with one folder "
+                "a class. Make them."
+            )
+
+    def shuffled(self, first: int, an_epoch: int, seed: int) -> tf.data.Dataset:
+        """Return the (encoded picture, label) of a training that shows each once.
+
+        Args:
+            first: Number of the first to return, of all that are ever shown.
+            an_epoch: Number of pictures that an epoch shows.
+            seed: Seed of their order, which is another one each epoch.
+        """
+        return self._numbered(
+            sampling.each_once(self.count("train"), an_epoch, seed), first
+        )
+
+    def balanced(self, first: int, seed: int) -> tf.data.Dataset:
+        """Return the (encoded picture, label) of a training on all classes alike.
+
+        Args:
+            first: Number of the first to return, of all that are ever shown.
+            seed: Seed of their order.
+        """
+        labels, classes = self.files("train").labels, len(self.class_names)
+        return self._numbered(sampling.balanced(labels, classes, seed), first)
+
+    def in_order(self, split: str) -> tf.data.Dataset:
+        """Return the (encoded picture, label) of a split, once."""
+        paths, plain, labels = self._tensors(split)
+        return tf.data.Dataset.from_tensor_slices(((paths, plain), labels))
+
+    def decoded(self, encoded: tuple[Tensor, Tensor]) -> Tensor:
+        """Decode one picture in a graph: uint8 `(H, W, 3)`."""
+        return picture_files.read_picture(*encoded)
+
+    def _numbered(
+        self, number: Callable[[Tensor], Tensor], first: int
+    ) -> tf.data.Dataset:
+        paths, plain, labels = self._tensors("train")
+
+        def example(place: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+            n = number(place)
+            return (paths[n], plain[n]), labels[n]
+
+        places = tf.data.Dataset.counter(first)
+        return places.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _tensors(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
+        files = self.files(split)
+        paths = [os.fsencode(path) for path in files.paths]
+        return (
+            tf.constant(paths, tf.string),
+            tf.constant(self._plain[split]),
+            tf.constant(files.labels),
+        )
+
+    def _check(self, split: str) -> None:
+        """Leave out broken files, or raise; note what TensorFlow can decode."""
+        files = self.files(split)
+        plain = np.zeros(len(files), bool)
+        if self.check_files:
+            plain, broken = picture_files.check(files.paths)
+            if self.on_error == "raise":
+                picture_files.refuse_broken(broken, len(files))
+            whole = np.array([path not in broken for path in files.paths], bool)
+            files, plain = files.at(whole), plain[whole]
+            _warn_of(broken, split)
+        if split == "train":
+            _refuse_empty_classes(files.labels, self.class_names, self.root)
+        self._listed[split], self._plain[split] = files, plain
+
+    def _find(self) -> dict[str, PictureFiles]:
+        """Find all files, and hold out what has no folder of its own."""
+        folders = split_folders(Path(self.root).expanduser())
+        found = {
+            split: picture_files.find(folder, self.class_names)
+            for split, folder in folders.items()
+        }
+        _refuse_empty_classes(found["train"].labels, self.class_names, self.root)
+        empty = [
+            str(folders[split]) for split, files in found.items() if not len(files)
+        ]
+        if empty:
+            raise DataUnavailableError(
+                f"There are no pictures in {', '.join(empty)}: put some there, one "
+                "folder a class, or take it away, and a share is held out."
+            )
+        shares = {split: x for split, x in self.shares.items() if split not in found}
+        return found | hold_out(found["train"], shares, folders["train"])
+
+
+def refuse_on_error(on_error: str, check_files: bool) -> None:
+    """Refuse what cannot be done with broken pictures.
+
+    Raises:
+        ValueError: `on_error` is neither "raise" nor "skip", or it is "skip" where no
+            file is checked.
+    """
+    if on_error not in ("raise", "skip"):
+        raise ValueError(
+            f'on_error must be "raise" or "skip". Received: on_error={on_error!r}'
+        )
+    if on_error == "skip" and not check_files:
+        raise ValueError(
+            "on_error='skip' leaves out what is found to be broken before training: it "
+            "needs check_files=True. Received: check_files=False"
+        )
+
+
+def _refuse_empty_classes(
+    labels: np.ndarray, names: Sequence[str], root: str | os.PathLike
+) -> None:
+    many = np.bincount(labels, minlength=len(names))
+    empty = [name for name, n in zip(names, many, strict=True) if n == 0]
+    if empty:
+        kinds = ", ".join(sorted(picture_files.SUFFIXES))
+        raise ValueError(
+            f"There are no pictures to train on in {root} of: {', '.join(empty)}. Add "
+            f"some ({kinds}), or take the folders away."
+        )
+
+
+def _warn_of(broken: Mapping[str, str], split: str) -> None:
+    if broken:
+        warnings.warn(
+            f"{len(broken)} {split} pictures cannot be read and are left out:\n"
+            f"{picture_files.named(broken)}",
+            stacklevel=5,  # where the data module is set up
+        )
