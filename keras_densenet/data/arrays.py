@@ -17,8 +17,8 @@ class Split(NamedTuple):
     """Pictures and their labels, in memory.
 
     Attributes:
-        images: uint8 `(N, H, W, channels)`, an array or a tensor.
-        labels: int64 `(N,)`.
+        images: Pictures, uint8 `(N, H, W, channels)`, an array or a tensor.
+        labels: Class numbers, int64 `(N,)`.
     """
 
     images: Tensor
@@ -29,7 +29,7 @@ class Split(NamedTuple):
         return len(self.labels)
 
     def on_host(self) -> "Split":
-        """Return it as tensors in the computer's memory, not a GPU's."""
+        """Return the same as tensors in the computer's memory, not in a GPU's."""
         with tf.device("CPU:0"):
             return Split(*(tf.convert_to_tensor(array) for array in self))
 
@@ -79,8 +79,8 @@ class ArrayDataModule(SeededDataModule):
     def train_batches(self, step: int) -> tf.data.Dataset:
         """Return the batches of the whole training from batch `step` on.
 
-        A batch is a function of the seed and its number, so that none before it must be
-        made. Each epoch is a permutation of its own.
+        A batch is a function of the seed and of its number, so that none before it must
+        be made. Each epoch is a permutation of its own.
         """
         split, steps = self._splits["train"], self._steps()
         pictures, labels = split

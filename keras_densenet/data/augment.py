@@ -1,7 +1,7 @@
 """The paper's pictures: standardized, mirrored, shifted (section 4.1).
 
-Everything works on whole batches, and draws its random numbers from a seed that it is
-given, so a batch is the same whenever and wherever it is made.
+Each function works on whole batches, and draws its random numbers from a seed that it
+is given, so that a batch is the same whenever and wherever it is made.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from keras_densenet.tensor import Tensor
 
 
 def standardize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Give `(images - mean) / std` channel by channel, as float32.
+    """Return `(images - mean) / std` channel by channel, as float32.
 
     Args:
         images: Pictures `(N, H, W, channels)` in 0..255.

@@ -37,6 +37,8 @@ class CIFAR(TFDSArrays):
         validation_size: Training pictures held out, 0..49,999. The paper's final runs
             train on all: 0.
         augment: Whether to mirror and shift training pictures.
+        mean: Mean of each channel, in 0..255; None for the authors'.
+        std: Standard deviation of each channel, in 0..255; None for the authors'.
 
     Raises:
         DataUnavailableError: The data set can be neither found nor downloaded. The
@@ -75,7 +77,7 @@ class CIFAR10(CIFAR):
     """CIFAR-10 (Krizhevsky 2009): 60,000 pictures of 32x32 pixels in 10 classes.
 
     Splits, augmentation and arguments are those of `keras_densenet.data.cifar.CIFAR`:
-    45,000 pictures to train on, 5,000 to validate, 10,000 to test.
+    45,000 pictures to train on, 5,000 to validate on, 10,000 to test on.
     """
 
     name, title = "cifar10", "CIFAR-10"

@@ -1,7 +1,8 @@
 """Colors changed at random, as fb.resnet.torch does for ImageNet (paper, section 4.1).
 
-Whole batches at once: brightness, contrast and saturation, in whatever order, come to a
-share of the picture, a share of the picture in gray, and a gray that is added.
+Each function changes a whole batch at once. Brightness, contrast and saturation, in
+whatever order, come to a sum of three: a share of the picture, a share of the picture
+in gray, and a gray that is the same everywhere.
 """
 
 import tensorflow as tf
@@ -27,9 +28,9 @@ def color_jitter(
 ) -> Tensor:
     """Change brightness, contrast and saturation, in an order drawn for each picture.
 
-    Each becomes `a` times what it was, `a` uniform in 1 - x .. 1 + x: a picture is
-    blended with black, with its mean gray, with itself in gray. Nothing is cut off at 0
-    or 255, as in fb.resnet.torch.
+    Each becomes `a` times what it was, with `a` uniform in 1 - x .. 1 + x: a picture is
+    blended with black, with its mean gray, with itself in gray. As in fb.resnet.torch,
+    nothing is cut off at 0 or 255.
 
     Args:
         images: RGB in 0..255, `(N, H, W, 3)`, of a known size.
@@ -63,11 +64,12 @@ def _blend(
 
     Args:
         mean: Mean gray of each picture, `(N,)`.
-        factors: Of brightness, contrast and saturation, `(N, 3)`.
-        order: Which comes first, second and third, `(N, 3)`.
+        factors: Factor `a` of brightness, contrast and saturation, `(N, 3)`.
+        order: Which of the three comes first, second and third, `(N, 3)`.
 
     Returns:
-        Share of the picture, share of its gray, and what is added, each `(N, 1)`.
+        The share of the picture, the share of its gray, and the gray that is added,
+        each `(N, 1)`.
     """
     own, gray, shift = tf.ones_like(mean), tf.zeros_like(mean), tf.zeros_like(mean)
     for turn in range(3):

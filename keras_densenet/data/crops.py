@@ -1,6 +1,6 @@
-"""Pictures of any size made one size: for training at random, else from the center.
+"""Pictures of any size are made one size: for training at random, else by the center.
 
-Each function takes pixels in 0..255 and gives float32 in about 0..255; bicubic
+Each function takes pixels in 0..255 and returns float32 in about 0..255: bicubic
 interpolation can leave the range a little.
 """
 
@@ -29,7 +29,8 @@ def random_resized_crop(
         size: Height and width of the result, in pixels.
         area: Least and largest share of the picture's area.
         ratio: Least and largest ratio of the window's sides.
-        method: Of `tf.image.resize`; it smooths first where it makes pictures smaller.
+        method: Method of `tf.image.resize`, which smooths first where it makes pictures
+            smaller.
 
     Returns:
         `(size, size, channels)`.
@@ -49,14 +50,14 @@ def random_window(
     area: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Tensor:
-    """Draw a window: the first of ten that fits into the picture.
+    """Draw ten windows, and take the first that fits into the picture.
 
     As in fb.resnet.torch, share of the area and ratio are uniform, and the sides are
     swapped in half of the cases. If none fits, it is the square at the center.
 
     Args:
-        height: Of the picture, in pixels, an int32.
-        width: Of the picture, in pixels, an int32.
+        height: Height of the picture in pixels, an int32.
+        width: Width of the picture in pixels, an int32.
         seed: Two integers, shape `(2,)`.
         area: Least and largest share of the picture's area.
         ratio: Least and largest ratio of the window's sides.
@@ -84,7 +85,7 @@ def random_window(
 
 
 def _offset(share: Tensor, room: Tensor) -> Tensor:
-    """Give one of the places 0..room, each with the same probability."""
+    """Return one of the places 0..room, each with the same probability."""
     place = tf.cast(share * tf.cast(room + 1, tf.float32), tf.int32)
     return tf.minimum(place, room)  # in case that the product was rounded up
 
@@ -96,8 +97,8 @@ def resize_short_side(
 
     Args:
         image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
-        short_side: In pixels.
-        method: Of `tf.image.resize`.
+        short_side: Pixels of the short side of the result.
+        method: Method of `tf.image.resize`.
     """
     sides = tf.shape(image)[-3:-1]
     shortest = tf.reduce_min(sides)
@@ -108,8 +109,8 @@ def resize_short_side(
 def center_crop(image: Tensor, size: int = 224) -> Tensor:
     """Cut the square at the center out of pictures that are at least as large.
 
-    Where there is no middle, it is nearer to the bottom and to the right, as in
-    fb.resnet.torch.
+    Where the square cannot be in the middle, it is one pixel nearer to the bottom or to
+    the right, as in fb.resnet.torch.
 
     Args:
         image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
@@ -125,20 +126,20 @@ def resize_and_center_crop(
 ) -> Tensor:
     """Prepare pictures for evaluation: resize to the short side, cut the center out.
 
-    Of a strip the far ends are cut off first: resized it would be huge.
+    The far ends of a long strip are cut off first: resized, it would be huge.
 
     Args:
         image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
         size: Height and width of the result, in pixels.
         short_side: Pixels of the short side before the center is cut out.
-        method: Of `tf.image.resize`.
+        method: Method of `tf.image.resize`.
     """
     resized = resize_short_side(_without_far_ends(image), short_side, method)
     return center_crop(resized, size)
 
 
 def _without_far_ends(image: Tensor) -> Tensor:
-    """Leave `STRIP` times the short side, about the center, of the long one."""
+    """Cut the long side to at most `STRIP` times the short one, about the center."""
     sides = tf.shape(image)[-3:-1]
     kept = tf.minimum(sides, STRIP * tf.reduce_min(sides))
     (top, left), (rows, columns) = tf.unstack((sides - kept) // 2), tf.unstack(kept)
@@ -146,7 +147,7 @@ def _without_far_ends(image: Tensor) -> Tensor:
 
 
 def ten_crop(image: Tensor, size: int = 224) -> Tensor:
-    """Give ten views of each picture: center, corners, and those of its mirror image.
+    """Return ten views of each picture: center, corners, and those of its mirror image.
 
     The order is fb.resnet.torch's: center, top left, top right, bottom left, bottom
     right of the picture, then the same five places of the mirrored picture. The answer

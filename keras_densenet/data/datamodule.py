@@ -4,6 +4,8 @@ import abc
 from collections.abc import Sequence
 from typing import Any
 
+import tensorflow as tf
+
 _LIGHTNING_NAMES = {
     f"{split}_dataloader": f"{split}_dataset"
     for split in ("train", "val", "test", "predict")
@@ -35,7 +37,7 @@ class DataModule(abc.ABC):
         std: Standard deviation of each channel, in 0..255.
         batch_size: Pictures in a global batch, over all replicas.
         soft_labels: Whether labels are probabilities, in all datasets.
-        method: Of `tf.image.resize`, by which pictures of other sizes are resized.
+        method: Method of `tf.image.resize` for pictures of other sizes.
     """
 
     num_classes: int
@@ -57,56 +59,56 @@ class DataModule(abc.ABC):
             )
 
     def prepare_data(self) -> None:  # noqa: B027, nothing to do is a good default
-        """Download or generate what is needed, once a machine."""
+        """Download or generate what is needed; it is called once a machine."""
 
     def setup(self, stage: str) -> None:  # noqa: B027
         """Read what `stage` needs: "fit", "validate", "test" or "predict"."""
 
     @property
     def title(self) -> str:
-        """Give what people call the data set."""
+        """Return what people call the data set."""
         return type(self).__name__
 
     @property
     def short_side(self) -> int:
-        """Give the short side of a picture when its center is cut out, in pixels.
+        """Return the short side of a picture when its center is cut out, in pixels.
 
-        So pictures of other sizes are prepared, for evaluation and when served.
+        Pictures of other sizes are prepared so, for evaluation and when served.
         """
         return min(self.input_shape[:2])
 
     @abc.abstractmethod
-    def train_dataset(self) -> Any:
-        """Give the training batches of one epoch, shuffled anew at each pass."""
+    def train_dataset(self) -> tf.data.Dataset:
+        """Return the training batches of one epoch, shuffled anew at each pass."""
 
-    def train_batches(self, step: int) -> Any:
-        """Give the batches of the whole training, without end, from batch `step` on.
+    def train_batches(self, step: int) -> tf.data.Dataset:
+        """Return the batches of the whole training, without end, from batch `step` on.
 
-        A run that is resumed at a step must see the batches that it would have seen.
-        This is so by default if `train_dataset()` is the same in every process: its
-        shuffling has a seed. But then all the batches before `step` are read again;
-        override it where a batch can be found by its number.
+        A run that is resumed at a step must see the batches that it would have seen. By
+        default it does if `train_dataset()` is the same in every process, because its
+        shuffling has a seed. All the batches before `step` are then read again:
+        override this where a batch can be found by its number.
         """
         return self.train_dataset().repeat().skip(step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a checkpoint keeps of the data: numbers, texts, lists of them."""
+        """Return what a checkpoint keeps of the data: numbers, texts, lists of them."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Take back what `state_dict` gave, where a run is resumed."""
+        """Take back what `state_dict` returned, where a run is resumed."""
 
-    def val_dataset(self) -> Any:
-        """Give the validation batches, or None if nothing is held out."""
+    def val_dataset(self) -> tf.data.Dataset | None:
+        """Return the validation batches, or None if nothing is held out."""
         return None
 
     @abc.abstractmethod
-    def test_dataset(self) -> Any:
-        """Give the test batches."""
+    def test_dataset(self) -> tf.data.Dataset:
+        """Return the test batches."""
 
     @abc.abstractmethod
-    def predict_dataset(self) -> Any:
-        """Give batches of pictures alone, to predict; by custom the test pictures."""
+    def predict_dataset(self) -> tf.data.Dataset:
+        """Return batches of pictures alone, to predict: by custom the test pictures."""
 
     def teardown(self, stage: str) -> None:  # noqa: B027
         """Let go of what `setup` took."""

@@ -17,7 +17,7 @@ class Digits(ArrayDataModule):
     are for training, 180 for validation and 360 for the test, each with the same share
     of every digit. Augmentation shifts them and does not mirror them.
 
-    Arguments and result are those of `ArrayDataModule`.
+    The arguments are those of `ArrayDataModule` and of `SeededDataModule`.
     """
 
     title = "the digits"

@@ -19,7 +19,7 @@ NEEDED = {"fit": ("train", "val"), "validate": ("val",)}  # by stage; else the t
 
 @dataclass(eq=False, repr=False)
 class _RootFirst:
-    """The last parent of a class, whose fields are a dataclass's first arguments."""
+    """The first argument: a dataclass lists the fields of its last parent first."""
 
     root: str | os.PathLike
 
@@ -28,20 +28,21 @@ class _RootFirst:
 class ImageFolder(PictureDataModule, _RootFirst):
     """Pictures in a folder, with one folder a class.
 
-    Either `root/train/<class>/...` with `root/val` (or `validation`, `valid`) and
-    `root/test` where there are such, or `root/<class>/...`. Where there is no
-    `root/val`, `validation_fraction` of the pictures is held out, and `test_fraction`
-    where there is no `root/test`: the same share of each class, at least one picture
-    where it can spare one, and the same pictures on every machine and with every seed.
-    Which ones depends on a hash of their paths: pictures that are added later leave
-    most of the others where they are, in a class of thousands nearly all, and none
-    becomes a test picture that was one to validate on. Classes are the folders' names,
-    sorted.
+    The pictures are in `root/train/<class>/...`, with `root/val` (or `validation`,
+    `valid`) and `root/test` where there are such, or in `root/<class>/...`. Classes are
+    the folders' names, sorted. Where there is no `root/val`, `validation_fraction` of
+    the pictures is held out, and `test_fraction` where there is no `root/test`: the
+    same share of each class, at least one picture where the class can spare one, and
+    the same pictures on every machine and with every seed. A hash of its path decides
+    where a picture belongs. Pictures that are added later leave most of the others
+    where they are, in a class of thousands nearly all, and no picture to validate on
+    becomes one to test on.
 
-    JPEG, PNG, BMP, GIF, WebP, TIFF and PNM of any size; gray, palette, RGBA (on white),
-    CMYK and 16-bit pictures become 8-bit RGB, EXIF's orientation is obeyed, an
-    animation gives its first frame. Each picture is decoded once before training, to
-    find broken ones: about a minute for 40,000 of 500x400 pixels on two cores.
+    Pictures are JPEG, PNG, BMP, GIF, WebP, TIFF or PNM, of any size. Gray, palette,
+    RGBA (on white), CMYK and 16-bit pictures become 8-bit RGB, EXIF's orientation is
+    obeyed, and of an animation the first frame is taken. Each picture is decoded once
+    before training, to find broken ones: that takes about a minute for 40,000 of
+    500x400 pixels on two cores.
 
     Training pictures are cropped at random, resized and mirrored (`augment`); others
     have their short side resized to 256 / 224 of `image_size` and the center cut out.
@@ -63,8 +64,10 @@ class ImageFolder(PictureDataModule, _RootFirst):
             with a warning that counts them.
 
     Raises:
-        DataUnavailableError: There is no such folder, or no class in it.
-        BrokenPictureError: In `setup`, with the paths.
+        DataUnavailableError: There is no such folder, or there are no classes in it.
+        BrokenPictureError: There are broken pictures. The error, raised in `setup`,
+            names them.
+        ValueError: An argument is out of its range.
     """
 
     batch_size: int = 32

@@ -1,4 +1,4 @@
-"""What to train on where the data set cannot be had."""
+"""The digits, to train on where a data set cannot be had."""
 
 from rich.console import Console
 from rich.panel import Panel
@@ -9,10 +9,10 @@ from keras_densenet.data.preparation import DataUnavailableError
 
 
 def prepared_or_digits(data: ArrayDataModule) -> ArrayDataModule:
-    """Prepare a data set; if it cannot be had, say so loudly and give the digits.
+    """Prepare a data set; if it cannot be had, say so loudly and return the digits.
 
     Args:
-        data: What should be trained on.
+        data: The data set that should be trained on.
 
     Returns:
         `data`, prepared; or `Digits` with its batch size, augmentation and seed.

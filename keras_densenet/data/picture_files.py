@@ -2,7 +2,7 @@
 
 JPEGs, as most are, are decoded by TensorFlow, everything else by Pillow: CMYK, 16 bits,
 palettes, transparency, EXIF's orientation, animations. Both use libjpeg-turbo with its
-accurate transform, and give the same pixels, to the bit.
+accurate transform, and decode to the same pixels, to the bit.
 """
 
 import os
@@ -25,31 +25,31 @@ ORIENTATION = 0x0112  # of EXIF; 1 is upright
 
 
 class BrokenPictureError(ValueError):
-    """A file is no picture, or not a whole one."""
+    """A file is not a picture, or not a whole one."""
 
 
 class PictureFiles(NamedTuple):
     """Picture files and their labels.
 
     Attributes:
-        paths: `(N,)`.
-        labels: int64 `(N,)`.
+        paths: Paths of the files, `(N,)`.
+        labels: Class numbers, int64 `(N,)`.
     """
 
     paths: np.ndarray
     labels: np.ndarray
 
     def __len__(self) -> int:
-        """Give the number of pictures."""
+        """Return the number of pictures."""
         return len(self.labels)
 
     def at(self, numbers: Tensor) -> "PictureFiles":
-        """Give some of them, by their numbers or by a mask."""
+        """Return some of them, by their numbers or by a mask."""
         return PictureFiles(self.paths[numbers], self.labels[numbers])
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Give the names of the classes: of the folders in `folder`, sorted."""
+    """Return the names of the classes: of the folders in `folder`, sorted."""
     return sorted(
         entry.name
         for entry in os.scandir(folder)
@@ -61,11 +61,11 @@ def find(folder: Path, class_names: Sequence[str]) -> PictureFiles:
     """Find the pictures of each class, in an order that no file system changes.
 
     Args:
-        folder: With one folder a class, which may have folders in it.
-        class_names: In the order of their numbers.
+        folder: It has one folder a class, which may have folders in it.
+        class_names: Names of the classes, in the order of their numbers.
 
     Raises:
-        ValueError: A folder is of no class.
+        ValueError: There is a folder of another name than the classes'.
     """
     strangers = [name for name in class_folders(folder) if name not in class_names]
     if strangers:
@@ -84,12 +84,12 @@ def find(folder: Path, class_names: Sequence[str]) -> PictureFiles:
 
 
 def has_any(folder: Path) -> bool:
-    """Say whether there are pictures in a folder, or in one within."""
+    """Return whether there are pictures in a folder, or in one within."""
     return next(_pictures_in(folder), None) is not None
 
 
 def _pictures_in(folder: Path) -> Iterator[str]:
-    """Find pictures, also behind links, but for those that lead back or up."""
+    """Find pictures, also behind links, except for links that lead back or up."""
     seen: set[str] = set()
     above = Path(os.path.realpath(folder)).parents
     for where, folders, names in os.walk(folder, followlinks=True):
@@ -108,11 +108,11 @@ def check(paths: Iterable[str]) -> tuple[np.ndarray, dict[str, str]]:
     """Decode each picture once, several at a time.
 
     Args:
-        paths: Of the files.
+        paths: Paths of the files.
 
     Returns:
-        For each file whether TensorFlow can decode it as it should be, bool `(N,)`; and
-        for those that cannot be decoded at all the reason, by path.
+        For each file whether TensorFlow decodes it rightly, bool `(N,)`; and the
+        reasons, by path, of the files that cannot be decoded at all.
     """
     paths = list(paths)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -127,7 +127,7 @@ def check(paths: Iterable[str]) -> tuple[np.ndarray, dict[str, str]]:
 
 
 def _checked(path: str) -> bool | str:
-    """Say whether TensorFlow can decode a picture; the reason if nothing can."""
+    """Return whether TensorFlow decodes a picture rightly; a reason if nothing does."""
     try:
         with Image.open(path) as image:
             if _is_plain(image) and _tensorflow_decodes(path):
@@ -139,7 +139,7 @@ def _checked(path: str) -> bool | str:
 
 
 def _tensorflow_decodes(path: str) -> bool:
-    """Try it, at an eighth of the size, which takes half the time."""
+    """Try to decode a picture at an eighth of its size, which takes half the time."""
     try:
         tf.io.decode_jpeg(tf.io.read_file(os.fsencode(path)), ratio=8)
     except tf.errors.OpError:
@@ -148,16 +148,20 @@ def _tensorflow_decodes(path: str) -> bool:
 
 
 def _is_plain(image: Image.Image) -> bool:
-    """Say whether TensorFlow gives a picture's pixels as they should be."""
+    """Return whether TensorFlow decodes a picture to the pixels that it should have."""
     upright = image.getexif().get(ORIENTATION, 1) == 1
     return upright and image.format == "JPEG" and image.mode in ("L", "RGB")
 
 
 def refuse_broken(broken: dict[str, str], pictures: int) -> None:
-    """Name the broken files, if there are any.
+    """Name the broken files in an error, if there are any.
+
+    Args:
+        broken: Why each of them cannot be decoded, by path.
+        pictures: Number of files that were looked at.
 
     Raises:
-        BrokenPictureError: There are.
+        BrokenPictureError: There are broken files.
     """
     if not broken:
         return
@@ -168,7 +172,7 @@ def refuse_broken(broken: dict[str, str], pictures: int) -> None:
 
 
 def named(broken: Mapping[str, str]) -> str:
-    """Give the first few of them, a line each, and how many more there are."""
+    """Return a line for each of the first broken files, and the number of others."""
     lines = [f"  {path}: {reason}" for path, reason in sorted(broken.items())]
     if len(lines) > NAMED:
         lines[NAMED:] = [f"  and {len(lines) - NAMED} more"]
@@ -179,8 +183,9 @@ def read_picture(path: Tensor, plain: Tensor) -> Tensor:
     """Read one picture, in a graph.
 
     Args:
-        path: Of the file, a string tensor.
-        plain: What `check` said of it; False is always right, and slower.
+        path: Path of the file, a string tensor.
+        plain: Whether TensorFlow decodes it rightly, as `check` found out. False is
+            always right, and slower.
 
     Returns:
         uint8 `(H, W, 3)`.
@@ -214,17 +219,17 @@ def _decode_named(path: bytes) -> np.ndarray:
 def decode(path: str | os.PathLike) -> np.ndarray:
     """Decode a picture of any kind with Pillow.
 
-    An animation gives its first frame. Sixteen bits become eight. What is transparent
-    is laid on white. EXIF's orientation is obeyed.
+    Of an animation it is the first frame. Sixteen bits become eight. What is
+    transparent is laid on white. EXIF's orientation is obeyed.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
 
     Returns:
         uint8 `(H, W, 3)`.
 
     Raises:
-        Exception: Of any kind, if it is broken.
+        Exception: The file is broken; the kind of exception is the decoder's.
     """
     with Image.open(path) as image:
         return np.array(_to_rgb(image))
@@ -242,7 +247,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_sixteen_bits(image: Image.Image) -> Image.Image:
-    """Divide by 257, which makes 65,535 255: Pillow would cut off at 255."""
+    """Divide by 257, so that 65,535 becomes 255: Pillow would cut off at 255."""
     pixels = np.asarray(image).astype(np.float64) / 257
     return Image.fromarray(np.rint(pixels.clip(0, 255)).astype(np.uint8))
 

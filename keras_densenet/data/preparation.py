@@ -1,7 +1,7 @@
-"""Getting a data set ready through TensorFlow Datasets (TFDS), also offline.
+"""Data sets are got ready through TensorFlow Datasets (TFDS), also offline.
 
-A data set is taken, in this order, from the folder where TFDS has prepared it, from its
-archives in `manual_dir`, from its server.
+A data set is taken from the first of these that has it: the folder where TFDS has
+prepared it, its archives in `manual_dir`, its server.
 """
 
 import os
@@ -19,7 +19,7 @@ from tensorflow_datasets.core.download.download_manager import (
     NonMatchingChecksumError,
 )
 
-# What TensorFlow raises of files that are cut off, missing or empty.
+# TensorFlow raises these where files are cut off, missing or empty.
 DAMAGED = (
     tf.errors.DataLossError,
     tf.errors.NotFoundError,
@@ -38,8 +38,13 @@ def builder_of(
 ) -> tfds.core.DatasetBuilder:
     """Make TFDS's builder of a data set.
 
+    Args:
+        name: Name of the data set in TFDS.
+        title: What people call it.
+        data_dir: Where TFDS keeps its data; None for its default.
+
     Raises:
-        DataUnavailableError: What is prepared is damaged.
+        DataUnavailableError: The files that TFDS has prepared are damaged.
     """
     with readable(title, data_dir or DEFAULT_FOLDER):
         return tfds.builder(name, data_dir=data_dir)
@@ -49,15 +54,19 @@ def builder_of(
 def readable(title: str, where: str | os.PathLike) -> Iterator[None]:
     """Say what to do where the files that TFDS has prepared are damaged.
 
+    Args:
+        title: What people call the data set.
+        where: Where the files are.
+
     Raises:
-        DataUnavailableError: They are.
+        DataUnavailableError: The files are damaged, or some are missing.
     """
     try:
         yield
     except (*DAMAGED, ParseError) as error:
         raise DataUnavailableError(
-            f"The files of {title} in {where} are damaged or missing: {error}\nTake "
-            "the data set's folder away there, and it is prepared anew."
+            f"The files of {title} in {where} are damaged or missing: {error}\nDelete "
+            "the data set's folder there, and it is prepared anew."
         ) from error
 
 
@@ -69,10 +78,10 @@ def prepare(
     manual_dir: str | os.PathLike | None = None,
     download: bool = True,
 ) -> None:
-    """Prepare a data set, unless it is prepared.
+    """Prepare a data set, unless it is prepared already.
 
     Args:
-        builder: TFDS's, made with `data_dir`.
+        builder: TFDS's builder of the data set, made with `data_dir`.
         title: What people call the data set.
         data_dir: Where TFDS keeps its data; None for its default.
         manual_dir: A folder with the archives, under the names that they are published
@@ -80,7 +89,8 @@ def prepare(
         download: Whether to download what `manual_dir` does not have.
 
     Raises:
-        DataUnavailableError: With the ways out.
+        DataUnavailableError: The data set can be neither found nor downloaded. The
+            error names the ways out.
     """
     if builder.is_prepared():
         return
@@ -95,7 +105,7 @@ def prepare(
 
 
 class _NotAskedError(Exception):
-    """What is missing was not to be downloaded."""
+    """Archives are missing that the user said not to download."""
 
 
 # TFDS's, where archives are missing that one must register for.
@@ -127,7 +137,7 @@ def _refuse_what_cannot_be(
 
 
 def _archives(builder: tfds.core.DatasetBuilder) -> dict[str, str]:
-    """Give the names under which the archives are published, by address."""
+    """Return the names under which the archives are published, by address."""
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:  # nobody may download them for you
         return {}
     return {url: info.filename for url, info in builder.url_infos.items()}

@@ -1,9 +1,9 @@
 """Stronger augmentation than the paper's: mixup, cutmix, cutout, RandAugment.
 
-Off by default. The layers are Keras's. Left alone each draws from a generator of its
-own, and what it does depends on what it did before; here each is given the generator
-`Drawn` instead, whose numbers depend on the seed of the picture or of the batch alone,
-so that a training can be resumed.
+It is off by default. The layers are Keras's. Left alone, each draws from a generator of
+its own, and what it does depends on what it did before. Here each is given the
+generator `Drawn` instead, whose numbers depend on the seed of the picture or of the
+batch alone, so that a training can be resumed.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,21 +32,21 @@ class Drawn(keras.random.SeedGenerator):
         self.drawn = 0
 
     def next(self, ordered: bool = True) -> Tensor:
-        """Give the next seed."""
+        """Return the next seed."""
         self.drawn += 1
         return tf.random.fold_in(self.seed, self.drawn)
 
 
 class StrongAugmentation:
-    """Mixup, cutmix, cutout and RandAugment, as far as they are asked for.
+    """Mixup, cutmix, cutout and RandAugment, each if it is asked for.
 
     Args:
         classes: Number of classes.
-        options: The strength of each, 0..1; what is missing is not done:
+        options: The strength of each, 0..1. One that is missing is not done:
 
             mixup: Alpha of mixup (Zhang et al. 2018); 0.2 is common.
-            cutmix: Alpha of cutmix (Yun et al. 2019); 1.0 is common. With mixup, too,
-                each batch has one of the two.
+            cutmix: Alpha of cutmix (Yun et al. 2019); 1.0 is common. If mixup is asked
+                for, too, each batch has one of the two.
             cutout: Side of the square that is painted in mean color, as a share of
                 the picture's (DeVries and Taylor 2017); 0.5 on CIFAR-10. Keras's lies
                 within the picture, where the paper's may hang over its edge.
@@ -58,7 +58,7 @@ class StrongAugmentation:
             metric `keras.metrics.CategoricalAccuracy`: `ImageClassifier` sees to it.
 
     Raises:
-        ValueError: Another option, or one that is not in 0..1.
+        ValueError: `options` has another name, or a strength that is not in 0..1.
     """
 
     def __init__(self, classes: int, options: Mapping[str, float] | None) -> None:
@@ -76,7 +76,7 @@ class StrongAugmentation:
         self.mixes = mixes_labels(options)
 
     def picture(self, image: Tensor, seed: Tensor) -> Tensor:
-        """Change one picture: RandAugment.
+        """Change one picture by RandAugment.
 
         Args:
             image: `(H, W, 3)` in 0..255.
@@ -101,7 +101,7 @@ class StrongAugmentation:
         return tf.clip_by_value(changed[0], 0.0, 255.0)
 
     def pictures(self, images: Tensor, seed: Tensor) -> Tensor:
-        """Change each picture of a batch, as `picture` does; each draws for itself."""
+        """Change each picture of a batch, as `picture` does, by a seed of its own."""
         if not self._each:
             return images
         numbers = tf.range(tf.shape(images)[0])
@@ -114,7 +114,7 @@ class StrongAugmentation:
     def batch(
         self, images: Tensor, labels: Tensor, seed: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Change a whole batch: cutout, then mixup or cutmix.
+        """Change a whole batch by cutout, then by mixup or cutmix.
 
         Args:
             images: `(N, H, W, 3)`, standardized: cutout paints with 0, the mean color.
@@ -122,7 +122,7 @@ class StrongAugmentation:
             seed: Two integers, shape `(2,)`.
 
         Returns:
-            Pictures, and labels as `labels` gives them.
+            The pictures, and the labels as `labels` returns them.
         """
         labels = self.labels(labels)
         if self._cutout is not None:
@@ -141,12 +141,12 @@ class StrongAugmentation:
         return tf.ensure_shape(mixed, images.shape), shares
 
     def labels(self, labels: Tensor) -> Tensor:
-        """Give class numbers `(N,)` as they are, or as probabilities if labels mix."""
+        """Return class numbers `(N,)`; where they mix, probabilities `(N, classes)`."""
         return tf.one_hot(labels, self.classes) if self.mixes else labels
 
 
 def mixes_labels(options: Mapping[str, float] | None) -> bool:
-    """Say whether labels are mixed, and are probabilities.
+    """Return whether labels are mixed, and are probabilities.
 
     >>> mixes_labels({"cutmix": 1.0}), mixes_labels({"cutout": 0.5, "mixup": 0.0})
     (True, False)
@@ -162,8 +162,8 @@ _PLAIN = {"dtype": "float32", "data_format": "channels_last"}
 def _operations(m: float) -> list:
     """Make the layers of `keras.layers.RandAugment`, of strength `m`.
 
-    There they draw for a whole batch, some move or brighten in one direction only, and
-    some do the less, the stronger they should be.
+    Keras's own draw for a whole batch; some of them move or brighten in one direction
+    only, and some do the less, the stronger they should be.
     """
     layers = keras.layers
     # Pixels above a threshold in 255 (1 - m)..255 are inverted; Keras takes the lower
@@ -202,7 +202,11 @@ def _mixed(
 
 
 def refuse_unknown(options: Mapping[str, float]) -> None:
-    """Refuse other options, and strengths that are not in 0..1."""
+    """Refuse options of other names, and strengths that are not in 0..1.
+
+    Raises:
+        ValueError: There are such.
+    """
     wrong = {
         name: value
         for name, value in options.items()
@@ -210,5 +214,5 @@ def refuse_unknown(options: Mapping[str, float]) -> None:
     }
     if wrong:
         raise ValueError(
-            f"strong= takes {', '.join(OPTIONS)}, each in 0..1. Received: {wrong}"
+            f"strong takes {', '.join(OPTIONS)}, each in 0..1. Received: {wrong}"
         )

@@ -38,6 +38,8 @@ class SVHN(TFDSArrays):
             class.
         augment: Whether to shift training pictures by up to 4 pixels. They are never
             mirrored.
+        mean: Number that is subtracted from each channel; None for 0.
+        std: Number that each channel is divided by; None for 255.
 
     Raises:
         DataUnavailableError: The data set can be neither found nor downloaded. The
