@@ -20,6 +20,7 @@ from .models import (
     DenseNet264k48 as DenseNet264k48,
     DenseNetBC as DenseNetBC,
 )
+from .recipe import run_recipe as run_recipe
 from .training import (
     FineTuning as FineTuning,
     ImageClassifier as ImageClassifier,
