@@ -8,7 +8,7 @@ The training is that of `cifar10.py`: 300 epochs of SGD with batches of 64, Nest
 momentum 0.9, weight decay 1e-4, learning rate 0.1 divided by 10 after 50 % and 75 % of
 the epochs; pictures mirrored and shifted by up to 4 pixels (the "+"). 5,000 training
 pictures are held out; the model of the last epoch is tested. The authors' final runs
-train on all 50,000: `--data.validation_size 0`, which is what the errors belong to.
+train on all 50,000, `--validation-size 0`, which is what the errors belong to.
 
     options                                 parameters   error, %      memory, GB
                                                          C100+  C100   False True "full"
@@ -34,39 +34,110 @@ Without a network and without a prepared CIFAR-100 it trains on the hand-written
 inside scikit-learn instead, and says so; `--data cifar100` stops instead.
 """
 
-from keras_densenet import command_line
+from pathlib import Path
+from typing import Literal
 
-EPOCHS = 300
-DIGITS_EPOCHS = 10
-
-DEFAULTS = {
-    "seed_everything": 0,
-    "model.network": "DenseNetBC",
-    "data": "CIFAR100",
-}
-SHORTCUTS = command_line.RECIPE_SHORTCUTS | {
-    "--no-augment": "--data.augment=false --model.dropout_rate=0.2",  # section 4.2
-}
+import keras_densenet as kd
 
 
-def main(options: command_line.Options) -> None:
-    """Train, test the last epoch's network, export it if asked to, and report."""
-    import keras_densenet as kd
+def main(
+    network: Literal["DenseNet", "DenseNetBC"] = "DenseNetBC",
+    depth: int = 100,
+    growth_rate: int = 12,
+    memory_efficient: bool | Literal["full"] = False,
+    data: Literal["auto", "cifar100", "digits"] = "auto",
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+    validation_size: int = 5_000,
+    augment: bool = True,
+    batch_size: int = 64,
+    max_epochs: int | None = None,
+    max_time: str | None = None,
+    cosine: bool = False,
+    scale_lr: bool = False,
+    precision: str = "32-true",
+    strategy: str = "auto",
+    seed: int = 0,
+    resume: bool | Path = False,
+    fast_dev_run: bool | int = False,
+    output_dir: Path = Path(),
+    export_dir: Path | None = None,
+) -> None:
+    """Train, test the last epoch's network, report and, if asked to, export it.
 
-    options.seed()
-    data = options.data_or_digits()
-    on_digits = isinstance(data, kd.data.Digits)
-    epochs = DIGITS_EPOCHS if on_digits else EPOCHS
-    module = options.module()
-    trainer = options.trainer(max_epochs=options.values.trainer.max_epochs or epochs)
-    trainer.fit(module, datamodule=data, ckpt_path=options.values.ckpt_path)
-    metrics = trainer.test(module, datamodule=data)
-    if options.values.export_dir:
-        trainer.export(module, options.values.export_dir)
-    trainer.report(module, datamodule=data)
-    name = "the digits, NOT CIFAR-100" if on_digits else data.title
+    Args:
+        network: The paper's basic network, or with bottlenecks and compression.
+        depth: L, the number of layers.
+        growth_rate: k, the maps that each layer adds.
+        memory_efficient: Store less and compute it again, with the same result; "full"
+            stores least.
+        data: "auto" is CIFAR-100 or, where it cannot be had, the digits.
+        data_dir: Where TensorFlow Datasets has CIFAR-100, or is to have it.
+        manual_dir: A folder with its archive, for a machine without a network.
+        validation_size: Training pictures held out.
+        augment: Whether training pictures are mirrored and shifted; if not, dropout is
+            0.2.
+        batch_size: Pictures in a step, of all replicas together.
+        max_epochs: By default 300, and 10 on the digits.
+        max_time: Time to train, such as 00:12:00:00 for twelve hours.
+        cosine: Let the learning rate fall to 0 along a cosine, not in steps.
+        scale_lr: Let the learning rate grow with the batch: 0.1 is for 64 pictures.
+        precision: 32-true, bf16-mixed, 16-mixed or 64-true.
+        strategy: auto, none, mirrored or multi_worker_mirrored.
+        seed: Of the weights, the order of the pictures and their augmentation.
+        resume: Go on with the latest run, or from this checkpoint.
+        fast_dev_run: Run one batch of everything, or so many, to see that it works.
+        output_dir: Where `runs` is written to.
+        export_dir: Where to write a SavedModel for TensorFlow Serving to.
+    """
+    kd.seed_everything(seed)
+    pictures: kd.data.ArrayDataModule = (
+        kd.data.Digits(batch_size, augment=augment)
+        if data == "digits"
+        else kd.data.CIFAR100(
+            batch_size,
+            data_dir,
+            manual_dir=manual_dir,
+            validation_size=validation_size,
+            augment=augment,
+        )
+    )
+    if data == "auto":
+        pictures = kd.data.prepared_or_digits(pictures)
+    on_digits = isinstance(pictures, kd.data.Digits)
+
+    module = kd.ImageClassifier(
+        getattr(kd, network),
+        depth=depth,
+        growth_rate=growth_rate,
+        dropout_rate=0.0 if augment else 0.2,
+        memory_efficient=memory_efficient,
+        learning_rate=0.1 * batch_size / 64 if scale_lr else 0.1,
+        lr_schedule="cosine" if cosine else "step",
+        milestones=(0.5, 0.75),  # of all epochs: after 150 and 225 of 300
+        momentum=0.9,  # Nesterov's
+        weight_decay=1e-4,
+    )
+    trainer = kd.Trainer(
+        max_epochs=max_epochs or (10 if on_digits else 300),
+        max_time=max_time,
+        precision=precision,
+        strategy=strategy,
+        fast_dev_run=fast_dev_run,
+        default_root_dir=output_dir,
+    )
+    trainer.fit(
+        module,
+        datamodule=pictures,
+        ckpt_path="last" if resume is True else resume or None,
+    )
+    metrics = trainer.test(module, datamodule=pictures)  # the last epoch, not the best
+    if export_dir:
+        trainer.export(module, export_dir)
+    trainer.report(module, datamodule=pictures)
+    name = "the digits, NOT CIFAR-100" if on_digits else pictures.title
     print(f"Test error on {name}: {100 * (1 - metrics['accuracy']):.2f} %")
 
 
 if __name__ == "__main__":
-    command_line.run_recipe(main, __doc__, defaults=DEFAULTS, shortcuts=SHORTCUTS)
+    kd.run_recipe(main)
