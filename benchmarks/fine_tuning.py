@@ -122,9 +122,9 @@ def fine_tuned(
     """Run the recipe, and give its test error in percent."""
     command = [sys.executable, RECIPE, "--data-dir", pictures, "--image-size", 32]
     command += ["--network", "DenseNetBC", "--weights", weights, "--seed", seed]
-    command += ["--trainer.default_root_dir", folder, "--balanced"]
+    command += ["--output-dir", folder, "--balanced"]
     for name, value in NETWORK.items():
-        command += [f"--model.{name}", value]
+        command += [f"--{name}", value]
     done = subprocess.run(
         [*map(str, command), *arguments], capture_output=True, text=True, check=False
     )

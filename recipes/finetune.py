@@ -13,7 +13,7 @@ The folder has `train/<class>/*.jpg`, with `val/` and `test/` like it, or
 
 All weights but the classifier's are loaded: of keras.applications ("imagenet", the
 default), torchvision or timm, or of a checkpoint of your own, and pictures are
-standardised as they were for them. 20 epochs of SGD with batches of 32; the learning
+standardized as they were for them. 20 epochs of SGD with batches of 32; the learning
 rate falls from 0.01 to 0 along a cosine, and is 0.8 times as high from each layer to
 the one before it. `--frozen backbone` trains the classifier alone, which is fast,
 `--frozen dense_block2` what comes after that block. Unequal classes: `--balanced` shows
@@ -26,75 +26,137 @@ Into the run's folder go, with all that a run has,
     report.html              curves, confusion, mistakes, costs, in one page
 """
 
-from keras_densenet import command_line
+from pathlib import Path
+from typing import Any, Literal
 
-EPOCHS = 20
+import keras_densenet as kd
+
 SHOWN = 12  # pictures
 
-DEFAULTS = {
-    "seed_everything": 0,
-    "model.class_path": "keras_densenet.training.FineTuning",
-    "model.network": "DenseNet121",
-    "model.weights": "imagenet",
-    "data": {
-        "class_path": "ImageFolder",
-        "init_args": {"root": "my_pictures", "test_fraction": 0.15},
-    },
-}
-SHORTCUTS = command_line.RECIPE_SHORTCUTS | {
-    "--data-dir": "--data.root",
-    "--weights": "--model.weights",
-    "--frozen": "--model.frozen",
-    "--from-scratch": "--model.weights=null --model.layer_decay=1 "
-    "--model.learning_rate=0.1",
-    "--image-size": "--data.image_size",
-    "--balanced": "--data.balanced=true",
-    "--class-weight": "--model.class_weight=balanced",
-}
-for not_here in ("--manual-dir", "--cosine", "--scale-lr"):
-    del SHORTCUTS[not_here]
 
+def main(
+    data_dir: Path = Path("my_pictures"),
+    network: str = "DenseNet121",
+    depth: int | None = None,
+    growth_rate: int | None = None,
+    memory_efficient: bool | Literal["full"] = False,
+    weights: str = "imagenet",
+    from_scratch: bool = False,
+    frozen: str | None = None,
+    image_size: int = 224,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.15,
+    on_error: Literal["raise", "skip"] = "raise",
+    balanced: bool = False,
+    class_weight: bool = False,
+    batch_size: int = 32,
+    max_epochs: int = 20,
+    learning_rate: float | None = None,
+    precision: str = "32-true",
+    strategy: str = "auto",
+    seed: int = 0,
+    resume: bool | Path = False,
+    fast_dev_run: bool | int = False,
+    output_dir: Path = Path(),
+    export_dir: Path | None = None,
+) -> None:
+    """Train, test, look at the answers, report and, if asked to, export.
 
-def main(options: command_line.Options) -> None:
-    """Train, test, look at the answers and, if asked to, export."""
-    options.seed()
-    data = options.data(**preprocessing(options))
+    Args:
+        data_dir: The folder of pictures.
+        network: DenseNet121, DenseNet161, ..., or DenseNetBC for small pictures.
+        depth: L, of DenseNetBC.
+        growth_rate: k, of DenseNetBC.
+        memory_efficient: Store less and compute it again, with the same result; "full"
+            stores least.
+        weights: "imagenet" downloads those of keras.applications; or a file of theirs,
+            of torchvision, of timm, or a checkpoint of this package.
+        from_scratch: Begin with random weights, to compare with.
+        frozen: The last layer that stays as it is, such as dense_block2; or backbone.
+        image_size: Height and width of what the network sees, in pixels.
+        validation_fraction: Share of the pictures held out to validate on, if there is
+            no val/.
+        test_fraction: Share of the pictures held out to test on, if there is no test/.
+        on_error: Whether a broken picture is an error or left out, and counted.
+        balanced: Show each class as often as the others.
+        class_weight: Let each class weigh as much as the others in the loss.
+        batch_size: Pictures in a step, of all replicas together.
+        max_epochs: How often all pictures are shown.
+        learning_rate: Of the classifier, at the start; by default 0.01, and 0.1 from
+            scratch.
+        precision: 32-true, bf16-mixed, 16-mixed or 64-true.
+        strategy: auto, none, mirrored or multi_worker_mirrored.
+        seed: Of the weights, the order of the pictures and their augmentation.
+        resume: Go on with the latest run, or from this checkpoint.
+        fast_dev_run: Run one batch of everything, or so many, to see that it works.
+        output_dir: Where `runs` is written to.
+        export_dir: Where to write a SavedModel for TensorFlow Serving to.
+    """
+    kd.seed_everything(seed)
+    known = None if from_scratch else kd.weights.preprocessing(weights)
+    data = kd.data.ImageFolder(
+        data_dir,
+        batch_size,
+        image_size,  # a random crop of 8 to 100 % of the area; mirrored
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        balanced=balanced,
+        on_error=on_error,
+        mean=known.mean if known else None,  # None for ImageNet's
+        std=known.std if known else None,
+    )
     data.prepare_data()
     if data.num_classes < 2:
         raise ValueError(f"{data.root} has one class: a classifier needs two or more.")
     data.refuse_empty("test")  # which comes after the training
-    module = options.module()
-    trainer = options.trainer(max_epochs=options.values.trainer.max_epochs or EPOCHS)
-    trainer.fit(module, datamodule=data, ckpt_path=options.values.ckpt_path)
+
+    small = {"depth": depth, "growth_rate": growth_rate}
+    module = kd.FineTuning(
+        getattr(kd, network),
+        weights=None if from_scratch else weights,
+        frozen=frozen,
+        layer_decay=1.0 if from_scratch else 0.8,
+        learning_rate=learning_rate or (0.1 if from_scratch else 0.01),
+        lr_schedule="cosine",
+        momentum=0.9,  # Nesterov's
+        weight_decay=1e-4,
+        class_weight="balanced" if class_weight else None,
+        memory_efficient=memory_efficient,
+        **{name: value for name, value in small.items() if value is not None},
+    )
+    trainer = kd.Trainer(
+        max_epochs=max_epochs,
+        precision=precision,
+        strategy=strategy,
+        fast_dev_run=fast_dev_run,
+        default_root_dir=output_dir,
+    )
+    trainer.fit(
+        module,
+        datamodule=data,
+        ckpt_path="last" if resume is True else resume or None,
+    )
     metrics = trainer.test(module, datamodule=data)
     look_at_answers(trainer, module, data)
     trainer.report(module, datamodule=data)
-    if options.values.export_dir:
-        trainer.export(module, options.values.export_dir)
+    if export_dir:
+        trainer.export(module, export_dir)
     print(f"Test error: {100 * (1 - metrics['accuracy']):.2f} %")
 
 
-def preprocessing(options: command_line.Options) -> dict[str, tuple]:
-    """Give mean and std that the weights are used to, unless the command line does."""
-    import keras_densenet as kd
-
-    weights, given = options.values.model.weights, options.values.data.init_args
-    known = weights and kd.weights.preprocessing(weights)
-    return known._asdict() if known and given.mean is given.std is None else {}
-
-
-def look_at_answers(trainer, module, data) -> None:
-    """Print how well each class is recognised, and draw what is confused and why."""
+def look_at_answers(
+    trainer: "kd.Trainer", module: "kd.ImageClassifier", data: "kd.data.ImageFolder"
+) -> None:
+    """Print how well each class is recognized, and draw what is confused and why."""
     import numpy as np
     from rich.table import Table
-
-    import keras_densenet as kd
 
     data.setup("test")
     images, labels = (
         np.concatenate(part) for part in zip(*data.test_dataset(), strict=True)
     )
-    probabilities = module.model.predict(images, verbose=0)
+    network: Any = module.model
+    probabilities = network.predict(images, verbose=0)
     predictions = kd.analysis.Predictions(labels, probabilities, data.class_names)
     table = Table("class", "pictures", "precision", "recall", title="Test pictures")
     for score in predictions.class_scores():
@@ -102,21 +164,21 @@ def look_at_answers(trainer, module, data) -> None:
         table.add_row(score.name, str(score.pictures), *shares)
     trainer.console.print(table)
 
-    folder = trainer.log_dir or trainer.default_root_dir
+    folder = Path(trainer.log_dir or trainer.default_root_dir)
     confusion = kd.analysis.plot_confusion(predictions)
     confusion.savefig(folder / "confusion.png", dpi=150)
     shown = np.unique(np.linspace(0, len(images) - 1, SHOWN).astype(int))
     kd.analysis.plot_class_activation(
-        images[shown] * np.float32(data.std) + np.float32(data.mean),
-        kd.analysis.class_activation(module.model, images[shown]),
+        images[shown] * np.array(data.std, "float32") + np.array(data.mean, "float32"),
+        kd.analysis.class_activation(network, images[shown]),
         [title(predictions, number) for number in shown],
         folder / "class_activation.png",
     )
     print(f"Confusion and class activation: {folder}")
 
 
-def title(predictions, number: int) -> str:
-    """Say what a picture was taken for, how surely and, where wrong, what it is."""
+def title(predictions: "kd.analysis.Predictions", number: int) -> str:
+    """Return what a picture was taken for, how surely and, where wrong, what it is."""
     answer, label = predictions.answers[number], predictions.labels[number]
     sure = predictions.probabilities[number, answer]
     wrong = "" if answer == label else f", is {predictions.class_names[label]}"
@@ -124,4 +186,4 @@ def title(predictions, number: int) -> str:
 
 
 if __name__ == "__main__":
-    command_line.run_recipe(main, __doc__, defaults=DEFAULTS, shortcuts=SHORTCUTS)
+    kd.run_recipe(main)
