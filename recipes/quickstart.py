@@ -9,31 +9,48 @@ exported, loaded back, and used.
 """
 
 from pathlib import Path
+from typing import Any
 
-from keras_densenet import command_line
-
-DEFAULTS = {
-    "seed_everything": 42,
-    "model.network": "DenseNetBC",
-    "model.depth": 22,
-    "data": {"class_path": "Digits", "init_args": {"batch_size": 32}},
-    "trainer.max_epochs": 12,
-}
-SHORTCUTS = {
-    "--max-epochs": "--trainer.max_epochs",
-    "--fast-dev-run": "--trainer.fast_dev_run=true",
-    "--output-dir": "--trainer.default_root_dir",
-    "--export-dir": "--export_dir",
-}
+import keras_densenet as kd
 
 
-def main(options: command_line.Options) -> None:
-    """Train, test, look inside, report, export, load back, classify."""
-    import keras_densenet as kd
+def main(
+    max_epochs: int = 12,
+    seed: int = 42,
+    resume: bool | Path = False,
+    fast_dev_run: bool | int = False,
+    output_dir: Path = Path(),
+    export_dir: Path = Path("saved_models/digits"),
+) -> None:
+    """Train, test, look inside, report, export, load back, classify.
 
-    options.seed()
-    data, module, trainer = options.data(), options.module(), options.trainer()
-    trainer.fit(module, datamodule=data, ckpt_path=options.values.ckpt_path)
+    Args:
+        max_epochs: How often all pictures are shown.
+        seed: Of the weights, the order of the pictures and their augmentation.
+        resume: Go on with the latest run, or from this checkpoint.
+        fast_dev_run: Run one batch of everything, or so many, to see that it works.
+        output_dir: Where `runs` is written to.
+        export_dir: Where the SavedModel for TensorFlow Serving is written to.
+    """
+    kd.seed_everything(seed)
+    data = kd.data.Digits(batch_size=32)  # shifted by up to 4 pixels
+    module = kd.ImageClassifier(
+        kd.DenseNetBC,
+        depth=22,
+        growth_rate=12,
+        learning_rate=0.1,  # divided by 10 after 6 and 9 of 12 epochs
+        milestones=(0.5, 0.75),
+        momentum=0.9,  # Nesterov's
+        weight_decay=1e-4,
+    )
+    trainer = kd.Trainer(
+        max_epochs=max_epochs, fast_dev_run=fast_dev_run, default_root_dir=output_dir
+    )
+    trainer.fit(
+        module,
+        datamodule=data,
+        ckpt_path="last" if resume is True else resume or None,
+    )
     trainer.test(module, datamodule=data)
 
     folder = trainer.log_dir or Path(trainer.default_root_dir)
@@ -42,13 +59,13 @@ def main(options: command_line.Options) -> None:
     print(f"Feature reuse (Figure 5 of the paper): {picture}")
     trainer.report(module, datamodule=data)
 
-    version = trainer.export(module, options.values.export_dir)
+    version = trainer.export(module, export_dir)
     data.setup("test")
     images, labels = next(iter(data.test_dataset()))
     classify(version, images[:1] * data.std + data.mean, int(labels[0]))
 
 
-def classify(version: Path, images, label: int) -> None:
+def classify(version: Path, images: Any, label: int) -> None:
     """Load an export, which needs TensorFlow alone, and ask it about one digit.
 
     Args:
@@ -69,12 +86,5 @@ def classify(version: Path, images, label: int) -> None:
     print(f"{version} says: a {name}, with {score:.1%}. It is a {label}.")
 
 
-def add_export_dir(parser) -> None:
-    """Add where to export to."""
-    parser.add_argument("--export_dir", default="saved_models/digits")
-
-
 if __name__ == "__main__":
-    command_line.run_recipe(
-        main, __doc__, defaults=DEFAULTS, shortcuts=SHORTCUTS, add=add_export_dir
-    )
+    kd.run_recipe(main)
