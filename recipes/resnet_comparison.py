@@ -18,19 +18,15 @@ Without a network and without a prepared CIFAR-10 it trains on the hand-written 
 inside scikit-learn instead, and says so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from keras_densenet import command_line
+import keras_densenet as kd
 
-EPOCHS = 10
 PAIRS = ((22, 8), (40, 14))  # depths of DenseNet-BC (k = 12) and ResNet: 75 K, 175 K
 TESTED = 1000  # pictures, where a layer is left out
-
-DEFAULTS = {"seed_everything": 0, "model.network": "DenseNetBC", "data": "CIFAR10"}
-SHORTCUTS = command_line.RECIPE_SHORTCUTS
 
 
 def resnet(depth: int = 14, classes: int = 10, input_shape: tuple = (32, 32, 3)) -> Any:
@@ -51,21 +47,21 @@ def resnet(depth: int = 14, classes: int = 10, input_shape: tuple = (32, 32, 3))
     for stage, maps in enumerate((16, 32, 64)):
         for unit in range(units):
             x = _unit(x, maps, stride=2 if stage and not unit else 1)
-    x = keras.layers.GlobalAveragePooling2D()(_normalised(x))
+    x = keras.layers.GlobalAveragePooling2D()(_normalized(x))
     scores = keras.layers.Dense(classes, "softmax", name="classifier")(x)
     return keras.Model(pictures, scores, name=f"resnet_{depth}")
 
 
 def _unit(x: Any, maps: int, stride: int) -> Any:
     """Add BN-ReLU-3x3-BN-ReLU-3x3 to what it reads, or to its projection."""
-    y = _normalised(x)
+    y = _normalized(x)
     if x.shape[-1] != maps:
         x = _convolution(maps, 1, stride)(y)
     y = _convolution(maps, 3, stride)(y)
-    return x + _convolution(maps, 3)(_normalised(y))
+    return x + _convolution(maps, 3)(_normalized(y))
 
 
-def _normalised(x: Any) -> Any:
+def _normalized(x: Any) -> Any:
     from keras.layers import BatchNormalization, ReLU
 
     return ReLU()(BatchNormalization(epsilon=1e-5, momentum=0.9)(x))
@@ -87,22 +83,94 @@ class Trained(NamedTuple):
     multiply_adds: int
     error: float  # of the test pictures, in percent
 
+    @classmethod
+    def of(cls, name: str, model: Any, metrics: Mapping[str, float]) -> "Trained":
+        """Return a network with its costs.
 
-def main(options: command_line.Options) -> None:
-    """Train each network, compare, and draw."""
-    import keras_densenet as kd
+        Args:
+            name: In tables and drawings.
+            model: The trained `keras.Model`.
+            metrics: Of the test pictures, with "accuracy" in 0..1.
+        """
+        costs = kd.analysis.profile(model)
+        assert costs.multiply_adds is not None  # all layers are known
+        error = 100 * (1 - metrics["accuracy"])
+        return cls(name, model, costs.parameters, costs.multiply_adds, error)
 
-    options.seed()
-    data = options.data_or_digits()
-    networks = [
-        (f"{kind}-{depth}", build, depth)
-        for pair in PAIRS
-        for kind, build, depth in zip(
-            ("DenseNet-BC", "ResNet"), (kd.DenseNetBC, resnet), pair, strict=True
+
+def main(
+    data: Literal["auto", "cifar10", "digits"] = "auto",
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+    batch_size: int = 64,
+    max_epochs: int = 10,
+    precision: str = "32-true",
+    strategy: str = "auto",
+    seed: int = 0,
+    fast_dev_run: bool | int = False,
+    output_dir: Path = Path(),
+) -> None:
+    """Train each network, compare, and draw.
+
+    Args:
+        data: "auto" is CIFAR-10 or, where it cannot be had, the digits.
+        data_dir: Where TensorFlow Datasets has CIFAR-10, or is to have it.
+        manual_dir: A folder with its archive, for a machine without a network.
+        batch_size: Pictures in a step, of all replicas together.
+        max_epochs: Of each network's training.
+        precision: 32-true, bf16-mixed, 16-mixed or 64-true.
+        strategy: auto, none, mirrored or multi_worker_mirrored.
+        seed: Of each network's weights and of the pictures.
+        fast_dev_run: Run one batch of everything, or so many, to see that it works.
+        output_dir: Where `runs` and `comparison` are written to.
+    """
+    kd.seed_everything(seed)
+    pictures: kd.data.ArrayDataModule = (
+        kd.data.Digits(batch_size)
+        if data == "digits"
+        else kd.data.CIFAR10(
+            batch_size,
+            data_dir,
+            manual_dir=manual_dir,
+            validation_size=5_000,
+            augment=True,  # mirrored, and shifted by up to 4 pixels
         )
-    ]
-    trained = [train(options, data, *network) for network in networks]
-    folder = Path(options.values.trainer.default_root_dir or ".") / "comparison"
+    )
+    if data == "auto":
+        pictures = kd.data.prepared_or_digits(pictures)
+
+    trained = []
+    for densenet_depth, resnet_depth in PAIRS:
+        for name, build, depth in (
+            ("DenseNet-BC", kd.DenseNetBC, densenet_depth),
+            ("ResNet", resnet, resnet_depth),
+        ):
+            kd.seed_everything(seed)
+            module = kd.ImageClassifier(
+                build,
+                depth=depth,
+                learning_rate=0.1,
+                lr_schedule="cosine",
+                momentum=0.9,  # Nesterov's
+                weight_decay=1e-4,
+            )
+            trainer = kd.Trainer(
+                max_epochs=max_epochs,
+                precision=precision,
+                strategy=strategy,
+                fast_dev_run=fast_dev_run,
+                default_root_dir=output_dir,
+            )
+            trainer.fit(module, datamodule=pictures)
+            metrics = trainer.test(module, datamodule=pictures)
+            trained.append(Trained.of(f"{name}-{depth}", module.model, metrics))
+    compare(trained, pictures, output_dir / "comparison")
+
+
+def compare(
+    trained: list[Trained], data: "kd.data.ArrayDataModule", folder: Path
+) -> None:
+    """Write and draw what was found."""
     folder.mkdir(parents=True, exist_ok=True)
     write_table(trained, folder)
     plot_comparison(trained, data.title, folder / "comparison.png")
@@ -112,21 +180,6 @@ def main(options: command_line.Options) -> None:
     kd.analysis.plot_gradient_flow(flows, folder / "gradient_flow.png")
     plot_dropped(trained[-2:], data, folder / "dropped.png")
     print(f"All of it is in {folder}")
-
-
-def train(
-    options: command_line.Options, data: Any, name: str, build: Any, depth: int
-) -> Trained:
-    """Train and test one network."""
-    import keras_densenet as kd
-
-    options.seed()
-    module = kd.ImageClassifier(build, depth=depth, lr_schedule="cosine")
-    trainer = options.trainer(max_epochs=options.values.trainer.max_epochs or EPOCHS)
-    trainer.fit(module, datamodule=data)
-    error = 100 * (1 - trainer.test(module, datamodule=data)["accuracy"])
-    costs = kd.analysis.profile(module.model)
-    return Trained(name, module.model, costs.parameters, costs.multiply_adds, error)
 
 
 def write_table(trained: list[Trained], folder: Path) -> None:
@@ -188,7 +241,7 @@ def plot_dropped(trained: list[Trained], data: Any, path: Path) -> None:
                 errors.append(error(t.model))
         (line,) = axis.plot(range(1, len(errors) + 1), errors, ".-", label=t.name)
         axis.axhline(error(t.model), color=line.get_color(), linestyle=":")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.locator_params(axis="x", integer=True)
     axis.set_xlabel("number of the dense layer, or of the residual unit, left out")
     axis.set_ylabel("test error, % (dotted: with all)")
     axis.legend()
@@ -196,7 +249,7 @@ def plot_dropped(trained: list[Trained], data: Any, path: Path) -> None:
 
 
 def droppable(model: Any) -> Iterator[Any]:
-    """Give the kernels whose zeros leave out a dense layer, or a residual unit."""
+    """Yield the kernels whose zeros leave out a dense layer, or a residual unit."""
     from keras.layers import Add, Conv2D
 
     from keras_densenet.layers import DenseBlock
@@ -226,4 +279,4 @@ def without(kernel: Any) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    command_line.run_recipe(main, __doc__, defaults=DEFAULTS, shortcuts=SHORTCUTS)
+    kd.run_recipe(main, resume=None)
