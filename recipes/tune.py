@@ -26,129 +26,163 @@ the default network, trained with the same seeds, are tested. Into
 Called again, a search that was ended goes on where it was.
 """
 
-import argparse
 import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import mean
+from typing import Any, Literal, TypeAlias
 
-from keras_densenet import command_line
+import keras_densenet as kd
 
-DATA = ("digits", "cifar10", "cifar100", "svhn")
-ALGORITHMS = ("hyperband", "random", "bayesian")
-DEPTH, GROWTH_RATE = 22, 12  # of the default network,
-BATCH_SIZE = {"digits": 32}  # and its batches, as the other recipes have them; else 64
-ON_DIGITS = {  # the rest are those of DenseNetHyperModel
-    "depth": (10, 28),
-    "growth_rate": (8, 32),
-    "bottleneck": [False, True],
-    "dropout_rate": 0.0,
-    "learning_rate": (0.05, 0.5),
-    "batch_size": 32,
-    "augmentation": 0.0,
-}
-ON_PHOTOGRAPHS = {"depth": (16, 58), "growth_rate": (4, 32)}
-QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
+DEPTH, GROWTH_RATE = 22, 12  # of the default network
+Trained: TypeAlias = "tuple[kd.Trainer, kd.ImageClassifier, kd.data.DataModule]"
+QUIET: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
 
 
-def main(options: argparse.Namespace) -> None:
-    """Search, train the best network and the default one anew, test both."""
-    import keras_densenet as kd
+def main(
+    data: Literal["digits", "cifar10", "cifar100", "svhn"] = "digits",
+    data_dir: Path | None = None,
+    algorithm: Literal["hyperband", "random", "bayesian"] | None = None,
+    max_trials: int = 30,
+    max_epochs: int = 12,
+    max_parameters: int | None = None,
+    max_time: str | None = None,
+    workers: int = 1,
+    finalists: int = 3,
+    seeds: int = 3,
+    seed: int = 0,
+    overwrite: bool = False,
+    output_dir: Path = Path("tuning"),
+    export_dir: Path | None = None,
+) -> None:
+    """Search, train the best networks and the default one anew, test both.
 
-    make_data = data_sets(options.data_dir)[options.data]
-    on_digits = options.data == "digits"
-    algorithm = options.algorithm or ("bayesian" if on_digits else "hyperband")
-    if options.workers > 1:
+    Args:
+        data: What is trained on.
+        data_dir: Where TensorFlow Datasets has it, or is to have it.
+        algorithm: By default bayesian on the digits, else hyperband.
+        max_trials: How many networks are tried; hyperband has as many as it needs.
+        max_epochs: Of a network's whole training.
+        max_parameters: By default those of the default network.
+        max_time: Of the search, such as 00:00:10:00 for ten minutes: then no trial
+            begins.
+        workers: Processes that share the search.
+        finalists: How many of the best are trained anew.
+        seeds: With how many seeds each of them is trained; 0 leaves it out.
+        seed: Of the search and of its trials.
+        overwrite: Begin anew, not where it ended.
+        output_dir: Where all of it goes.
+        export_dir: Where to write the best as a SavedModel, if at all.
+    """
+    refuse_too_few(
+        max_trials=max_trials,
+        max_epochs=max_epochs,
+        workers=workers,
+        finalists=finalists,
+    )
+    if seeds < 1 and export_dir:
+        raise ValueError("What is exported is trained anew: --seeds must be 1 or more.")
+    on_digits = data == "digits"
+    makers: dict[str, Callable[..., kd.data.DataModule]] = {
+        "digits": kd.data.Digits,
+        "cifar10": partial(kd.data.CIFAR10, data_dir=data_dir),
+        "cifar100": partial(kd.data.CIFAR100, data_dir=data_dir),
+        "svhn": partial(kd.data.SVHN, data_dir=data_dir),
+    }
+    make_data = makers[data]
+    space: dict[str, Any] = (
+        {  # the rest are those of DenseNetHyperModel
+            "depth": (10, 28),
+            "growth_rate": (8, 32),
+            "bottleneck": [False, True],
+            "dropout_rate": 0.0,
+            "learning_rate": (0.05, 0.5),
+            "batch_size": 32,
+            "augmentation": 0.0,
+        }
+        if on_digits
+        else {"depth": (16, 58), "growth_rate": (4, 32)}
+    )
+    algorithm = algorithm or ("bayesian" if on_digits else "hyperband")
+    left: str | dict[str, float] | None = max_time
+    if workers > 1:
         begun = time.monotonic()
-        run_workers(options.workers)
-        options.overwrite = False  # they have
-        options.max_time = left_of(options.max_time, time.monotonic() - begun)
+        run_workers(workers)
+        left = left_of(max_time, time.monotonic() - begun)
+    if max_parameters is None:
+        max_parameters = default_parameters(make_data(batch_size=1))
     found = kd.tuning.search(
         kd.tuning.DenseNetHyperModel(
-            make_data,
-            max_parameters=default_parameters(make_data)
-            if options.max_parameters is None
-            else options.max_parameters,
-            max_epochs=options.max_epochs,
-            **(ON_DIGITS if on_digits else ON_PHOTOGRAPHS),
+            make_data, max_parameters=max_parameters, max_epochs=max_epochs, **space
         ),
         algorithm=algorithm,
         objective="val_loss" if on_digits else "val_accuracy",
-        max_trials=options.max_trials,
-        max_time=options.max_time,
-        directory=options.output_dir,
-        project_name=f"{options.data}-{algorithm}",
-        seed=options.seed,
-        overwrite=options.overwrite,
+        max_trials=max_trials,
+        max_time=left,
+        directory=output_dir,
+        project_name=f"{data}-{algorithm}",
+        seed=seed,
+        overwrite=overwrite and workers == 1,  # else they have
     )
-    if not is_part_of_a_search():
-        print(f"All trials: {found.folder / 'trials.csv'}")
-        if options.seeds:
-            compare(found, options)
+    if is_part_of_a_search():
+        return
+    print(f"All trials: {found.folder / 'trials.csv'}")
+    if seeds:
+        batch_size = 32 if on_digits else 64  # as the other recipes have it
+        trainer, module, pictures = compare(found, finalists, seeds, batch_size)
+        trainer.report(module, datamodule=pictures)
+        if export_dir:
+            trainer.export(module, export_dir)
+
+
+def refuse_too_few(**counts: int) -> None:
+    """Raise a `ValueError` where a count is below 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(
+                f"--{name.replace('_', '-')} must be 1 or more. Received: {count}"
+            )
 
 
 def left_of(max_time: str | None, spent: float) -> dict[str, float] | None:
-    """Give what is left of the time when so many seconds are spent."""
-    from keras_densenet.callbacks.limits import seconds_of
-
+    """Return what is left of the time when so many seconds are spent."""
     if max_time is None:
         return None
-    return {"seconds": max(0.0, seconds_of(max_time) - spent)}
+    seconds = kd.callbacks.Timer(max_time).max_seconds
+    return {"seconds": max(0.0, seconds - spent)}
 
 
-def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,  # run_workers takes --workers out again
-    )
-    add = parser.add_argument
-    add("--data", choices=DATA, default="digits", help="what it is trained on")
-    add("--data-dir", help="where TensorFlow Datasets has it, or is to have it")
-    add("--algorithm", choices=ALGORITHMS, help="bayesian on digits, else hyperband")
-    add("--max-trials", type=int, default=30, help="not of hyperband")
-    add("--max-epochs", type=int, default=12, help="of a network's whole training")
-    add("--max-parameters", type=int, help="by default the default network's")
-    add("--max-time", help="of the search, as 00:00:10:00: then no trial begins")
-    add("--workers", type=int, default=1, help="processes that share the search")
-    add("--seed", type=int, default=0, help="of the search and of its trials")
-    add("--finalists", type=int, default=3, help="how many are trained anew")
-    add("--seeds", type=int, default=3, help="with how many each of them is; or 0")
-    add("--output-dir", default="tuning", help="where all of it goes")
-    add("--export-dir", help="where to write the best as a SavedModel, if at all")
-    add("--overwrite", action="store_true", help="begin anew, not where it ended")
-    options = parser.parse_args(arguments)
-    for name in ("max_trials", "max_epochs", "workers", "finalists"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be 1 or more")
-    if options.seeds < 1 and options.export_dir:
-        parser.error("what is exported is trained anew: --seeds must be 1 or more")
-    return options
-
-
-def default_parameters(make_data) -> int:
-    """Count those of the default network."""
-    import keras_densenet as kd
-
-    facts = make_data(batch_size=1)
-    shapes = {"classes": facts.num_classes, "input_shape": facts.input_shape}
+def default_parameters(data: "kd.data.DataModule") -> int:
+    """Return how many parameters the default network has."""
+    shapes: Any = {"classes": data.num_classes, "input_shape": data.input_shape}
     return kd.DenseNetBC(DEPTH, GROWTH_RATE, **shapes).count_params()
 
 
-def compare(found, options: argparse.Namespace) -> None:
-    """Train the finalists anew, choose one by validation, and test it."""
-    seeds = range(1, options.seeds + 1)
+def compare(
+    found: "kd.tuning.Search", finalists: int, seeds: int, batch_size: int
+) -> Trained:
+    """Train the finalists anew, choose one by validation, and test it.
+
+    Args:
+        found: What the search has found.
+        finalists: How many of the best are trained anew.
+        seeds: With how many seeds each of them is, and the default network.
+        batch_size: Of the default network.
+
+    Returns:
+        The chosen network, as its first seed trained it.
+    """
     finals = []
-    for record in found.finalists(options.finalists):
+    for record in found.finalists(finalists):
         folder = found.folder / "finals" / f"trial_{record.trial}"
         trained = [
             found.retrain(record, seed=seed, default_root_dir=folder, **QUIET)
-            for seed in seeds
+            for seed in range(1, seeds + 1)
         ]
         score = mean([validation_score(found, *run) for run in trained])
         print(f"Trial {record.trial}, trained anew: {found.objective} {score:.4f}")
@@ -158,17 +192,18 @@ def compare(found, options: argparse.Namespace) -> None:
     print(f"Chosen: trial {record.trial}, {record.parameters:,} parameters, ", end="")
     print(record.values)
     print_errors("chosen", [test_error(*run) for run in trained])
-    batch_size = BATCH_SIZE.get(options.data, 64)
-    errors = [error_of_default(found, seed, batch_size) for seed in seeds]
+    errors = [error_of_default(found, s, batch_size) for s in range(1, seeds + 1)]
     print_errors("default", errors)
-    trainer, module, data = trained[0]
-    trainer.report(module, datamodule=data)
-    if options.export_dir:
-        trainer.export(module, options.export_dir)
+    return trained[0]
 
 
-def validation_score(found, trainer, module, data) -> float:
-    """Give the search's objective of a network, at the end of its training."""
+def validation_score(
+    found: "kd.tuning.Search",
+    trainer: "kd.Trainer",
+    module: "kd.ImageClassifier",
+    data: "kd.data.DataModule",
+) -> float:
+    """Return the search's objective of a network, at the end of its training."""
     metrics = trainer.validate(module, datamodule=data)
     return metrics[found.objective.removeprefix("val_")]
 
@@ -179,25 +214,17 @@ def print_errors(name: str, errors: list[float]) -> None:
     print(f"Test error of the {name} network: {mean(errors):.2f} % (mean of {each})")
 
 
-def data_sets(data_dir: str | None) -> dict:
-    """Give what makes each data module."""
-    import keras_densenet as kd
-
-    return {
-        "digits": kd.data.Digits,
-        "cifar10": partial(kd.data.CIFAR10, data_dir=data_dir),
-        "cifar100": partial(kd.data.CIFAR100, data_dir=data_dir),
-        "svhn": partial(kd.data.SVHN, data_dir=data_dir),
-    }
-
-
-def error_of_default(found, seed: int, batch_size: int) -> float:
+def error_of_default(found: "kd.tuning.Search", seed: int, batch_size: int) -> float:
     """Train and test the default network, in percent."""
-    import keras_densenet as kd
-
     kd.seed_everything(seed)
     module = kd.ImageClassifier(
-        kd.DenseNetBC, depth=DEPTH, growth_rate=GROWTH_RATE, lr_schedule="cosine"
+        kd.DenseNetBC,
+        depth=DEPTH,
+        growth_rate=GROWTH_RATE,
+        learning_rate=0.1,
+        lr_schedule="cosine",
+        momentum=0.9,
+        weight_decay=1e-4,
     )
     data = found.hypermodel.make_data(batch_size=batch_size)
     folder, epochs = found.folder / "default", found.hypermodel.max_epochs
@@ -206,8 +233,10 @@ def error_of_default(found, seed: int, batch_size: int) -> float:
     return test_error(trainer, module, data)
 
 
-def test_error(trainer, module, data) -> float:
-    """Give the error on the test pictures, in percent."""
+def test_error(
+    trainer: "kd.Trainer", module: "kd.ImageClassifier", data: "kd.data.DataModule"
+) -> float:
+    """Return the error on the test pictures, in percent."""
     return 100 * (1 - trainer.test(module, datamodule=data)["accuracy"])
 
 
@@ -215,7 +244,7 @@ def test_error(trainer, module, data) -> float:
 
 
 def is_part_of_a_search() -> bool:
-    """Say whether this process is one of several that share a search."""
+    """Return whether this process is one of several that share a search."""
     return "KERASTUNER_TUNER_ID" in os.environ
 
 
@@ -246,7 +275,7 @@ def run_workers(workers: int) -> None:
 
 
 def arguments_of_part() -> list[str]:
-    """Give this command line with one worker."""
+    """Return this command line with one worker."""
     arguments, skipped = [str(Path(__file__).resolve())], False
     for argument in sys.argv[1:]:
         if skipped or argument.startswith("--workers="):
@@ -259,7 +288,7 @@ def arguments_of_part() -> list[str]:
 
 
 def environments(workers: int) -> dict[str, dict[str, str]]:
-    """Give the environment of each process, as keras-tuner reads it."""
+    """Return the environment of each process, as keras-tuner reads it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -269,6 +298,4 @@ def environments(workers: int) -> dict[str, dict[str, str]]:
 
 
 if __name__ == "__main__":
-    options = parsed()
-    with command_line.no_traceback(resume=()):
-        main(options)
+    kd.run_recipe(main, resume=())  # the same command goes on

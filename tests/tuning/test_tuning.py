@@ -646,4 +646,4 @@ def test_no_worker_starts_workers():
         check=False,
     )
     assert answer.returncode == 2
-    assert "unrecognized arguments: --work" in answer.stderr
+    assert "Unrecognized options: --work" in answer.stderr
