@@ -1,8 +1,6 @@
 """`python -m keras_densenet`: see `keras_densenet.command_line`."""
 
-import sys
-
 from keras_densenet.command_line import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

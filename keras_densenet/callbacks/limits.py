@@ -75,7 +75,8 @@ class Timer(keras.callbacks.Callback):
         seconds: What the training took so far, resumed runs in it.
     """
 
-    def __init__(self, max_time: datetime.timedelta | dict | str) -> None:
+    # Text first: of jsonargparse's reading as a timedelta the last part is left out.
+    def __init__(self, max_time: str | datetime.timedelta | dict) -> None:
         super().__init__()
         self.max_seconds = seconds_of(max_time)
         self.seconds = 0.0

@@ -1,0 +1,112 @@
+"""The stages of the command line: what `python -m keras_densenet fit` and others do.
+
+Their parameters are options. Needs neither Keras nor TensorFlow: `--help` is quick.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from keras_densenet.data import DataModule
+    from keras_densenet.training import ImageClassifier, Trainer
+
+
+class Made(NamedTuple):
+    """What a command line describes."""
+
+    trainer: "Trainer"
+    module: "ImageClassifier"
+    data: "DataModule"
+
+
+def fit(made: Made, ckpt_path: str | None = None) -> None:
+    """Train, and keep checkpoints.
+
+    Args:
+        made: What to train.
+        ckpt_path: Where to go on: a path, last or best.
+    """
+    made.trainer.fit(made.module, made.data, ckpt_path)
+
+
+def validate(made: Made, ckpt_path: str | None = None) -> None:
+    """Print loss and metrics on the validation pictures.
+
+    Args:
+        made: What to look at.
+        ckpt_path: The checkpoint: a path, last or best.
+    """
+    made.trainer.validate(made.module, made.data, ckpt_path)
+
+
+def test(made: Made, ckpt_path: str | None = None) -> None:  # noqa: PT028
+    """Print loss and metrics on the test pictures.
+
+    Args:
+        made: What to look at.
+        ckpt_path: The checkpoint: a path, last or best.
+    """
+    made.trainer.test(made.module, made.data, ckpt_path)
+
+
+def predict(
+    made: Made, ckpt_path: str | None = None, predictions: str = "predictions.csv"
+) -> None:
+    """Write the class of each picture to predict.
+
+    Args:
+        made: What to ask.
+        ckpt_path: The checkpoint: a path, last or best.
+        predictions: The file to write, a line a picture.
+    """
+    lines = ["picture,class,probability"]
+    probabilities = made.trainer.predict(made.module, made.data, ckpt_path)
+    for number, row in enumerate(probabilities):
+        best = int(row.argmax())
+        lines.append(f"{number},{made.data.class_names[best]},{row[best]:.6f}")
+    Path(predictions).write_text("\n".join(lines) + "\n")
+    print(f"Wrote {predictions}")
+
+
+def report(made: Made, ckpt_path: str | None = None, path: str | None = None) -> None:
+    """Write a page about a run: curves, mistakes, feature reuse, costs.
+
+    Args:
+        made: What to report on.
+        ckpt_path: The checkpoint: a path, last or best.
+        path: Of the page; by default report.html in the run's folder.
+    """
+    made.trainer.report(made.module, made.data, ckpt_path, path)
+
+
+def export(
+    made: Made,
+    export_dir: str,
+    ckpt_path: str | None = None,
+    format: Literal["savedmodel", "litert", "onnx"] = "savedmodel",  # noqa: A002
+    quantize: Literal["dynamic", "int8"] | None = None,
+) -> None:
+    """Write a SavedModel for TensorFlow Serving.
+
+    Args:
+        made: What to export.
+        export_dir: Such as saved_models/cifar10, which gets a folder for this version;
+            of other formats the file.
+        ckpt_path: The checkpoint: a path, last or best.
+        format: Of the file.
+        quantize: Of litert.
+    """
+    made.trainer.export(
+        made.module,
+        export_dir,
+        datamodule=made.data,
+        ckpt_path=ckpt_path,
+        format=format,
+        quantize=quantize,
+    )
+
+
+STAGES: dict[str, Callable[..., None]] = {
+    stage.__name__: stage for stage in (fit, validate, test, predict, report, export)
+}
