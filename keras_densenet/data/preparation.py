@@ -169,7 +169,7 @@ def _ways_out(
         "Three ways out: (1) name a folder that has it, with --data-dir, data_dir= or "
         f"TFDS_DATA_DIR; `tfds build {builder.name} --data_dir FOLDER` makes one on a "
         f"machine with a network; (2) put {archives} into a folder and name that, with "
-        f"--data.manual_dir or manual_dir= (now: {manual_dir}); (3) use the "
+        f"--manual-dir or manual_dir= (now: {manual_dir}); (3) use the "
         "hand-written digits that are built in: --data digits, or "
         f"keras_densenet.data.Digits(). {instructions}".rstrip()
     )
