@@ -90,7 +90,7 @@ def _flag_or_value(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     value = registry.get_primitive_spec(PrimitiveTypeInfo.make(others, info.markers))
     assert isinstance(value, PrimitiveConstructorSpec)
     return PrimitiveConstructorSpec(
-        nargs=(0, 1),
+        nargs="*",  # of tyro's; more than one is refused
         metavar=f"[{value.metavar}]",
         instance_from_str=lambda given: _truth_or(value, given),
         is_instance=lambda it: isinstance(it, bool) or value.is_instance(it),

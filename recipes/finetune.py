@@ -32,11 +32,22 @@ from typing import Any, Literal
 import keras_densenet as kd
 
 SHOWN = 12  # pictures
+Network = Literal[
+    "DenseNet121",
+    "DenseNet161",
+    "DenseNet169",
+    "DenseNet201",
+    "DenseNet264",
+    "DenseNet232k48",
+    "DenseNet264k48",
+    "DenseNet",
+    "DenseNetBC",
+]
 
 
 def main(
     data_dir: Path = Path("my_pictures"),
-    network: str = "DenseNet121",
+    network: Network = "DenseNet121",
     depth: int | None = None,
     growth_rate: int | None = None,
     memory_efficient: bool | Literal["full"] = False,
@@ -64,9 +75,9 @@ def main(
 
     Args:
         data_dir: The folder of pictures.
-        network: DenseNet121, DenseNet161, ..., or DenseNetBC for small pictures.
-        depth: L, of DenseNetBC.
-        growth_rate: k, of DenseNetBC.
+        network: DenseNet and DenseNetBC are for small pictures.
+        depth: L, of DenseNet and DenseNetBC.
+        growth_rate: k, of DenseNet and DenseNetBC.
         memory_efficient: Store less and compute it again, with the same result; "full"
             stores least.
         weights: "imagenet" downloads those of keras.applications; or a file of theirs,

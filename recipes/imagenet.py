@@ -42,9 +42,19 @@ import keras_densenet as kd
 if TYPE_CHECKING:
     import keras
 
+Network = Literal[
+    "DenseNet121",
+    "DenseNet161",
+    "DenseNet169",
+    "DenseNet201",
+    "DenseNet264",
+    "DenseNet232k48",
+    "DenseNet264k48",
+]
+
 
 def main(
-    network: str = "DenseNet121",
+    network: Network = "DenseNet121",
     memory_efficient: bool | Literal["full"] = False,
     data: Literal["imagenet", "digits"] = "imagenet",
     folder: Path | None = None,
@@ -68,7 +78,7 @@ def main(
     """Train, test by one crop and by ten, report and, if asked to, export.
 
     Args:
-        network: DenseNet121, DenseNet161, ...: one of the table above.
+        network: One of the table above, or of the technical report.
         memory_efficient: Store less and compute it again, with the same result; "full"
             stores least.
         data: ImageNet, or the digits for a look at the training.
