@@ -37,7 +37,7 @@ class Tens(kd.data.DataModule):
 def linear(classes, input_shape):
     pictures = keras.Input(input_shape)
     scores = keras.layers.Dense(classes, "softmax")(keras.layers.Flatten()(pictures))
-    return keras.Model(pictures, scores)
+    return keras.Model(pictures, scores, name="linear")
 
 
 def plan_of(batches, **flags):
