@@ -15,7 +15,6 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import keras_densenet as kd
-from keras_densenet import command_line
 
 ROOT = Path(__file__).parents[2]
 RECIPES = [path.name for path in sorted((ROOT / "recipes").glob("*.py"))]
@@ -46,17 +45,38 @@ def loaded(recipe):
     return module
 
 
-def options(recipe, *arguments):
-    """Give what a recipe makes of a command line."""
-    module = loaded(recipe)
-    shortcuts = getattr(module, "SHORTCUTS", command_line.RECIPE_SHORTCUTS)
-    return command_line.parse(
-        [str(argument) for argument in arguments],
-        "",
-        defaults=module.DEFAULTS,
-        shortcuts=shortcuts,
-        add=command_line.add_optional_export_dir,
-    )
+class Fitted(Exception):  # noqa: N818, it is no error
+    """What a recipe gave to the trainer, to look at instead of training."""
+
+    def __init__(self, flags, module, data, ckpt_path):
+        super().__init__()
+        self.flags, self.module, self.data = flags, module, data
+        self.ckpt_path = ckpt_path
+
+
+class Fits:
+    """Stands for the trainer, and ends the recipe where it would train."""
+
+    def __init__(self, **flags):
+        self.flags = flags
+
+    def fit(self, module, datamodule, ckpt_path):
+        raise Fitted(self.flags, module, datamodule, ckpt_path)
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """Return what a recipe gives to the trainer, by its command line."""
+    monkeypatch.setattr(kd, "Trainer", Fits)
+    for data in (kd.data.CIFAR10, kd.data.CIFAR100, kd.data.SVHN):
+        monkeypatch.setattr(data, "prepare_data", lambda self: None)
+
+    def of(recipe, *arguments):
+        with pytest.raises(Fitted) as fitted:
+            kd.run_recipe(loaded(recipe).main, [str(a) for a in arguments])
+        return fitted.value
+
+    return of
 
 
 def test_the_resnet_has_the_parameters_of_its_paper():
@@ -90,9 +110,7 @@ def test_networks_are_compared_on_the_digits(tmp_path, monkeypatch, capsys):
     recipe = loaded("resnet_comparison.py")
     monkeypatch.setattr(recipe, "PAIRS", ((10, 8),))
     monkeypatch.setattr(recipe, "TESTED", 100)
-    root = ("--trainer.default_root_dir", tmp_path)
-    given = ("--data", "Digits", "--trainer.fast_dev_run", "true", *root)
-    recipe.main(options("resnet_comparison.py", *given))
+    recipe.main(data="digits", fast_dev_run=True, output_dir=tmp_path)
     folder = tmp_path / "comparison"
     names = {path.name for path in folder.iterdir()}
     pictures = {"comparison.png", "dropped.png", "gradient_flow.png"}
@@ -103,35 +121,12 @@ def test_networks_are_compared_on_the_digits(tmp_path, monkeypatch, capsys):
     assert "All of it is in" in capsys.readouterr().out
 
 
-def test_a_recipe_trains_on_a_folder_that_can_be_tested(tmp_path):
-    from PIL import Image
-
-    root = tmp_path / "flowers"
-    for name in ("rose", "tulip"):
-        (root / name).mkdir(parents=True)
-        for number in range(8):
-            Image.new("RGB", (9, 9), (9 * number, 0, 0)).save(
-                root / name / f"{number}.png"
-            )
-    given = [
-        *("--data", "ImageFolder", "--data.root", root, "--data.image_size", "8"),
-        *("--depth", "10", "--growth-rate", "4", "--batch-size", "4"),
-        *("--max-epochs", "1"),
-    ]
-    answer = run("cifar10.py", *given, cwd=tmp_path)
-    assert answer.returncode == 1
-    assert "has no test pictures: make a folder test/" in answer.stderr
-    assert not (tmp_path / "runs").exists()  # it did not train for nothing
-    answer = run("cifar10.py", *given, "--data.test_fraction", "0.25", cwd=tmp_path)
-    assert answer.returncode == 0, answer.stderr
-    assert "Test error on ImageFolder: " in answer.stdout
-
-
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_help_is_given_without_tensorflow(recipe, tmp_path):
     # Importing a package named tensorflow fails here, so help came before it.
     (tmp_path / "tensorflow.py").write_text("raise ImportError('too early')")
-    answer = run(recipe, "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    answer = run(recipe, "--help", cwd=tmp_path, PYTHONPATH=path)
     assert answer.returncode == 0, answer.stderr
     expected = "--host" if recipe == "ask_server.py" else "--max-epochs"
     assert expected in answer.stdout
@@ -186,21 +181,26 @@ def test_cifar10_trains_exports_and_resumes(tmp_path):
     assert "Epoch   2/2" in second.stdout
 
 
-def test_imagenet_trains_on_a_folder_and_is_tested_by_ten_crops(tmp_path):
-    colours = np.random.default_rng(0).integers(0, 256, (4, 40, 50, 3), "uint8")
+def small(classes, input_shape, memory_efficient):
+    return kd.DenseNetBC(10, 4, classes=classes, input_shape=input_shape)
+
+
+def test_imagenet_trains_on_a_folder_and_is_tested_by_ten_crops(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kd, "DenseNet121", small)
+    colors = np.random.default_rng(0).integers(0, 256, (4, 40, 50, 3), "uint8")
     for split in ("train", "val"):
-        for number, pixels in enumerate(colours):
+        for number, pixels in enumerate(colors):
             folder = tmp_path / "pictures" / split / f"n0{number % 2}"
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(folder / f"{number}.JPEG")
-    answer = run(
-        "imagenet.py",
-        *("--folder", "pictures", "--network", "DenseNetBC", "--model.depth", 10),
-        *("--data.image_size", 32, "--batch-size", 2, "--max-epochs", 1),
-        *("--export-dir", "served/x"),
-        cwd=tmp_path,
+    command = "--folder pictures --image-size 32 --batch-size 2 --max-epochs 1"
+    kd.run_recipe(
+        loaded("imagenet.py").main, [*command.split(), "--export-dir", "served/x"]
     )
-    assert answer.returncode == 0, answer.stderr
+    printed = capsys.readouterr().out
     assert (tmp_path / "served" / "x" / "1" / "saved_model.pb").is_file()
     (last,) = tmp_path.rglob("last.keras")
     model = keras.saving.load_model(last)
@@ -214,7 +214,7 @@ def test_imagenet_trains_on_a_folder_and_is_tested_by_ten_crops(tmp_path):
         logs = [np.log(model(views[:, view])) for view in range(10)]
         wrong["ten crops"] += np.sum(np.mean(logs, axis=0).argmax(-1) != labels)
     for how, number in wrong.items():  # of 4 pictures
-        assert f"By {how}: top-1 error {25 * number:.2f} %\n" in answer.stdout
+        assert f"By {how}: top-1 error {25 * number:.2f} %\n" in printed
 
 
 def write_digits(root, digits, many):
@@ -230,7 +230,7 @@ def write_digits(root, digits, many):
 
 
 def test_finetune_trains_tests_looks_and_exports(tmp_path):
-    """In one command, on pictures that are standardised as the weights say."""
+    """In one command, on pictures that are standardized as the weights say."""
     write_digits(tmp_path / "pictures", (3, 8), 40)
     before = kd.Trainer(
         max_epochs=1,
@@ -304,6 +304,10 @@ def test_finetune_trains_tests_looks_and_exports(tmp_path):
         (["--data-dir", "pictures", "--weights", "no.pth"], "There is no file no.pth"),
         (["--data-dir", "pictures", "--weights", "text.pth"], "text.pth"),
         (["--data-dir", "pictures", "--frozen", "layer9"], "dense_block1"),
+        (
+            ["--data-dir", "pictures", "--test-fraction", "0"],
+            "has no test pictures: make a folder test/",
+        ),
     ],
 )
 def test_finetune_says_what_is_wrong(given, words, tmp_path):
@@ -316,6 +320,7 @@ def test_finetune_says_what_is_wrong(given, words, tmp_path):
     assert answer.returncode == 1
     assert words in answer.stderr
     assert "Traceback" not in answer.stderr
+    assert not list(tmp_path.rglob("*.keras"))  # it did not train for nothing
 
 
 def test_imagenet_says_what_to_get(tmp_path):
@@ -358,7 +363,7 @@ IMAGENET = (True, None, 123.675, 58.395)
 PICTURES = {
     "cifar10.py": CIFAR10,
     "cifar10.py --no-augment": (False, *CIFAR10[1:]),
-    "cifar10.py --data.validation_size 0": (True, 0, *CIFAR10[2:]),
+    "cifar10.py --validation-size 0": (True, 0, *CIFAR10[2:]),
     "cifar100.py": CIFAR100,
     "cifar100.py --no-augment": (False, *CIFAR100[1:]),
     "svhn.py": SVHN,
@@ -368,11 +373,11 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("command", PICTURES)
-def test_the_papers_pictures(command):
+def test_the_papers_pictures(command, given):
     """Section 4.1; peers.md 1d."""
     recipe, *arguments = command.split()
     augment, held_out, mean, std = PICTURES[command]
-    data = options(recipe, *arguments).data()
+    data = given(recipe, *arguments).data
     assert data.augment == augment
     assert (data.mean[0], data.std[0]) == (mean, std)
     assert getattr(data, "validation_size", None) == held_out
@@ -394,15 +399,14 @@ PAPER = {  # peers.md 1d: batch, epochs, dropout, the epochs after which the rat
 
 
 @pytest.mark.parametrize("command", PAPER)
-def test_the_papers_hyper_parameters(command):
+def test_the_papers_hyper_parameters(command, given):
     recipe, *arguments = command.split()
     batch_size, epochs, dropout, drops = PAPER[command]
-    given = options(recipe, *arguments)
-    data, module = given.data(), given.module()
-    assert data.batch_size == batch_size
-    assert (given.values.trainer.max_epochs or loaded(recipe).EPOCHS) == epochs
-    assert getattr(given.values.model, "dropout_rate", 0.0) == dropout
-    optimizer = module.configure_optimizer(total_steps=1000 * epochs)
+    fitted = given(recipe, *arguments)
+    assert fitted.data.batch_size == batch_size
+    assert fitted.flags["max_epochs"] == epochs
+    assert fitted.module.options.get("dropout_rate", 0.0) == dropout
+    optimizer = fitted.module.configure_optimizer(total_steps=1000 * epochs)
     assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
     assert optimizer.coupled_weight_decay == 1e-4
     rate = 0.1
@@ -413,19 +417,36 @@ def test_the_papers_hyper_parameters(command):
             assert float(optimizer._learning_rate(step)) == pytest.approx(rate)
 
 
-def test_variations_are_one_flag_each():
-    module = options("cifar10.py", "--cosine", "--batch-size", 256, "--scale-lr")
-    assert module.module().lr_schedule == "cosine"
-    assert module.module().scale_lr_from == 64
-    assert options("imagenet.py", "--scale-lr").module().scale_lr_from == 256
+def test_variations_are_one_flag_each(given):
+    quicker = given("cifar10.py", "--cosine", "--batch-size", 256, "--scale-lr").module
+    assert quicker.lr_schedule == "cosine"
+    assert quicker.learning_rate == pytest.approx(0.4)  # four times 64 pictures
+    larger = given("imagenet.py", "--batch-size", 1024, "--scale-lr").module
+    assert larger.learning_rate == pytest.approx(0.4)  # four times 256 pictures
+
+
+def test_finetune_is_gentler_with_weights_than_from_scratch(given, tmp_path):
+    write_digits(tmp_path, (3, 8), 9)
+    folder = ("--data-dir", tmp_path)
+    gentle = given("finetune.py", *folder).module
+    scratch = given("finetune.py", *folder, "--from-scratch").module
+    rates = [(it.weights, it.learning_rate, it.layer_decay) for it in (gentle, scratch)]
+    assert rates == [("imagenet", 0.01, 0.8), (None, 0.1, 1.0)]
+
+
+def test_it_goes_on_from_the_last_checkpoint_or_from_the_one_that_is_named(given):
+    assert given("cifar10.py").ckpt_path is None
+    assert given("cifar10.py", "--resume").ckpt_path == "last"
+    assert given("cifar10.py", "--resume", "a.keras").ckpt_path == Path("a.keras")
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--memory-efficient", "all"], "True (recompute"),
+        (["--memory-efficient", "all"], "none of the choices: full"),
         (["--depth", "99", "--data", "digits"], "94 or 100"),
-        (["--no-augment", "true"], "takes no value"),
+        (["--no-augment", "true"], "Unrecognized options: true"),
+        (["--dpeth", "40"], "--depth INT"),
         (["--precision", "fp8", "--data", "digits"], "bf16-mixed"),
     ],
 )
