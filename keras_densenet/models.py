@@ -30,6 +30,7 @@ from keras_densenet.layers import (
     checked_data_format,
     he_convolution,
 )
+from keras_densenet.tensor import Tensor
 from keras_densenet.weights import load as load_weights
 
 # Name: growth rate k, dense layers in each block. The first four are Table 1; 161 is
@@ -73,23 +74,25 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
         bottleneck: Whether a 1x1 convolution to 4k maps begins each dense layer.
         compression: theta in (0, 1], the share of maps that a transition keeps.
         classes: Number of classes, >= 1.
-        input_shape: `(H, W, channels)`, 4x4 or larger, or None for a free size. Of
-            standardised pictures: zero mean and unit variance over the training set.
+        input_shape: `(H, W, channels)`, H and W of 4 or more, or None for any size. The
+            network expects standardized pictures: zero mean and unit variance in each
+            channel over the training set.
         dropout_rate: Share of values dropped after each convolution except the first,
             in [0, 1); the paper's 0.2 is for training without augmentation.
         memory_efficient: What training computes again instead of storing it, with the
-            same result: False for nothing, True for concatenation, normalisation and
+            same result: False for nothing, True for concatenation, normalization and
             ReLU, "full" for whole dense layers. The weights are the same in each.
-        sync_batchnorm: Whether batch norms normalise over the batches of all replicas
+        sync_batchnorm: Whether batch norms normalize over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
-        name: The model's name; by default from depth and growth rate.
+        name: The model's name; by default it is made of depth and growth rate.
 
     Returns:
         A `keras.Model` from pictures `(N, H, W, channels)` to class probabilities
         `(N, classes)`, with layers `stem_conv`, `dense_block1`, `transition1`, ...
 
     Raises:
-        ValueError: An argument out of its range, with the nearest valid depths.
+        ValueError: An argument is out of its range. Of a depth the error names the
+            nearest valid ones.
     """
     _check_classes(classes)
     check_growth_rate(growth_rate)
@@ -199,31 +202,32 @@ _IMAGENET_DOC = """Build {} for ImageNet (Table 1): k = {}, blocks of
     {} dense layers, bottlenecks, compression 0.5.
 
     Args:
-        weights: None for random weights; "imagenet" for those of `keras.applications`
-            (121, 169, 201), which it downloads; or a file of weights, of this package,
-            keras.applications, torchvision or timm: see `keras_densenet.weights.load`.
+        weights: None for random weights; "imagenet" for those that
+            `keras.applications` has of DenseNet 121, 169 and 201, and downloads; or a
+            file of this package, keras.applications, torchvision or timm. See
+            `keras_densenet.weights.load`.
         include_top: Whether the network ends in the classifier.
         classes: Number of classes, >= 1.
-        input_shape: `(H, W, channels)`, 29x29 or larger, or None for a free size.
-        pooling: Without the classifier: "avg" or "max" over each map, or None to give
-            the maps themselves.
+        input_shape: `(H, W, channels)`, H and W of 29 or more, or None for any size.
+        pooling: Without the classifier: "avg" or "max" over each map, or None for the
+            maps themselves.
         classifier_activation: "softmax", or None for logits.
         dropout_rate: Share of values dropped after each convolution except the first,
             in [0, 1); 0 in the paper.
         memory_efficient: What training computes again instead of storing it, with the
-            same result: False for nothing, True for concatenation, normalisation and
+            same result: False for nothing, True for concatenation, normalization and
             ReLU, "full" for whole dense layers. The weights are the same in each.
-        sync_batchnorm: Whether batch norms normalise over the batches of all replicas
+        sync_batchnorm: Whether batch norms normalize over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
         name: The model's name.
 
     Returns:
-        A `keras.Model` from pictures `(N, H, W, channels)`, standardised by channel,
+        A `keras.Model` from pictures `(N, H, W, channels)`, standardized by channel,
         to class probabilities `(N, classes)`.
 
     Raises:
-        ValueError: An argument out of its range; weights of another network, or that
-            cannot be had.
+        ValueError: An argument is out of its range, or the weights are those of another
+            network, or cannot be downloaded or read.
     """
 
 DenseNet121 = _imagenet_densenet("DenseNet121")
@@ -238,24 +242,24 @@ DenseNet264k48 = _imagenet_densenet("DenseNet264k48")
 # --- the graph -------------------------------------------------------------------
 
 
-def _imagenet_stem(x: Any, filters: int, sync_batchnorm: bool) -> Any:
-    # Padded as in Torch, alike on all sides; "same" would pad 2 before and 3 after.
+def _imagenet_stem(x: Tensor, filters: int, sync_batchnorm: bool) -> Tensor:
+    # Padded as in Torch, with 3 on all sides; "same" would pad 2 before and 3 after.
     x = ZeroPadding2D(3, name="stem_pad")(x)
     x = he_convolution(filters, 7, "valid", strides=2, name="stem_conv")(x)  # H / 2
     x = BatchNorm(synchronized=sync_batchnorm, name="stem_bn")(x)
     x = ReLU(name="stem_relu")(x)
-    x = ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros: nothing is below after ReLU
+    x = ZeroPadding2D(1, name="stem_pool_pad")(x)  # after ReLU no value is below zero
     return MaxPooling2D(3, strides=2, name="stem_pool")(x)  # H / 4
 
 
 def _dense_blocks(
-    x: Any,
+    x: Tensor,
     layers_per_block: Sequence[int],
     growth_rate: int,
     bottleneck: bool,
     compression: float,
     **options: Any,
-) -> Any:
+) -> Tensor:
     for i, num_layers in enumerate(layers_per_block, start=1):
         if i > 1:
             x = Transition(compression, name=f"transition{i - 1}", **options)(x)
@@ -270,7 +274,7 @@ def _dense_blocks(
     return ReLU(name="final_relu")(x)
 
 
-def _pool(x: Any, pooling: str | None) -> Any:
+def _pool(x: Tensor, pooling: str | None) -> Tensor:
     if pooling == "avg":
         return GlobalAveragePooling2D(name="global_average_pool")(x)
     if pooling == "max":
@@ -278,17 +282,17 @@ def _pool(x: Any, pooling: str | None) -> Any:
     return x
 
 
-def _classifier(x: Any, classes: int, activation: str | None) -> Any:
-    # In the weights' own precision: 16-bit logits would make a coarse loss.
+def _classifier(x: Tensor, classes: int, activation: str | None) -> Tensor:
+    # In the precision of the weights: 16-bit logits would make a coarse loss.
     dtype = keras.config.dtype_policy().variable_dtype
     return Dense(classes, activation=activation, dtype=dtype, name="classifier")(x)
 
 
-# --- what is refused -------------------------------------------------------------
+# --- checks of the arguments -----------------------------------------------------
 
 
 def _layers_per_block(depth: int, bottleneck: bool) -> int:
-    """Give n for a depth of 3 n + 4, or 6 n + 4 with bottlenecks."""
+    """Solve depth = 3 n + 4, or 6 n + 4 with bottlenecks, for n."""
     step = SMALL_IMAGE_BLOCKS * (2 if bottleneck else 1)
     num_layers, rest = divmod(depth - 4, step)
     if num_layers >= 1 and rest == 0:
@@ -298,23 +302,26 @@ def _layers_per_block(depth: int, bottleneck: bool) -> int:
     network = "DenseNet with bottlenecks (B, BC)" if bottleneck else "DenseNet"
     raise ValueError(
         f"A {network} of three blocks has depth {step} n + 4. The nearest valid: "
-        f"{nearest}. Received: depth={depth}"
+        f"{nearest}. Received: depth={depth}."
     )
 
 
 def _check_classes(classes: int) -> None:
     if classes < 1:
-        raise ValueError(f"classes must be 1 or more. Received: classes={classes}")
+        raise ValueError(
+            "classes, the number of classes that the network tells apart, must be 1 or "
+            f"more. Received: classes={classes}."
+        )
 
 
 def _check_size(input_shape: tuple, halvings: int, stem_halvings: int = 0) -> None:
-    """Refuse an input of which the transitions would leave nothing."""
+    """Refuse an input that would have no pixels left before the last block."""
     if len(input_shape) != 3:
         raise ValueError(
             "input_shape must have three entries, such as (32, 32, 3), without the "
-            f"batch. Received: input_shape={input_shape}"
+            f"batch. Received: input_shape={input_shape}."
         )
-    axis = channel_axis(checked_data_format(None)) - 1  # without the batch
+    axis = channel_axis(checked_data_format(None)) - 1  # input_shape has no batch axis
     sizes = [size for i, size in enumerate(input_shape) if i != axis]
     # The stem's strides round a size up, the transitions' pooling rounds it down.
     smallest = (2**halvings - 1) * 2**stem_halvings + 1
@@ -323,16 +330,19 @@ def _check_size(input_shape: tuple, halvings: int, stem_halvings: int = 0) -> No
             f"The input is halved {halvings + stem_halvings} times, so it must be "
             f"{smallest}x{smallest} or larger. Enlarge the pictures, or use a network "
             "for small images (DenseNet, DenseNetBC: 4x4 or larger). "
-            f"Received: input_shape={input_shape}"
+            f"Received: input_shape={input_shape}."
         )
 
 
 def _check_top(include_top: bool, pooling: str | None) -> None:
     if pooling not in (None, "avg", "max"):
         raise ValueError(
-            f"pooling must be None, 'avg' or 'max'. Received: pooling={pooling!r}"
+            "pooling must be 'avg', 'max', or None for the maps themselves. Received: "
+            f"pooling={pooling!r}."
         )
     if include_top and pooling == "max":
         raise ValueError(
-            "The classifier reads averages: pooling='max' needs include_top=False."
+            "The classifier reads averages, so that pooling='max' needs "
+            "include_top=False. Leave pooling out, or the classifier. Received: "
+            "pooling='max', include_top=True."
         )

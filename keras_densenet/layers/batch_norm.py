@@ -1,4 +1,4 @@
-"""Batch normalisation that takes the batch's moments instead of computing them."""
+"""Batch normalization that takes the batch's moments instead of computing them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,49 +15,56 @@ from keras_densenet.layers.shared_moments import (
     normalize_batch,
     statistics_dtype,
 )
+from keras_densenet.tensor import Tensor
 
 EPSILON = 1e-5  # Torch's, and the paper's; Keras's own default is 1e-3
 MOMENTUM = 0.9  # Torch writes it as 0.1; Keras's own default is 0.99
 
-_runs_again = ContextVar("_runs_again", default=False)
+_is_second_run = ContextVar("_is_second_run", default=False)
 
 
 @contextmanager
 def second_run() -> Iterator[None]:
-    """Compute no moving statistics in here: those of the first run are what counts."""
-    token = _runs_again.set(True)
+    """Leave moving statistics alone within this context: the first run updated them."""
+    token = _is_second_run.set(True)
     try:
         yield
     finally:
-        _runs_again.reset(token)
+        _is_second_run.reset(token)
 
 
 def freeze_parts(layer: keras.layers.Layer) -> None:
-    """Freeze the layers within a layer that is made frozen, as from its config.
+    """Freeze the layers within a layer that was created with `trainable=False`.
 
-    Keras freezes them when `trainable` is set, but not when a layer is made so: their
-    batch norms would go on with the statistics of the batch.
+    Keras freezes them when `trainable` is set, but not when a layer is created frozen,
+    as from its config: their batch norms would go on with the statistics of the batch.
     """
     if not layer.trainable:
-        layer.trainable = True  # or TensorFlow passes over what is False already
+        layer.trainable = True  # TensorFlow ignores a value that is False already
         layer.trainable = False
 
 
 def checked_synchronization(synchronized: bool) -> bool:
-    """Give it back, refusing True on a backend that has no replicas to agree with."""
+    """Return `synchronized` as it is.
+
+    Raises:
+        ValueError: It is True on a backend that has no TensorFlow strategies.
+    """
     if synchronized and keras.backend.backend() != "tensorflow":
         raise ValueError(
-            "Synchronised batch norm needs the TensorFlow backend. Received: "
-            f"synchronized={synchronized} on the {keras.backend.backend()} backend"
+            "Synchronized batch norm needs the TensorFlow backend: set "
+            "KERAS_BACKEND=tensorflow, or leave batch norms unsynchronized. "
+            f"Received: synchronized={synchronized} on the "
+            f"{keras.backend.backend()} backend."
         )
     return synchronized
 
 
 @keras.saving.register_keras_serializable(package="keras_densenet")
 class BatchNorm(keras.layers.Layer):
-    """Batch normalisation (BN) with moments computed elsewhere, or here.
+    """Batch normalization (BN) with moments computed elsewhere, or here.
 
-    In training it normalises with the batch's moments and updates its moving
+    In training it normalizes with the batch's moments and updates its moving
     statistics once; in inference, and when `trainable` is False, it uses the moving
     statistics and leaves them alone. Its weights, `gamma`, `beta`, `moving_mean` and
     `moving_variance`, are those of `keras.layers.BatchNormalization`, in that order
@@ -67,14 +74,14 @@ class BatchNorm(keras.layers.Layer):
         epsilon: Added to the variance, > 0.
         momentum: Share of the old value in a moving statistic's update, in [0, 1].
         synchronized: Whether the batch is that of all replicas of a TensorFlow
-            strategy; otherwise each replica normalises with its own share.
+            strategy; otherwise each replica normalizes with its own share.
         data_format: `"channels_last"` or `"channels_first"`; None for Keras's
             configured format.
 
     Call arguments:
         x: Feature maps of shape `(N, H, W, C)`, or `(N, C, H, W)`.
         moments: The batch's `Moments` of `x`, used in training; computed if None.
-        training: Whether to normalise with the batch's moments.
+        training: Whether to normalize with the batch's moments.
     """
 
     def __init__(
@@ -103,7 +110,7 @@ class BatchNorm(keras.layers.Layer):
 
     def _add_vector(
         self, name: str, initializer: str, shape: tuple, trainable: bool = True
-    ) -> Any:
+    ) -> keras.Variable:
         return self.add_weight(
             shape=shape,
             initializer=initializer,
@@ -113,9 +120,9 @@ class BatchNorm(keras.layers.Layer):
         )
 
     def call(
-        self, x: Any, moments: Moments | None = None, training: bool | None = None
-    ) -> Any:
-        """Normalise `x`, channel by channel."""
+        self, x: Tensor, moments: Moments | None = None, training: bool | None = None
+    ) -> Tensor:
+        """Normalize `x`, channel by channel."""
         x = ops.cast(x, self.compute_dtype)
         gamma, beta = (self._cast(vector, x) for vector in (self.gamma, self.beta))
         if not (training and self.trainable):
@@ -130,21 +137,21 @@ class BatchNorm(keras.layers.Layer):
             )
         else:
             y = normalize(x, moments, gamma, beta, self.epsilon, self.axis)
-        if not _runs_again.get():
+        if not _is_second_run.get():
             self._update(self.moving_mean, moments.mean)
             self._update(self.moving_variance, moments.variance)
         return y
 
-    def _cast(self, vector: Any, x: Any) -> Any:
+    def _cast(self, vector: keras.Variable, x: Tensor) -> Tensor:
         return ops.cast(vector, statistics_dtype(x))
 
-    def _update(self, moving: Any, value: Any) -> None:
+    def _update(self, moving: keras.Variable, value: Tensor) -> None:
         value = ops.cast(ops.stop_gradient(value), moving.dtype)
-        old = ops.cast(moving, moving.dtype)  # read once
+        old = ops.cast(moving, moving.dtype)  # so that the variable is read once
         moving.assign(old + (value - old) * (1.0 - self.momentum))
 
     def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
-        """Give the shape of the input, which BN keeps."""
+        """Return the input's shape, which BN keeps."""
         return input_shape
 
     def get_config(self) -> dict:

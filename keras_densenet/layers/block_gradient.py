@@ -5,55 +5,69 @@ before it gives each of them a gradient, and TensorFlow adds those up when it ha
 all: memory grows with the square of the depth again. Here the gradient of a block's
 maps is one buffer, from the last layer to the first: each layer takes what is its own
 from the end, and adds what it passes on to the rest.
+
+Below, `d_x` is the gradient of the loss by `x`.
 """
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
 from keras_densenet.layers import tensorflow_kernels
 from keras_densenet.layers.batch_norm import second_run
+from keras_densenet.layers.dense_layer import Stage
+from keras_densenet.layers.layer_function import LayerFunction
 from keras_densenet.layers.shared_moments import (
     Moments,
     batch_moments,
     concatenate_moments,
 )
+from keras_densenet.tensor import Tensor
 
-if TYPE_CHECKING:
-    from keras_densenet.layers.dense_layer import Stage
-    from keras_densenet.layers.recomputation import LayerFunction
-
-# Up to here a layer with all the batch needs less than the last ones with half of it.
+# A layer that reads at most this share of the block's maps needs less memory on the
+# whole batch than the block's last layers need on half of it.
 _WIDE = 0.6
+
+Weights: TypeAlias = list[Tensor]
 
 
 class _Run(NamedTuple):
     """What the gradient needs of the block's run."""
 
-    layers: Sequence["LayerFunction"]
-    weights: list[list]
-    x: Any  # the block's output
+    layers: Sequence[LayerFunction]
+    weights: list[Weights]
+    x: Tensor  # the block's output
     moments: list[tuple[Moments, Moments]]  # of what each layer reads and makes
-    bottlenecks: list[list]  # one a layer where they are kept, else none
+    bottlenecks: list[list[Tensor]]  # one a layer where they are kept, else none
     synchronized: bool
 
 
 def dense_block(
-    layers: Sequence["LayerFunction"],
-    x: Any,
+    layers: Sequence[LayerFunction],
+    x: Tensor,
     keep_bottlenecks: bool,
     synchronized: bool,
-) -> Any:
-    """Run the layers in training on `x`, `(N, H, W, C)`; give `(N, H, W, C + L k)`."""
+) -> Tensor:
+    """Run the layers in training: `x` is `(N, H, W, C)`, the result has L k more maps.
 
-    def moments_of(maps: Any) -> Moments:
+    Args:
+        layers: The block's dense layers.
+        x: The block's input.
+        keep_bottlenecks: Whether to store each layer's bottleneck maps, too, so that
+            the gradient need not compute them again.
+        synchronized: Whether moments are those of the batches of all replicas.
+    """
+
+    def moments_of(maps: Tensor) -> Moments:
         return batch_moments(maps, -1, synchronized)
 
     @tf.custom_gradient
-    def block(x: Any, a_pixel: Any, given: list[list]) -> Any:
-        x, weights = _not_recorded((x, given))
+    def block(
+        x: Tensor, probe: Tensor, recorded: list[Weights]
+    ) -> tuple[Tensor, Callable]:
+        x, weights = _not_recorded((x, recorded))
         moments, bottlenecks = [], []
         read = moments_of(x)
         for layer, values in zip(layers, weights, strict=True):
@@ -66,93 +80,98 @@ def dense_block(
             read = concatenate_moments(*moments[-1])
         run = _Run(layers, weights, x, moments, bottlenecks, synchronized)
         backward = functools.partial(_backward, run)
-        return x, _first_derivative_only(backward, a_pixel, given)
+        return x, _first_derivative_only(backward, probe, recorded)
 
-    return block(x, _a_pixel(x), [layer.weights for layer in layers])
+    return block(x, _one_pixel(x), [layer.weights for layer in layers])
 
 
 def recomputed(
-    function: "LayerFunction", stage: "Stage", x: Any, moments: Moments | None
-) -> Any:
-    """Give `stage(x, moments, True)`, of which only `x` and `moments` are stored.
+    function: LayerFunction, stage: Stage, x: Tensor, moments: Moments | None
+) -> Tensor:
+    """Return `stage(x, moments, True)`, and store only `x` and `moments` for it.
 
-    `tf.recompute_grad` does that too, but first it copies what it is given, and `x` is
-    as large as what is to be saved.
+    `tf.recompute_grad` does that too, but it begins with a copy of its arguments, and
+    `x` is as large as what is to be saved.
     """
 
     @tf.custom_gradient
-    def first_run(inputs: list, a_pixel: Any, given: list) -> Any:
-        (x, *moments), weights = _not_recorded((inputs, given))
+    def first_run(
+        inputs: list[Tensor], probe: Tensor, recorded: Weights
+    ) -> tuple[Tensor, Callable]:
+        (x, *moments), weights = _not_recorded((inputs, recorded))
         with function.scope(weights) as scope:
             y = stage(x, Moments(*moments) if moments else None, True)
         function.assign(function.new_state(scope))
 
-        def backward(d_y: Any) -> tuple[list, list]:
+        def backward(d_y: Tensor) -> tuple[list[Tensor], Weights]:
             with tf.control_dependencies([d_y]):
                 inputs = [tf.identity(tensor) for tensor in (x, *moments)]
-                again = _after(d_y, weights)
-                d_inputs, d_weights = _gradients(function, stage, inputs, again, d_y)
+                delayed = _not_before(d_y, weights)
+                d_inputs, d_weights = _gradients(function, stage, inputs, delayed, d_y)
             # A frozen batch norm does not use the moments.
             pairs = zip(d_inputs, inputs, strict=True)
             d_inputs = [tf.zeros_like(t) if d is None else d for d, t in pairs]
             return d_inputs, d_weights
 
-        return y, _first_derivative_only(backward, a_pixel, given)
+        return y, _first_derivative_only(backward, probe, recorded)
 
-    return first_run([x, *(moments or ())], _a_pixel(x), function.weights)
+    return first_run([x, *(moments or ())], _one_pixel(x), function.weights)
 
 
-def _not_recorded(tensors: Any) -> Any:
-    """Give the tensors, of which an outer tape shall not record, and keep, the use."""
+def _not_recorded(tensors: Tensor) -> Tensor:
+    """Cut the tensors off from outer tapes, which would store all that follows."""
     return tf.nest.map_structure(tf.stop_gradient, tensors)
 
 
-def _outputs(layer: "LayerFunction", x: Any, moments: Moments | None) -> list:
+def _outputs(layer: LayerFunction, x: Tensor, moments: Moments | None) -> list[Tensor]:
     outputs = []
     for stage in layer.layer.stages:
-        x, moments = stage(x, moments, True), None
+        x, moments = stage(x, moments, True), None  # the next stage reads new maps
         outputs.append(x)
     return outputs
 
 
-def _a_pixel(x: Any) -> Any:
-    """Give a pixel of a batch, which a second derivative by the batch must pass."""
+def _one_pixel(x: Tensor) -> Tensor:
+    """Return one pixel of a batch: small, but a derivative by the batch goes by it."""
     return tf.slice(x, [0] * 4, [tf.minimum(tf.shape(x)[0], 1), 1, 1, 1])
 
 
 def _first_derivative_only(
-    backward: Callable[[Any], tuple], a_pixel: Any, given: list
-) -> Callable[[Any], tuple]:
-    """Make a gradient of `backward` that refuses to be differentiated by anything.
+    backward: Callable[[Tensor], tuple], probe: Tensor, recorded: list
+) -> Callable[[Tensor], tuple]:
+    """Make a gradient function of `backward` whose own derivative is an error.
 
-    What `backward` computes with is cut off from `given` and from the input that has
-    `a_pixel`, so that a second derivative would be wrong, not missing. Here it finds
-    `_refuse`.
+    `backward` computes with tensors that are cut off from the block's input and from
+    its weights, so that a second derivative would be wrong without a word. The gradient
+    therefore takes `probe`, a pixel of the input, and the weights as arguments: a
+    second derivative by either comes by here, and meets `_refuse`.
     """
 
     @tf.custom_gradient
-    def first_derivative(d_output: Any, a_pixel: Any, given: list) -> Any:
-        del a_pixel, given
+    def first_derivative(
+        d_output: Tensor, probe: Tensor, recorded: list
+    ) -> tuple[tuple, Callable]:
+        del probe, recorded
         with second_run():
             return backward(d_output), _refuse
 
-    def gradient(d_output: Any) -> tuple:
-        d_inputs, d_weights = first_derivative(d_output, a_pixel, given)
+    def gradient(d_output: Tensor) -> tuple:
+        d_inputs, d_weights = first_derivative(d_output, probe, recorded)
         return d_inputs, None, d_weights
 
     return gradient
 
 
-def _refuse(*_: Any) -> None:
+def _refuse(*_: Tensor) -> None:
     raise NotImplementedError(
-        "A layer that recomputes has no second derivative. Build the model "
-        "with memory_efficient=False (the weights are the same: set_weights) and take "
-        "the second derivative of that one."
+        "A layer that recomputes has no second derivative. Build the model with "
+        "memory_efficient=False, copy the weights with set_weights, and take the "
+        "second derivative of that model."
     )
 
 
-def _backward(run: _Run, d_x: Any) -> tuple[Any, list]:
-    """Give the gradients by the block's input and weights, from the last layer on."""
+def _backward(run: _Run, d_x: Tensor) -> tuple[Tensor, list[Weights]]:
+    """Return the gradients by the block's input and weights, from the last layer on."""
     x, all_maps = run.x, run.x.shape[-1]
     weights = _in_this_graph(run.weights)
     d_moments = [tf.zeros([all_maps], v.dtype) for v in run.moments[0][0]]
@@ -166,36 +185,36 @@ def _backward(run: _Run, d_x: Any) -> tuple[Any, list]:
         if len(parts) > 1 and widths[0] < _WIDE * all_maps:
             parts, d_parts = [tf.identity], [tf.concat(d_parts, 0)]
         d_parts, d_new = _split(d_parts, widths)
-        # What is computed again must not be there before it is needed.
+        # Nothing must be computed again, and take memory, before it is needed.
         with tf.control_dependencies(d_parts):
             x, new = tf.split(x, widths, -1)
             kept = [tf.identity(z) for z in kept]
         d_moments, d_made = _split(d_moments, widths)
         d_new = tf.concat(d_new, 0) if len(parts) > 1 else d_new[0]
-        d_new += _by_moments(run, new, made, d_made)
+        d_new += _through_moments(run, new, made, d_made)
         d_inputs, d_values = _layer_gradient(
-            layer, x, Moments(*_after(d_new, read)), kept, values, d_new, parts
+            layer, x, Moments(*_not_before(d_new, read)), kept, values, d_new, parts
         )
         d_parts = [d + more[0] for d, more in zip(d_parts, d_inputs, strict=True)]
         d_moments = _total([d_moments, *(more[1:] for more in d_inputs)])
         d_weights.append(d_values)
     d_x = tf.concat(d_parts, 0) if len(parts) > 1 else d_parts[0]
-    return d_x + _by_moments(run, x, run.moments[0][0], d_moments), d_weights[::-1]
+    return d_x + _through_moments(run, x, run.moments[0][0], d_moments), d_weights[::-1]
 
 
 def _layer_gradient(
-    layer: "LayerFunction",
-    x: Any,
+    layer: LayerFunction,
+    x: Tensor,
     moments: Moments,
-    kept: list,
-    weights: list,
-    d_new: Any,
-    parts: list[Callable[[Any], Any]],
-) -> tuple[list[list], list]:
-    """Run a layer again, and give its gradients.
+    kept: list[Tensor],
+    weights: Weights,
+    d_new: Tensor,
+    parts: list[Callable[[Tensor], Tensor]],
+) -> tuple[list[list[Tensor]], Weights]:
+    """Run a layer again, and take its gradients.
 
-    Of the first stage each picture is on its own, with the moments given: it can be run
-    on one part of the batch after the other.
+    The first stage gets its moments from outside, so that no picture depends on the
+    others there: it can run on one part of the batch after the other.
 
     Returns:
         The gradients by `[x, mean, variance]` for each part, and by the weights.
@@ -210,7 +229,7 @@ def _layer_gradient(
                 z = first(x, moments, True)  # (N, H, W, 4k)
         (d_new,), d_second = _gradients(layer, second[0], [z], weights, d_new)
         d_weights.append(d_second)
-    d_inputs: list[list] = []
+    d_inputs: list[list[Tensor]] = []
     done = [d_new]
     for part in parts:
         with tf.control_dependencies(done):  # one part after the other
@@ -224,9 +243,16 @@ def _layer_gradient(
 
 
 def _gradients(
-    layer: "LayerFunction", stage: "Stage", inputs: list, weights: list, d_output: Any
-) -> tuple[list, list]:
-    """Run a stage; give gradients by `(x)` or `(x, mean, variance)` and by weights."""
+    layer: LayerFunction,
+    stage: Stage,
+    inputs: list[Tensor],
+    weights: Weights,
+    d_output: Tensor,
+) -> tuple[list[Tensor], Weights]:
+    """Run a stage, and take the gradients by its inputs and its weights.
+
+    The inputs are `[x]` or `[x, mean, variance]`.
+    """
     with tf.GradientTape() as tape:
         tape.watch([inputs, weights])
         with layer.scope(weights):
@@ -235,23 +261,25 @@ def _gradients(
     return tape.gradient(output, (inputs, weights), d_output)
 
 
-def _by_moments(run: _Run, maps: Any, moments: Iterable, d_moments: Iterable) -> Any:
-    """Give the gradient that reaches maps by way of their moments."""
+def _through_moments(
+    run: _Run, maps: Tensor, moments: Moments, d_moments: Iterable[Tensor]
+) -> Tensor:
+    """Return the part of the gradient by maps that comes through their moments."""
     kernels = tensorflow_kernels
-    by_moments = (
+    gradient = (
         kernels.synchronized_moments_gradient
         if run.synchronized
         else kernels.moments_gradient
     )
-    mean, _ = moments
-    return by_moments(maps, mean, *d_moments)
+    return gradient(maps, moments.mean, *d_moments)
 
 
-def _in_this_graph(weights: list[list]) -> list[list]:
-    """Give tensors of this graph, which is another one for a branch or a loop's body.
+def _in_this_graph(weights: list[Weights]) -> list[Weights]:
+    """Return the weights as tensors of the graph that is being built.
 
-    A tape finds no way from what it records to a tensor of an outer graph that was used
-    before the tape began.
+    The gradient of a branch or of a loop's body is built in another graph than the
+    first run. A tape finds no way from what it records to a tensor of an outer graph
+    that was used before the tape began.
     """
     if tf.executing_eagerly():
         return weights
@@ -261,17 +289,22 @@ def _in_this_graph(weights: list[list]) -> list[list]:
     )
 
 
-def _split(tensors: Iterable, widths: list[int]) -> tuple[list, list]:
-    """Split each on its last axis; give the first pieces and the second ones."""
+def _split(
+    tensors: Iterable[Tensor], widths: list[int]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Split each tensor on its last axis into a first and a second piece."""
     pairs = [tf.split(tensor, widths, -1) for tensor in tensors]
     return [first for first, _ in pairs], [second for _, second in pairs]
 
 
-def _parts(x: Any, layer: "LayerFunction", kept: list) -> list[Callable[[Any], Any]]:
-    """Give functions to the halves of a batch, where one after the other saves memory.
+def _parts(
+    x: Tensor, layer: LayerFunction, kept: list[Tensor]
+) -> list[Callable[[Tensor], Tensor]]:
+    """Return functions that cut a batch into the parts which are run one by one.
 
-    It does where little is kept: the peak is then the block's maps, their gradient, and
-    what a layer computes again, all of them of the same size in the last layers.
+    They are the two halves where that saves memory, and else the whole. It saves memory
+    where little is kept: the peak is then the block's maps, their gradient, and what a
+    layer computes again, all of the same size in the last layers.
     """
     if kept or len(layer.layer.stages) == 1:
         return [tf.identity]
@@ -279,17 +312,17 @@ def _parts(x: Any, layer: "LayerFunction", kept: list) -> list[Callable[[Any], A
     begins = [0, 0, 0, 0], [half, 0, 0, 0]
     sizes = [half, -1, -1, -1], [-1, -1, -1, -1]
     return [
-        functools.partial(_pictures, begin=tf.stack(begin), size=tf.stack(size))
+        functools.partial(_slice, begin=tf.stack(begin), size=tf.stack(size))
         for begin, size in zip(begins, sizes, strict=True)
     ]
 
 
-def _pictures(x: Any, begin: Any, size: Any) -> Any:
+def _slice(x: Tensor, begin: Tensor, size: Tensor) -> Tensor:
     part = tf.slice(x, begin, size)
     return tf.ensure_shape(part, [None, *x.shape[1:]])
 
 
-def _total(gradients: Iterable[Iterable]) -> list:
+def _total(gradients: Iterable[Iterable[Tensor | None]]) -> list[Tensor]:
     """Add up lists of gradients, in which None stands for zero."""
     sums = []
     for same in zip(*gradients, strict=True):
@@ -298,12 +331,12 @@ def _total(gradients: Iterable[Iterable]) -> list:
     return sums
 
 
-def _after(first: Any, tensors: Iterable) -> list:
-    """Give the tensors unchanged, in a way that needs `first`.
+def _not_before(first: Tensor, tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Return the tensors unchanged, but computed from `first`, and so after it.
 
     XLA heeds no control dependency. Without this it finds that a second run repeats the
     first one, and stores the first one's maps.
     """
     element = tf.reshape(tf.slice(first, [0] * 4, [1] * 4), [])
-    zero = tf.math.is_nan(element)  # or all is lost
+    zero = tf.math.is_nan(element)  # False; with a NaN the gradient is worthless anyway
     return [tensor + tf.cast(zero, tensor.dtype) for tensor in tensors]

@@ -1,4 +1,4 @@
-"""Where the channels are: the data format, checked, and shapes that follow it."""
+"""Where the channels are: the data format, and the shapes that follow from it."""
 
 from math import prod
 
@@ -8,25 +8,25 @@ _AXES = {"channels_last": 3, "channels_first": 1}
 
 
 def checked_data_format(data_format: str | None) -> str:
-    """Give the data format to use, refusing what the backend lacks.
+    """Return the data format to use.
 
     Args:
         data_format: `"channels_last"`, `"channels_first"`, or None for Keras's
             configured format (`keras.config.image_data_format()`).
 
     Raises:
-        ValueError: Unknown format, or `"channels_first"` on TensorFlow.
+        ValueError: The format is unknown, or `"channels_first"` on TensorFlow.
     """
     data_format = data_format or keras.config.image_data_format()
     if data_format not in _AXES:
         raise ValueError(
-            "data_format must be 'channels_last' or 'channels_first'. "
-            f"Received: data_format={data_format!r}"
+            "data_format must be 'channels_last' or 'channels_first', or None for "
+            f"Keras's configured format. Received: data_format={data_format!r}."
         )
     if data_format == "channels_first" and keras.backend.backend() == "tensorflow":
         raise ValueError(
             "data_format='channels_first' is not available on the TensorFlow backend, "
-            "whose CPU kernels have no such form. Use 'channels_last' "
+            "whose CPU kernels cannot compute in it. Use 'channels_last' "
             "(keras.config.set_image_data_format('channels_last')), or Keras's JAX or "
             "PyTorch backend."
         )
@@ -34,7 +34,7 @@ def checked_data_format(data_format: str | None) -> str:
 
 
 def channel_axis(data_format: str) -> int:
-    """Give the channel axis of a batch of pictures in that format.
+    """Return the axis of the channels in a batch of pictures.
 
     >>> channel_axis("channels_last")
     3
@@ -43,7 +43,7 @@ def channel_axis(data_format: str) -> int:
 
 
 def with_channels(shape: tuple, axis: int, channels: int) -> tuple:
-    """Give a shape with another number of channels.
+    """Return the shape with another number of channels.
 
     >>> with_channels((None, 32, 32, 24), axis=3, channels=12)
     (None, 32, 32, 12)
@@ -51,10 +51,10 @@ def with_channels(shape: tuple, axis: int, channels: int) -> tuple:
     return (*shape[:axis], channels, *shape[axis + 1 :])
 
 
-def places(shape: tuple, axis: int) -> int:
-    """Give the number of pixels of one picture, H W.
+def pixels_per_picture(shape: tuple, axis: int) -> int:
+    """Return H W of a batch's shape, of which `axis` is the channel axis.
 
-    >>> places((None, 32, 32, 24), axis=3)
+    >>> pixels_per_picture((None, 32, 32, 24), axis=3)
     1024
     """
     return prod(shape[1:axis] + shape[axis + 1 :])

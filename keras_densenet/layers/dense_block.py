@@ -10,7 +10,7 @@ from keras_densenet.layers.batch_norm import freeze_parts
 from keras_densenet.layers.data_format import (
     channel_axis,
     checked_data_format,
-    places,
+    pixels_per_picture,
     with_channels,
 )
 from keras_densenet.layers.dense_layer import BOTTLENECK_WIDTH, DenseLayer
@@ -20,6 +20,7 @@ from keras_densenet.layers.shared_moments import (
     batch_moments,
     concatenate_moments,
 )
+from keras_densenet.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_densenet")
@@ -27,8 +28,8 @@ class DenseBlock(keras.layers.Layer):
     """L dense layers, each reading the concatenation of all the maps before it.
 
     With k0 maps at the input, layer l reads k0 + (l - 1) k maps and adds k; the block
-    gives them all back, k0 + L k. The batch's moments of a map are computed once, when
-    the map is made, and serve every layer that reads it.
+    returns them all, k0 + L k. The batch's moments of a map are computed once, when the
+    map is made, and serve every layer that reads it.
 
     Args:
         num_layers: L, the number of dense layers, >= 1.
@@ -36,16 +37,16 @@ class DenseBlock(keras.layers.Layer):
         bottleneck: Whether each layer begins with a 1x1 convolution to 4k maps (B).
         dropout_rate: Share of values dropped after each convolution, in [0, 1).
         memory_efficient: What training computes again instead of storing it, with the
-            same result: False for nothing, True for concatenation, normalisation and
-            ReLU, `"full"` for whole layers, which leaves the k new maps to store.
-        sync_batchnorm: Whether batch norms normalise over the batches of all replicas
+            same result: False for nothing, True for concatenation, normalization and
+            ReLU, `"full"` for whole layers, of which only the k new maps are stored.
+        sync_batchnorm: Whether batch norms normalize over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
         data_format: `"channels_last"` or `"channels_first"`; None for Keras's
             configured format.
 
     Call arguments:
         x: Feature maps of shape `(N, H, W, k0)`.
-        training: Whether to normalise with the batch's moments, and to drop.
+        training: Whether to normalize with the batch's moments, and to apply dropout.
 
     Returns:
         Feature maps of shape `(N, H, W, k0 + L k)`: the input's, then each layer's.
@@ -72,7 +73,7 @@ class DenseBlock(keras.layers.Layer):
         if num_layers < 1:
             raise ValueError(
                 "num_layers, the number of dense layers in the block, must be 1 or "
-                f"more. Received: num_layers={num_layers}"
+                f"more. Received: num_layers={num_layers}."
             )
         self.num_layers = num_layers
         self.growth_rate = growth_rate
@@ -104,7 +105,7 @@ class DenseBlock(keras.layers.Layer):
             )
         freeze_parts(self)
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         """Let each layer add its k maps to all the maps before it."""
         x = ops.cast(x, self.compute_dtype)
         if training and self.memory_efficient:
@@ -115,7 +116,7 @@ class DenseBlock(keras.layers.Layer):
                 self.axis,
                 self.sync_batchnorm,
             )
-        moments = self._moments(x) if training else None  # of x, throughout
+        moments = self._moments(x) if training else None  # always those of x
         for layer in self.dense_layers:
             new = layer(x, moments, training=training)  # (N, H, W, k)
             x = ops.concatenate([x, new], axis=self.axis)  # (N, H, W, C + k)
@@ -123,25 +124,27 @@ class DenseBlock(keras.layers.Layer):
                 moments = concatenate_moments(moments, self._moments(new))
         return x
 
-    def _moments(self, x: Any) -> Moments:
+    def _moments(self, x: Tensor) -> Moments:
         return batch_moments(x, self.axis, self.sync_batchnorm)
 
     def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
-        """Give the input's shape with L k channels more."""
+        """Return the input's shape with L k more channels."""
         channels = input_shape[self.axis] + self.num_layers * self.growth_rate
         return with_channels(input_shape, self.axis, channels)
 
     def multiply_adds(self, input_shape: tuple) -> int:
-        """Count those of all convolutions, for one picture."""
+        """Return the multiply-adds of all convolutions for one picture."""
         kernels = [w for w in self.weights if w.name == "kernel"]
-        return places(input_shape, self.axis) * sum(prod(w.shape) for w in kernels)
+        return pixels_per_picture(input_shape, self.axis) * sum(
+            prod(w.shape) for w in kernels
+        )
 
     def stored_values(self, input_shape: tuple, memory_efficient: bool | str) -> int:
-        """Count what training keeps of one picture, besides the input.
+        """Return how many values training stores for one picture, without the input.
 
-        In plain mode each layer keeps its maps, concatenated and normalised, and its
-        bottleneck's twice as well; with True it keeps its bottleneck's and new maps;
-        with "full" its new maps alone.
+        With False each layer stores the maps that it reads and its bottleneck's maps
+        twice, as they are and normalized, and its new maps; with True its bottleneck's
+        and its new maps; with "full" only its new maps.
         """
         k, bottleneck = self.growth_rate, BOTTLENECK_WIDTH * self.growth_rate
         bottleneck *= self.bottleneck
@@ -151,16 +154,16 @@ class DenseBlock(keras.layers.Layer):
             True: self.num_layers * (bottleneck + k),
             "full": self.num_layers * k,
         }
-        return maps[memory_efficient] * places(input_shape, self.axis)
+        return maps[memory_efficient] * pixels_per_picture(input_shape, self.axis)
 
     def passing_values(self, input_shape: tuple) -> int:
-        """Count what is there for a moment while the gradient is taken.
+        """Return how many values one picture needs only while the gradient is taken.
 
-        All maps' gradient; and of the widest layer the maps as it reads them, as it
-        normalises them, and their gradient.
+        They are the gradient of all maps and, of the widest layer, the maps as it reads
+        them, as it normalizes them, and their gradient.
         """
         maps = self.compute_output_shape(input_shape)[self.axis]
-        return 4 * maps * places(input_shape, self.axis)
+        return 4 * maps * pixels_per_picture(input_shape, self.axis)
 
     def get_config(self) -> dict:
         """Return what `from_config` needs."""

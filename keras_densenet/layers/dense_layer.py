@@ -14,18 +14,20 @@ from keras_densenet.layers.data_format import (
     with_channels,
 )
 from keras_densenet.layers.shared_moments import Moments
+from keras_densenet.tensor import Tensor
 
-Stage: TypeAlias = Callable[[Any, Moments | None, bool | None], Any]
+# A part of a layer: from maps, their moments, and `training`, to new maps.
+Stage: TypeAlias = Callable[[Tensor, Moments | None, bool | None], Tensor]
 
 BOTTLENECK_WIDTH = 4  # the 1x1 convolution makes 4k maps ("Bottleneck layers")
 
 
 def check_growth_rate(growth_rate: int) -> None:
-    """Refuse a growth rate k below 1 with a `ValueError`."""
+    """Raise a `ValueError` for a growth rate k below 1."""
     if growth_rate < 1:
         raise ValueError(
             "growth_rate, the number of feature maps that a dense layer adds, must be "
-            f"1 or more. Received: growth_rate={growth_rate}"
+            f"1 or more. Received: growth_rate={growth_rate}."
         )
 
 
@@ -40,15 +42,15 @@ class DenseLayer(keras.layers.Layer):
         growth_rate: k, the number of new feature maps, >= 1.
         bottleneck: Whether the 1x1 convolution comes first.
         dropout_rate: Share of values dropped in training, in [0, 1).
-        sync_batchnorm: Whether batch norms normalise over the batches of all replicas
+        sync_batchnorm: Whether batch norms normalize over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
         data_format: `"channels_last"` or `"channels_first"`; None for Keras's
             configured format.
 
     Call arguments:
-        x: The concatenated feature maps of all layers before, `(N, H, W, C)`.
+        x: The concatenated feature maps of all earlier layers, `(N, H, W, C)`.
         moments: The batch's `Moments` of `x`, used in training; computed if None.
-        training: Whether to normalise with the batch's moments, and to drop.
+        training: Whether to normalize with the batch's moments, and to apply dropout.
 
     Returns:
         The k new feature maps, `(N, H, W, k)`; the block concatenates them.
@@ -103,28 +105,28 @@ class DenseLayer(keras.layers.Layer):
         freeze_parts(self)
 
     def call(
-        self, x: Any, moments: Moments | None = None, training: bool | None = None
-    ) -> Any:
+        self, x: Tensor, moments: Moments | None = None, training: bool | None = None
+    ) -> Tensor:
         """Make k new feature maps from all the maps before."""
         for stage in self.stages:
-            x, moments = stage(x, moments, training), None  # what it gives is new
+            x, moments = stage(x, moments, training), None  # the next reads new maps
         return x
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The layer's halves, each called on `(x, moments, training)`."""
+        """The layer's parts, each called on `(x, moments, training)`."""
         return (self.bottleneck_maps, self.new_maps)[not self.bottleneck :]
 
     def bottleneck_maps(
-        self, x: Any, moments: Moments | None = None, training: bool | None = None
-    ) -> Any:
+        self, x: Tensor, moments: Moments | None = None, training: bool | None = None
+    ) -> Tensor:
         """Make 4k maps from all the maps before: the bottleneck, B."""
         x = ops.relu(self.bottleneck_bn(x, moments, training=training))
         return self.bottleneck_conv(x)  # (N, H, W, 4k)
 
     def new_maps(
-        self, x: Any, moments: Moments | None = None, training: bool | None = None
-    ) -> Any:
+        self, x: Tensor, moments: Moments | None = None, training: bool | None = None
+    ) -> Tensor:
         """Make k new maps, from the bottleneck's or from all the maps before."""
         if self.bottleneck:
             x = self.dropout(x, training=training)
@@ -133,7 +135,7 @@ class DenseLayer(keras.layers.Layer):
         return self.dropout(x, training=training)
 
     def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
-        """Give the input's shape with k channels."""
+        """Return the input's shape with k channels."""
         return with_channels(input_shape, self.axis, self.growth_rate)
 
     def get_config(self) -> dict:

@@ -2,7 +2,7 @@
 
 A dense block that stores all it computes for its gradient needs memory that grows with
 the square of its depth: each of L layers stores the concatenation of all maps before
-it, normalised (Pleiss et al. 2017, "Memory-Efficient Implementation of DenseNets",
+it, normalized (Pleiss et al. 2017, "Memory-Efficient Implementation of DenseNets",
 arXiv 1707.06990). Here the block stores its maps once, k a layer, and the gradient
 computes the rest again, layer by layer, from the last to the first.
 
@@ -11,51 +11,57 @@ seeds of dropout among them, so it makes the same maps; and moving statistics ar
 of the first run, updated once.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_densenet.layers.dense_layer import DenseLayer, Stage
+from keras_densenet.layers.layer_function import LayerFunction
 from keras_densenet.layers.shared_moments import (
     Moments,
     batch_moments,
     concatenate_moments,
 )
+from keras_densenet.tensor import Tensor
 
 if keras.backend.backend() == "tensorflow":
     from keras_densenet.layers import block_gradient
 
 
 def checked_mode(memory_efficient: bool | str) -> bool | str:
-    """Give the mode back, refusing with a `ValueError` what is none."""
+    """Return the mode, a NumPy boolean as Python's.
+
+    Raises:
+        ValueError: It is neither False, True nor "full".
+    """
     if isinstance(memory_efficient, bool | np.bool_):
         return bool(memory_efficient)
     if memory_efficient != "full":
         raise ValueError(
             "memory_efficient must be False (store everything), True (recompute "
-            "concatenation, normalisation and ReLU) or 'full' (recompute whole dense "
-            f"layers). Received: memory_efficient={memory_efficient!r}"
+            "concatenation, normalization and ReLU) or 'full' (recompute whole dense "
+            f"layers). Choose one of them. Received: memory_efficient="
+            f"{memory_efficient!r}."
         )
     return memory_efficient
 
 
 def recomputed_block(
     layers: Sequence[DenseLayer],
-    x: Any,
+    x: Tensor,
     mode: bool | str,
     axis: int,
     synchronized: bool = False,
-) -> Any:
+) -> Tensor:
     """Run dense layers in training as a dense block does, in little memory.
 
     Args:
         layers: The block's dense layers, built.
         x: Feature maps, a tensor of rank 4.
-        mode: True to store what each layer's convolutions make; `"full"` to store the
-            k new maps of each layer alone.
+        mode: True to store what each layer's convolutions make; `"full"` to store only
+            the k new maps of each layer.
         axis: The channel axis.
         synchronized: Whether moments are those of the batches of all replicas.
 
@@ -71,31 +77,42 @@ def recomputed_block(
 
 
 def recomputed_stage(
-    layer: keras.Layer, stage: Stage, x: Any, axis: int, synchronized: bool = False
-) -> Any:
-    """Give what a stage of a layer makes of `x` in training, and store `x` alone.
+    layer: keras.Layer, stage: Stage, x: Tensor, axis: int, synchronized: bool = False
+) -> Tensor:
+    """Run one stage of a layer in training, and store only `x` for its gradient.
 
-    Arguments are those of `recomputed_block`, but for the stage: a method of the layer,
-    to be called on `(x, moments, training)`.
+    Args:
+        layer: The layer, built.
+        stage: A method of the layer, to be called on `(x, moments, training)`.
+        x: Feature maps, a tensor of rank 4.
+        axis: The channel axis.
+        synchronized: Whether moments are those of the batches of all replicas.
+
+    Returns:
+        What the stage makes of `x`.
     """
-    # Replicas agree once, and not again in the second run.
+    # Replicas agree on their moments in the first run only.
     moments = batch_moments(x, axis, True) if synchronized else None
     if keras.backend.backend() == "tensorflow":
         return block_gradient.recomputed(LayerFunction(layer), stage, x, moments)
     return rerun(layer, lambda x: stage(x, None, True), x)
 
 
-def rerun(layer: keras.Layer, run: Callable[..., Any], *inputs: Any) -> Any:
-    """Give `run(*inputs)`, of which the backend stores only the inputs.
+def rerun(
+    layer: keras.Layer, run: Callable[..., Tensor], *inputs: Tensor | Moments
+) -> Tensor:
+    """Return `run(*inputs)`, for which the backend stores only the inputs.
 
     Args:
-        layer: The layer of which `run` reads, and may update, variables; built.
-        run: A function of tensors, or of structures of them, to one tensor.
+        layer: The layer whose variables `run` reads, and may update; built.
+        run: A function from tensors, or structures of them, to one tensor.
         *inputs: What it is called with.
     """
     function = LayerFunction(layer)
 
-    def stateless(weights: list, *inputs: Any) -> tuple[Any, list]:
+    def stateless(
+        weights: list[Tensor], *inputs: Tensor | Moments
+    ) -> tuple[Tensor, list[Tensor]]:
         with function.scope(weights) as scope:
             output = run(*inputs)
         return output, function.new_state(scope)
@@ -106,67 +123,34 @@ def rerun(layer: keras.Layer, run: Callable[..., Any], *inputs: Any) -> Any:
     return output
 
 
-class LayerFunction:
-    """What a layer computes as a function of its variables' values, without effects.
-
-    Attributes:
-        layer: The layer, to be called in a `scope`.
-        weights: The values of its trainable variables.
-    """
-
-    def __init__(self, layer: keras.Layer) -> None:
-        self.layer = layer
-        self._variables = layer.trainable_variables
-        self._state = layer.non_trainable_variables
-        # Copies: variables change after the first run, on PyTorch in place.
-        self.weights = [ops.copy(v) for v in self._variables]
-        self._state_values = [ops.copy(v) for v in self._state]
-
-    def scope(self, weights: Iterable) -> keras.StatelessScope:
-        """Make a scope in which the layer reads these weights and the first state."""
-        variables = [*self._variables, *self._state]
-        values = [*weights, *self._state_values]
-        return keras.StatelessScope(list(zip(variables, values, strict=True)))
-
-    def new_state(self, scope: keras.StatelessScope) -> list:
-        """Give what a run in the scope would have made of the state."""
-        return [scope.get_current_value(v) for v in self._state]
-
-    def assign(self, state: Iterable) -> None:
-        """Set what a run has changed: moving statistics and seeds of dropout."""
-        for variable, old, new in zip(
-            self._state, self._state_values, state, strict=True
-        ):
-            if new is not old:  # as the weights of a frozen layer are not
-                variable.assign(new)
-
-
 def layer_by_layer(
     layers: Sequence[DenseLayer],
-    x: Any,
+    x: Tensor,
     keep_bottlenecks: bool,
     axis: int,
-) -> Any:
+) -> Tensor:
     """Let the backend run each layer, or its first stage, a second time.
 
-    As `recomputed_block` for JAX and PyTorch; also what `block_gradient` is measured
-    against.
+    This is `recomputed_block` on JAX and PyTorch. The benchmarks measure
+    `block_gradient` against it on TensorFlow.
     """
     features, moments = [x], batch_moments(x, axis)
     for layer in layers:
-        again = 1 if keep_bottlenecks else len(layer.stages)
-        first, rest = layer.stages[:again], layer.stages[again:]
+        rerun_stages = 1 if keep_bottlenecks else len(layer.stages)
+        first, rest = layer.stages[:rerun_stages], layer.stages[rerun_stages:]
 
-        def run(moments: Moments, *features: Any, stages: tuple = first) -> Any:
-            return _called(stages, ops.concatenate(features, axis), moments)
+        def run(moments: Moments, *features: Tensor, stages: tuple = first) -> Tensor:
+            return _run_stages(stages, ops.concatenate(features, axis), moments)
 
-        new = _called(rest, rerun(layer, run, moments, *features), None)
+        new = _run_stages(rest, rerun(layer, run, moments, *features), None)
         features.append(new)  # (N, H, W, k)
         moments = concatenate_moments(moments, batch_moments(new, axis))
     return ops.concatenate(features, axis)
 
 
-def _called(stages: tuple, x: Any, moments: Moments | None) -> Any:
+def _run_stages(
+    stages: tuple[Stage, ...], x: Tensor, moments: Moments | None
+) -> Tensor:
     for stage in stages:
-        x, moments = stage(x, moments, True), None
+        x, moments = stage(x, moments, True), None  # the next stage reads new maps
     return x

@@ -1,17 +1,19 @@
-"""Moments belong to the feature map: the arithmetic of batch normalisation.
+"""Moments belong to the feature map: the arithmetic of batch normalization.
 
-Every batch normalisation (BN) of a dense block that reads a feature map sees the
+Every batch normalization (BN) of a dense block that reads a feature map sees the
 same batch of it, so the mean and the variance it needs are the same too. They are
 computed once, when the map is made, and passed along as small vectors; each BN
-normalises with one affine map of its own:
+normalizes with one affine map of its own:
 
     y = a x + b,    a = gamma / sqrt(variance + epsilon),    b = beta - mean a
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 from keras import ops
+
+from keras_densenet.tensor import Tensor
 
 if keras.backend.backend() == "tensorflow":
     from keras_densenet.layers import tensorflow_kernels
@@ -25,18 +27,18 @@ class Moments(NamedTuple):
         variance: Biased variance, of the same shape and type.
     """
 
-    mean: Any
-    variance: Any
+    mean: Tensor
+    variance: Tensor
 
 
-def batch_moments(x: Any, axis: int, synchronized: bool = False) -> Moments:
+def batch_moments(x: Tensor, axis: int, synchronized: bool = False) -> Moments:
     """Compute the moments of each channel over batch, height and width.
 
     Args:
         x: Feature maps, a tensor of rank 4.
         axis: The channel axis.
         synchronized: Whether the batch is that of all replicas of a TensorFlow
-            strategy, instead of this replica's share of it.
+            strategy, instead of this replica's share.
 
     Returns:
         The moments, in float32 at least, whatever the precision of `x`.
@@ -50,22 +52,22 @@ def batch_moments(x: Any, axis: int, synchronized: bool = False) -> Moments:
 
 
 def concatenate_moments(first: Moments, second: Moments) -> Moments:
-    """Give the moments of two feature maps concatenated on the channel axis."""
+    """Return the moments of two stacks of maps, concatenated on the channel axis."""
     return Moments(*(ops.concatenate(pair) for pair in zip(first, second, strict=True)))
 
 
 def normalize(
-    x: Any,
+    x: Tensor,
     moments: Moments,
-    gamma: Any,
-    beta: Any,
+    gamma: Tensor,
+    beta: Tensor,
     epsilon: float,
     axis: int,
     of_batch: bool = True,
-) -> Any:
-    """Normalise `x` with the given moments: an affine map of `x`.
+) -> Tensor:
+    """Normalize `x` with the given moments: an affine map of `x`.
 
-    On TensorFlow it is one kernel.
+    On TensorFlow one kernel computes it.
 
     Args:
         x: Feature maps, a tensor of rank 4.
@@ -74,7 +76,7 @@ def normalize(
         beta: Offset, `(C,)`, float32 at least.
         epsilon: Added to the variance.
         axis: The channel axis.
-        of_batch: Whether the moments depend on the batch, and need a gradient.
+        of_batch: Whether the moments are the batch's, through which gradients flow.
 
     Returns:
         A tensor of the shape and the type of `x`.
@@ -92,17 +94,20 @@ def normalize(
 
 
 def normalize_batch(
-    x: Any,
-    gamma: Any,
-    beta: Any,
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
     epsilon: float,
     axis: int,
     synchronized: bool = False,
-) -> tuple[Any, Moments]:
-    """Normalise `x` with the moments of its own batch; give it with them.
+) -> tuple[Tensor, Moments]:
+    """Normalize `x` with the moments of its own batch.
 
-    Arguments are those of `normalize` and `batch_moments`. Where no other layer reads
-    `x`, this is faster than the two of them.
+    Where no other layer reads `x`, this is faster than `batch_moments` and `normalize`,
+    whose arguments it takes.
+
+    Returns:
+        The normalized `x`, and its moments.
     """
     if _has_fused_kernels(x) and not synchronized:
         y, mean, variance = tensorflow_kernels.normalize_batch(x, gamma, beta, epsilon)
@@ -111,13 +116,13 @@ def normalize_batch(
     return normalize(x, moments, gamma, beta, epsilon, axis), moments
 
 
-def statistics_dtype(x: Any) -> str:
-    """Name the type that statistics of `x` are kept in: float32 at least."""
+def statistics_dtype(x: Tensor) -> str:
+    """Return the type that statistics of `x` are kept in: float32 at least."""
     dtype = keras.backend.standardize_dtype(x.dtype)
     return "float64" if dtype == "float64" else "float32"
 
 
-def _has_fused_kernels(x: Any) -> bool:
+def _has_fused_kernels(x: Tensor) -> bool:
     return keras.backend.backend() == "tensorflow" and x.dtype != "float64"
 
 

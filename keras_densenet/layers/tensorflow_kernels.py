@@ -3,29 +3,30 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-_EPSILON = 2.0**-10  # above cuDNN's smallest
+from keras_densenet.tensor import Tensor
+
+_EPSILON = 2.0**-10  # exact in float32, and above the least that cuDNN accepts
 
 
 def normalize(
-    x: Any,
-    gamma: Any,
-    beta: Any,
-    mean: Any,
-    variance: Any,
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    variance: Tensor,
     epsilon: float,
     multiple: int = 4,
-) -> Any:
+) -> Tensor:
     """Compute `gamma (x - mean) / sqrt(variance + epsilon) + beta` in one pass over x.
 
     The batch norm kernel in its inference form is the one kernel of TensorFlow that
-    does this, and its gradient is one pass too, but for the moments, for which it has
-    none. It computes in float32 and reads and writes `x`'s own type, so 16-bit maps
-    need no casts.
+    does this, and its gradient is one pass, too. It has no gradient by the moments. It
+    computes in float32 and reads and writes `x`'s own type, so that 16-bit maps need no
+    casts. `multiple` is what the number of channels should be a multiple of.
     """
     groups = _groups(x, multiple)
     gamma, beta, mean, variance = _repeated([gamma, beta, mean, variance], groups)
@@ -42,61 +43,74 @@ def normalize(
 
 
 def normalize_with_moments(
-    x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, epsilon: float
-) -> Any:
-    """Do what `normalize` does, with gradients by the moments too.
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    epsilon: float,
+) -> Tensor:
+    """Do what `normalize` does, with gradients by the moments, too.
 
-    The kernel has none for them. So its mean is a constant, its variance is 1, and it
-    is its scale and its offset that depend on the moments.
+    The kernel has no gradient by its mean and its variance. So it gets a constant mean
+    and a variance of 1, and a scale and an offset that depend on the moments.
     """
-    centre = tf.stop_gradient(mean)
+    center = tf.stop_gradient(mean)
     scale = gamma * tf.math.rsqrt(variance + epsilon)
-    offset = beta - (mean - centre) * scale  # is beta, but has the mean's gradient
-    return affine(x, scale, offset, centre)
+    offset = beta - (mean - center) * scale  # equals beta, but has the mean's gradient
+    return affine(x, scale, offset, center)
 
 
-def affine(x: Any, scale: Any, offset: Any, centre: Any, multiple: int = 8) -> Any:
-    """Compute `scale (x - centre) + offset`, with no gradient by `centre`."""
-    # With epsilon it is exactly 1, in float32.
-    one = np.full(centre.shape, 1.0 - _EPSILON, "float32")
-    return normalize(x, scale, offset, centre, one, _EPSILON, multiple)
+def affine(
+    x: Tensor, scale: Tensor, offset: Tensor, center: Tensor, multiple: int = 8
+) -> Tensor:
+    """Compute `scale (x - center) + offset`, with no gradient by `center`."""
+    # The kernel adds epsilon: the sum is exactly 1, in float32.
+    one = np.full(center.shape, 1.0 - _EPSILON, "float32")
+    return normalize(x, scale, offset, center, one, _EPSILON, multiple)
 
 
 # On CPUs the kernels are two to three times slower where the number of channels is no
 # multiple of 4, or of 8 in the gradient. But 2 pixels of 12 channels are one of 24.
 
 
-def _groups(x: Any, multiple: int) -> int:
-    """Give how many pixels to take as one for such a multiple, 1 if it cannot be."""
+def _groups(x: Tensor, multiple: int) -> int:
+    """Return how many pixels to take as one to have such a multiple of channels.
+
+    It is 1 where the size is unknown, or does not divide into groups of pixels.
+    """
     groups = multiple // math.gcd(multiple, x.shape[-1])
     height, width = x.shape[1:3]
     return groups if height and width and height * width % groups == 0 else 1
 
 
-def _grouped(x: Any, groups: int) -> Any:
+def _grouped(x: Tensor, groups: int) -> Tensor:
     if groups == 1:
         return x
     _, height, width, channels = x.shape
     return tf.reshape(x, [-1, height * width // groups, 1, groups * channels])
 
 
-def _ungrouped(y: Any, x: Any, groups: int) -> Any:
+def _ungrouped(y: Tensor, x: Tensor, groups: int) -> Tensor:
     return y if groups == 1 else tf.reshape(y, [-1, *x.shape[1:]])
 
 
-def _repeated(vectors: list, groups: int) -> list:
+def _repeated(vectors: list[Tensor], groups: int) -> list[Tensor]:
     if groups == 1:
         return vectors
     return tf.unstack(tf.tile(tf.stack(vectors), [1, groups]))
 
 
 def normalize_batch(
-    x: Any, gamma: Any, beta: Any, epsilon: float
-) -> tuple[Any, Any, Any]:
-    """Normalise `x` with its own moments; give it with its mean and biased variance.
+    x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalize `x` with its own moments.
 
-    The batch norm kernel in its training form: one kernel forward, one backward. It
-    has no float64, and gives no gradient by way of the moments.
+    This is the batch norm kernel in its training form: one kernel forward, one
+    backward. It has no float64, and no gradient flows through the returned moments.
+
+    Returns:
+        The normalized `x`, its mean and its biased variance, `(C,)` each.
     """
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x,
@@ -107,46 +121,46 @@ def normalize_batch(
         epsilon=epsilon,
         is_training=True,
     )
-    # It normalises with the biased variance and gives back the unbiased one.
+    # The kernel normalizes with the biased variance, and returns the unbiased one.
     return y, mean, variance - variance / _pixels(x, mean.dtype)
 
 
-def _pixels(x: Any, dtype: Any) -> Any:
-    """Give N H W of `(N, H, W, C)`, as a number where it is known."""
+def _pixels(x: Tensor, dtype: tf.DType) -> Tensor:
+    """Return N H W of `(N, H, W, C)`: a number where it is known, else a tensor."""
     known = x.shape[:3].num_elements()
     return known or tf.cast(tf.size(x, tf.int64), dtype) / x.shape[-1]
 
 
 @tf.custom_gradient
-def _moments(x: Any) -> Any:
-    # The fastest kernel for both; what it normalises is thrown away.
+def _moments(x: Tensor) -> Tensor:
+    # No kernel is faster for the two of them; the normalized maps are thrown away.
     ones, zeros = (np.full(x.shape[-1], value, "float32") for value in (1.0, 0.0))
     _, mean, variance = normalize_batch(x, ones, zeros, epsilon=1e-3)
 
     @tf.custom_gradient
-    def gradient(x: Any, d_mean: Any, d_variance: Any) -> Any:
+    def gradient(x: Tensor, d_mean: Tensor, d_variance: Tensor) -> Tensor:
         d_x = moments_gradient(x, mean, d_mean, d_variance)
         return d_x, functools.partial(_second_derivative, x, d_mean, d_variance)
 
     return (mean, variance), functools.partial(gradient, x)
 
 
-def moments(x: Any) -> tuple[Any, Any]:
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Compute mean and biased variance of each channel, `(C,)`, at least float32."""
-    if x.dtype == tf.float64:  # of which the kernel has none
+    if x.dtype == tf.float64:  # which the kernel lacks
         mean = tf.reduce_mean(x, [0, 1, 2])
         return mean, tf.reduce_mean(tf.square(x - mean), [0, 1, 2])
     return _moments(x)
 
 
 def moments_gradient(
-    x: Any, mean: Any, d_mean: Any, d_variance: Any, n: Any = None
-) -> Any:
-    """Give the gradient by `x`, of which `mean` is the mean, from those by its moments.
+    x: Tensor, mean: Tensor, d_mean: Tensor, d_variance: Tensor, n: Tensor | None = None
+) -> Tensor:
+    """Turn the gradients by the moments of `x` into the gradient by `x`.
 
     d mean / dx = 1 / n and d variance / dx = 2 (x - mean) / n: together an affine map
-    of x, one pass where automatic differentiation takes four. `n` is N H W, or that of
-    all replicas.
+    of x, one pass where automatic differentiation takes four. `mean` is that of `x`;
+    `n` is N H W, by default of `x`, else of all replicas.
     """
     n = _pixels(x, mean.dtype) if n is None else n
     slope, offset = (d_variance + d_variance) / n, d_mean / n
@@ -155,26 +169,31 @@ def moments_gradient(
     return affine(x, slope, offset, mean)
 
 
-def _second_derivative(x: Any, d_mean: Any, d_variance: Any, d_d_x: Any) -> list:
-    """Give the gradients of `moments_gradient`, of which the mean depends on x."""
+def _second_derivative(
+    x: Tensor, d_mean: Tensor, d_variance: Tensor, d_d_x: Tensor
+) -> list[Tensor]:
+    """Return the gradients of `moments_gradient` by `x`, `d_mean` and `d_variance`.
+
+    The mean is computed from `x` here, so that its share of the gradient is counted.
+    """
     inputs = [x, d_mean, d_variance]
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         wide = tf.cast(x, d_mean.dtype)
-        centred = wide - tf.reduce_mean(wide, [0, 1, 2])
-        d_x = (2.0 * d_variance * centred + d_mean) / _pixels(x, d_mean.dtype)
+        centered = wide - tf.reduce_mean(wide, [0, 1, 2])
+        d_x = (2.0 * d_variance * centered + d_mean) / _pixels(x, d_mean.dtype)
         d_x = tf.cast(d_x, x.dtype)
     return tape.gradient(d_x, inputs, d_d_x)
 
 
-def synchronized_moments(x: Any) -> tuple[Any, Any]:
-    """Compute the moments of the batches of all replicas, each pixel counting once."""
+def synchronized_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the moments over the batches of all replicas, of whatever sizes."""
     reduce_sum = _replica_sum()
     if reduce_sum is None:
         return moments(x)
 
     @tf.custom_gradient
-    def shared_moments(x: Any) -> Any:
+    def shared_moments(x: Tensor) -> Tensor:
         mean, variance = moments(x)
         n = _pixels_of_replica(x, mean.dtype)
         sums = reduce_sum(tf.concat([n * mean, n], 0))
@@ -183,7 +202,7 @@ def synchronized_moments(x: Any) -> tuple[Any, Any]:
         variance = reduce_sum(n * (variance + tf.square(mean - shared))) / all_pixels
 
         @tf.custom_gradient
-        def gradient(x: Any, *d_moments: Any) -> Any:
+        def gradient(x: Tensor, *d_moments: Tensor) -> Tensor:
             return synchronized_moments_gradient(x, shared, *d_moments), _refuse
 
         return (shared, variance), functools.partial(gradient, x)
@@ -192,49 +211,50 @@ def synchronized_moments(x: Any) -> tuple[Any, Any]:
 
 
 def synchronized_moments_gradient(
-    x: Any, mean: Any, d_mean: Any, d_variance: Any
-) -> Any:
-    """Do what `moments_gradient` does for moments of the batches of all replicas."""
+    x: Tensor, mean: Tensor, d_mean: Tensor, d_variance: Tensor
+) -> Tensor:
+    """Do what `moments_gradient` does, for moments over the batches of all replicas."""
     reduce_sum = _replica_sum()
     if reduce_sum is None:
         return moments_gradient(x, mean, d_mean, d_variance)
-    # Each replica's loss depends on the shared moments.
+    # The loss of every replica depends on the shared moments.
     n = _pixels_of_replica(x, mean.dtype)
     sums = reduce_sum(tf.concat([d_mean, d_variance, n], 0))
     d_mean, d_variance, n = tf.split(sums, [mean.shape[0], mean.shape[0], 1])
     return moments_gradient(x, mean, d_mean, d_variance, n)
 
 
-def _pixels_of_replica(x: Any, dtype: Any) -> Any:
-    """Give N H W as a tensor `(1,)`, to be summed up with vectors."""
+def _pixels_of_replica(x: Tensor, dtype: tf.DType) -> Tensor:
+    """Return N H W as a tensor `(1,)`, which can be concatenated to vectors."""
     return tf.reshape(tf.cast(_pixels(x, dtype), dtype), [1])
 
 
-def _refuse(*_: Any) -> None:
+def _refuse(*_: Tensor) -> None:
     raise NotImplementedError(
-        "A synchronised batch norm has no second derivative. Use sync_batchnorm=False."
+        "A synchronized batch norm has no second derivative. Build the model with "
+        "sync_batchnorm=False, and take the second derivative of that model."
     )
 
 
-def _replica_sum() -> Callable[[Any], Any] | None:
-    """Give the function to a tensor's sum over the replicas, None for one replica."""
+def _replica_sum() -> Callable[[Tensor], Tensor] | None:
+    """Return a function that sums a tensor over the replicas, None if there is one."""
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
         return None
     return functools.partial(replica.all_reduce, tf.distribute.ReduceOp.SUM)
 
 
-def narrow_convolution(x: Any, kernel: Any) -> Any:
-    """Convolve with an odd kernel, padded to the same size, that makes few maps.
+def narrow_convolution(x: Tensor, kernel: Tensor) -> Tensor:
+    """Convolve to few maps: an odd kernel, padded so that the size stays the same.
 
-    Its gradient by the kernel trades the roles of the maps read and the maps made. That
-    is the same sum, mirrored; but the kernels' vectors run over the maps made, and of
-    fewer than 16 they stay part empty.
+    The gradient by the kernel trades the roles of the maps that are read and the maps
+    that are made. That is the same sum, mirrored; but TensorFlow's vectors run over the
+    maps that are made, and fewer than 16 of them leave the vectors part empty.
     """
 
     @tf.custom_gradient
-    def convolution(x: Any, kernel: Any) -> Any:
-        def gradient(d_y: Any) -> tuple[Any, Any]:
+    def convolution(x: Tensor, kernel: Tensor) -> Tensor:
+        def gradient(d_y: Tensor) -> tuple[Tensor, Tensor]:
             d_x = tf.raw_ops.Conv2DBackpropInput(
                 input_sizes=tf.shape(x),
                 filter=kernel,

@@ -11,11 +11,12 @@ from keras_densenet.layers.convolution import he_convolution
 from keras_densenet.layers.data_format import (
     channel_axis,
     checked_data_format,
-    places,
+    pixels_per_picture,
     with_channels,
 )
 from keras_densenet.layers.recomputation import checked_mode, recomputed_stage
 from keras_densenet.layers.shared_moments import Moments
+from keras_densenet.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_densenet")
@@ -23,18 +24,18 @@ class Transition(keras.layers.Layer):
     """BN-ReLU-1x1 convolution, then 2x2 average pooling.
 
     Args:
-        compression: theta in (0, 1]; of m maps it keeps floor(theta m).
+        compression: theta in (0, 1]; m maps become floor(theta m).
         dropout_rate: Share of values dropped after the convolution, in [0, 1).
-        memory_efficient: Whether training computes it all again instead of storing it,
-            with the same result; True and `"full"` are the same here.
-        sync_batchnorm: Whether batch norms normalise over the batches of all replicas
+        memory_efficient: Whether training computes the transition again instead of
+            storing it, with the same result; True and `"full"` are the same here.
+        sync_batchnorm: Whether batch norms normalize over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
         data_format: `"channels_last"` or `"channels_first"`; None for Keras's
             configured format.
 
     Call arguments:
         x: Feature maps of shape `(N, H, W, m)`.
-        training: Whether to normalise with the batch's moments, and to drop.
+        training: Whether to normalize with the batch's moments, and to apply dropout.
 
     Returns:
         Feature maps of shape `(N, H // 2, W // 2, floor(theta m))`.
@@ -60,7 +61,7 @@ class Transition(keras.layers.Layer):
             raise ValueError(
                 "compression, the share of feature maps that a transition keeps, must "
                 "be above 0 and at most 1; DenseNet-C and -BC use 0.5, 1 keeps all. "
-                f"Received: compression={compression}"
+                f"Received: compression={compression}."
             )
         self.compression = compression
         self.dropout_rate = dropout_rate
@@ -77,7 +78,7 @@ class Transition(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=self.dtype_policy)
 
     def build(self, input_shape: tuple) -> None:
-        """Create the weights; only here is the number of maps known."""
+        """Create the weights, and the convolution, which needs to know m."""
         self.bn.build(input_shape)
         self.conv = he_convolution(
             self._kept(input_shape[self.axis]),
@@ -99,8 +100,8 @@ class Transition(keras.layers.Layer):
             )
         return kept
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
-        """Keep floor(theta m) mixtures of the m maps, at half the size."""
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
+        """Mix m maps into floor(theta m), at half the height and width."""
         x = ops.cast(x, self.compute_dtype)
         if training and self.memory_efficient:
             return recomputed_stage(
@@ -108,19 +109,22 @@ class Transition(keras.layers.Layer):
             )
         return self._mixtures(x, None, training)
 
-    def _mixtures(self, x: Any, moments: Moments | None, training: bool | None) -> Any:
+    def _mixtures(
+        self, x: Tensor, moments: Moments | None, training: bool | None
+    ) -> Tensor:
         x = ops.relu(self.bn(x, moments, training=training))
         if training and self.dropout_rate:
             x = self.dropout(self.conv(x), training=True)  # (N, H, W, floor(theta m))
             return self._pool(x)
-        # Means of mixtures are mixtures of means, and of those there are a quarter.
+        # A mean of mixtures is a mixture of means, and pooling first leaves a quarter
+        # of the pixels to mix.
         return self.conv(self._pool(x))
 
-    def _pool(self, x: Any) -> Any:
+    def _pool(self, x: Tensor) -> Tensor:
         return ops.average_pool(x, 2, 2, data_format=self.data_format)
 
     def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
-        """Give half the height and width, and floor(theta m) channels."""
+        """Return half the height and width, and floor(theta m) channels."""
         kept = self._kept(input_shape[self.axis])
         height, width = (i for i in (1, 2, 3) if i != self.axis)
         shape = list(with_channels(input_shape, self.axis, kept))
@@ -129,28 +133,32 @@ class Transition(keras.layers.Layer):
         return tuple(shape)
 
     def multiply_adds(self, input_shape: tuple) -> int:
-        """Count those of the convolution, for one picture, where the paper has it.
+        """Return the convolution's multiply-adds for one picture, as in the paper.
 
-        That is before the pooling; after it, as here, they are a quarter.
+        There it comes before the pooling; after it, as here, they are a quarter.
         """
-        return places(input_shape, self.axis) * prod(self.conv.kernel.shape)
+        return pixels_per_picture(input_shape, self.axis) * prod(self.conv.kernel.shape)
 
     def stored_values(self, input_shape: tuple, memory_efficient: bool | str) -> int:
-        """Count what training keeps of one picture: the mixtures, pooled.
+        """Return how many values training stores for one picture.
 
-        In plain mode also the normalised maps, before and after the pooling.
+        They are the pooled mixtures; with False also the normalized maps, before and
+        after the pooling.
         """
-        maps, pixels = input_shape[self.axis], places(input_shape, self.axis)
+        maps, pixels = (
+            input_shape[self.axis],
+            pixels_per_picture(input_shape, self.axis),
+        )
         pooled = pixels // 4
         kept = self._kept(maps) * pooled
         return kept if memory_efficient else kept + maps * (pixels + pooled)
 
     def passing_values(self, input_shape: tuple) -> int:
-        """Count what is there for a moment while the gradient is taken.
+        """Return how many values one picture needs only while the gradient is taken.
 
-        The maps as they are normalised, their gradient, and what it becomes.
+        They are the normalized maps, their gradient, and the gradient of the input.
         """
-        return 3 * input_shape[self.axis] * places(input_shape, self.axis)
+        return 3 * input_shape[self.axis] * pixels_per_picture(input_shape, self.axis)
 
     def get_config(self) -> dict:
         """Return what `from_config` needs."""

@@ -13,7 +13,7 @@ def pictures(*shape):
 
 
 def keras_batch_norm(like):
-    """Keras's own BN with the paper's constants and the weights of ours."""
+    """Return Keras's own BN with the paper's constants and the weights of ours."""
     theirs = keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9)
     theirs.build((None, None, None, like.gamma.shape[0]))
     theirs.set_weights(like.get_weights())
@@ -88,7 +88,7 @@ def test_normalize_keeps_the_type_and_computes_in_float32(dtype):
 
 
 def reference_block(block, x, training):
-    """The same block, with Keras's own BN, which computes moments at every use."""
+    """Compute the block with Keras's own BN, which computes moments at every use."""
     for layer in block.dense_layers:
         h = x
         if layer.bottleneck:
@@ -234,7 +234,7 @@ def test_layers_compile_with_xla():
     ],
 )
 def test_he_convolution_is_a_convolution(options):
-    """In value and gradient, whatever its arguments."""
+    """Value and gradient are those of Keras's layer, whatever the arguments."""
     x = tf.constant(np.random.default_rng(0).normal(size=(2, 8, 8, 5)), tf.float32)
     ours = kd.layers.he_convolution(8, **options)
     keras_s = keras.layers.Conv2D(8, use_bias=False, **{"padding": "same", **options})

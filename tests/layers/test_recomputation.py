@@ -3,9 +3,9 @@
 import collections
 import contextlib
 import gc
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,6 +15,7 @@ import tensorflow as tf
 import keras_densenet as kd
 from keras_densenet.devices.strategy import make_strategy
 
+FOLDERS = [str(folder) for folder in Path(__file__).parents[:2]]
 MODES = [True, "full"]
 SHAPE = (6, 8, 8, 5)
 RUNS = {
@@ -37,7 +38,7 @@ def block(mode, policy="float32", **options):
 
 
 def training_step(layer):
-    """Give a function from pictures to loss and gradients, with a curved loss."""
+    """Return a function from pictures to loss and gradients, with a curved loss."""
     weights = normal(*layer.compute_output_shape((1, *SHAPE[1:])), seed=1)
 
     def step(x):
@@ -53,7 +54,7 @@ def training_step(layer):
 
 
 def assert_same(plain, other, steps, run, tolerance=1e-5):
-    """Take the steps with both: losses, gradients and state must be the same."""
+    """Take the steps with both layers, and compare losses, gradients and state."""
     expected_step, step = (run(training_step(layer)) for layer in (plain, other))
     for x in steps:
         (expected_loss, expected), (loss, gradients) = expected_step(x), step(x)
@@ -159,7 +160,7 @@ def test_moving_statistics_move_once_a_step(mode):
 
 
 def penalty(layer, by, curve):
-    """Give the derivative of a gradient's square, by the pictures or the weights."""
+    """Return a function that takes the second derivative by pictures or weights."""
 
     def function(x):
         variables = [v.value for v in layer.trainable_variables]
@@ -180,7 +181,7 @@ def penalty(layer, by, curve):
 @pytest.mark.parametrize("by", ["pictures", "weights"])
 @pytest.mark.parametrize("curve", [tf.square, tf.identity])
 def test_second_derivatives_are_refused(how, by, curve):
-    """Also where the loss is linear, and the layers alone could refuse."""
+    """This holds also for a linear loss, where only the layers can refuse."""
     for layer in (block("full"), block(True), transition(True)):
         with pytest.raises(NotImplementedError, match="memory_efficient=False"):
             RUNS[how](penalty(layer, by, curve))(tf.constant(normal(*SHAPE)))
@@ -188,7 +189,7 @@ def test_second_derivatives_are_refused(how, by, curve):
 
 @pytest.mark.parametrize("make", ["block", "transition"])
 def test_second_derivatives_in_plain_mode(make):
-    """Against differences of the first derivative, in float64."""
+    """They are compared with differences of the first derivative, in float64."""
     make = {"block": block, "transition": transition}[make]
     layer = make(False, "float64", dropout_rate=0.0)
     single = make(False, dropout_rate=0.0)
@@ -247,7 +248,7 @@ def test_in_a_branch_and_in_a_loop(mode):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * scale)
 
 
-def test_a_frozen_synchronised_transition():
+def test_a_frozen_synchronized_transition():
     plain, other = (transition(mode, sync_batchnorm=True) for mode in (False, "full"))
     for layer in (plain, other):
         layer.bn.trainable = False
@@ -304,20 +305,20 @@ def floats_kept_for_the_gradient(layer):
     ],
 )
 def test_what_a_block_stores(mode, channels):
-    """By the design of the modes, in maps of the batch's size."""
+    """The numbers follow from the design of the modes, in maps of the batch's size."""
     layer = block(mode, dropout_rate=0.0)
     assert floats_kept_for_the_gradient(layer) == channels
 
 
 def test_plain_stores_what_grows_with_the_square_of_the_depth():
-    # A layer that reads C maps stores the C, concatenated, and again normalised; its
+    # A layer that reads C maps stores the C, concatenated, and again normalized; its
     # bottleneck's 16 twice, too: 2 (5 + 9 + 13) + 3 * 2 * 16, and more.
     layer = block(False, dropout_rate=0.0)
     assert floats_kept_for_the_gradient(layer) >= 2 * (5 + 9 + 13) + 3 * 2 * 16
 
 
 def test_what_a_transition_stores():
-    """What it reads, 5 maps."""
+    """It stores what it reads, 5 maps."""
     assert floats_kept_for_the_gradient(transition(True, dropout_rate=0.0)) == 5
 
 
@@ -336,7 +337,7 @@ def network(mode, **options):
 
 
 def trained(mode, scope=None, steps=3, **options):
-    """Train a network for some steps; give its losses and all its weights."""
+    """Train a network for some steps, and return its losses and all its weights."""
     images = normal(12, 8, 8, 3)
     labels = np.arange(12) % 10
     data = tf.data.Dataset.from_tensors((images, labels)).unbatch().batch(6).repeat()
@@ -356,7 +357,7 @@ def assert_trained_alike(first, second):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_two_replicas(mode):
-    scope = make_strategy("mirrored", 2).scope  # the process's only one, by its cache
+    scope = make_strategy("mirrored", 2).scope  # a process has one, which is cached
     assert_trained_alike(trained(mode, scope), trained(False, scope))
 
 
@@ -364,7 +365,7 @@ SYNCHRONIZED = """
 import sys
 import numpy as np
 import tensorflow as tf
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders!r}  # of conftest.py and of this file
 import conftest
 from test_recomputation import trained
 
@@ -374,15 +375,13 @@ np.savez({path!r}, losses, *weights)
 """
 
 
-def test_two_replicas_with_synchronised_batch_norm(tmp_path):
+def test_two_replicas_with_synchronized_batch_norm(tmp_path):
     # TensorFlow's CPU collectives remember the shapes of a process's first program, so
     # that each mode needs a process of its own.
     results = []
     for mode in (False, *MODES):
         path = str(tmp_path / f"{mode}.npz")
-        code = SYNCHRONIZED.format(
-            tests=os.path.dirname(__file__), mode=mode, path=path
-        )
+        code = SYNCHRONIZED.format(folders=FOLDERS, mode=mode, path=path)
         subprocess.run([sys.executable, "-c", code], check=True)
         with np.load(path) as saved:
             losses, *weights = (saved[f"arr_{i}"] for i in range(len(saved.files)))
@@ -396,7 +395,7 @@ UNEQUAL_SHARES = """
 import sys
 import numpy as np
 import tensorflow as tf
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders!r}  # of conftest.py and of this file
 import conftest
 from test_recomputation import block, normal
 
@@ -441,9 +440,9 @@ for ours, theirs in zip(two_devices(), one_device(), strict=True):
 
 
 @pytest.mark.parametrize("mode", [False, "full"])
-def test_unequal_shares_of_a_batch_with_synchronised_batch_norm(mode):
-    """Four pictures and two, on two devices, are as six on one."""
-    code = UNEQUAL_SHARES.format(tests=os.path.dirname(__file__), mode=mode)
+def test_unequal_shares_of_a_batch_with_synchronized_batch_norm(mode):
+    """Four pictures on one device and two on another are like six on one."""
+    code = UNEQUAL_SHARES.format(folders=FOLDERS, mode=mode)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
