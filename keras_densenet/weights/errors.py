@@ -1,5 +1,5 @@
-"""What is raised for weights that do not fit."""
+"""The error for weights that cannot be loaded."""
 
 
 class WeightsError(ValueError):
-    """A file that cannot be read, or weights of another network."""
+    """The file cannot be read, or the weights are those of another network."""

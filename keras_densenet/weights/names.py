@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from keras_densenet.layers import BatchNorm, DenseBlock, Transition
+from keras_densenet.layers import BatchNorm, DenseBlock, DenseLayer, Transition
 
 # "denselayer1.norm.1.weight" of the files of 2017, and of torchvision before 0.3.
 OLD_SPELLING = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
@@ -15,7 +15,7 @@ WRAPPERS = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch
 
 
 class Weight(NamedTuple):
-    """A weight of ours, and its name in PyTorch."""
+    """A weight of one of our networks, and its name in PyTorch."""
 
     name: str
     variable: keras.Variable
@@ -27,7 +27,7 @@ class Weight(NamedTuple):
 
 
 def weights_by_name(model: keras.Model) -> list[Weight]:
-    """Give all weights of a network with PyTorch's names, in its order.
+    """Return all weights of a network with PyTorch's names, in PyTorch's order.
 
     Args:
         model: A DenseNet of this package, with or without its classifier.
@@ -39,8 +39,8 @@ def weights_by_name(model: keras.Model) -> list[Weight]:
     ]
 
 
-def _parts(model: keras.Model) -> Iterator[tuple[str, Any]]:
-    """Give the layers with weights: `features.conv0`, ..., `classifier`."""
+def _parts(model: keras.Model) -> Iterator[tuple[str, keras.Layer]]:
+    """Iterate over PyTorch's names, from `features.conv0` on, and our layers."""
     blocks = transitions = 0
     for layer in model.layers:
         if isinstance(layer, DenseBlock):
@@ -64,7 +64,7 @@ _OTHERS = {
 }
 
 
-def _of_dense_layer(name: str, layer: Any) -> Iterator[tuple[str, Any]]:
+def _of_dense_layer(name: str, layer: DenseLayer) -> Iterator[tuple[str, keras.Layer]]:
     halves = [(layer.bn, layer.conv)]
     if layer.bottleneck:
         halves.insert(0, (layer.bottleneck_bn, layer.bottleneck_conv))
@@ -73,7 +73,7 @@ def _of_dense_layer(name: str, layer: Any) -> Iterator[tuple[str, Any]]:
         yield f"{name}.conv{number}", convolution
 
 
-def _variables(layer: Any) -> list[tuple[str, keras.Variable]]:
+def _variables(layer: keras.Layer) -> list[tuple[str, keras.Variable]]:
     if isinstance(layer, BatchNorm):
         return [
             ("weight", layer.gamma),
@@ -86,7 +86,7 @@ def _variables(layer: Any) -> list[tuple[str, keras.Variable]]:
 
 
 def todays_name(name: str) -> str:
-    """Give a weight's name as torchvision and timm have it today.
+    """Return a weight's name in the spelling of today's torchvision and timm.
 
     >>> todays_name("module.features.denseblock1.denselayer2.norm.1.running_var")
     'features.denseblock1.denselayer2.norm1.running_var'
@@ -108,5 +108,5 @@ def to_pytorch(array: np.ndarray) -> np.ndarray:
 
 
 def from_pytorch(array: np.ndarray) -> np.ndarray:
-    """Turn PyTorch's kernel into Keras's."""
+    """Turn PyTorch's kernel into Keras's: the inverse of `to_pytorch`."""
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T

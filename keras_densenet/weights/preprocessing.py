@@ -1,4 +1,4 @@
-"""How pictures were standardised for the weights of a source."""
+"""How the pictures were standardized that some weights were trained with."""
 
 import zipfile
 from collections.abc import Mapping
@@ -20,16 +20,16 @@ from keras_densenet.weights.loading import (
     read_state_dict,
 )
 
-MANY_LAYERS = 400  # keras.applications' smallest DenseNet has 427 of its own
-IMAGENET_STEM = "features.norm0.weight"  # of networks for small pictures there is none
+MANY_LAYERS = 400  # keras.applications' smallest DenseNet has 427, ours have few
+IMAGENET_STEM = "features.norm0.weight"  # networks for small pictures lack it
 
 
 class Preprocessing(NamedTuple):
-    """What a network's pictures are standardised with: `(raw - mean) / std`.
+    """The numbers that pictures are standardized with: `(raw - mean) / std`.
 
     Attributes:
-        mean: Of each channel, in 0..255.
-        std: Of each channel, in 0..255.
+        mean: The mean of each channel, in 0..255.
+        std: The standard deviation of each channel, in 0..255.
     """
 
     mean: tuple[float, ...]
@@ -41,18 +41,18 @@ TORCH = Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 
 def preprocessing(source: Source) -> Preprocessing | None:
-    """Say how pictures were standardised for weights.
+    """Return how the pictures were standardized that weights were trained with.
 
-    A network answers nonsense to pictures that are standardised otherwise. Give it to
-    the data: `ImageFolder(root, **preprocessing(source)._asdict())`.
+    A network answers nonsense to pictures that are standardized otherwise. Pass the
+    result to the data: `ImageFolder(root, **preprocessing(source)._asdict())`.
 
     Args:
-        source: As in `load`.
+        source: The weights, as `load` takes them.
 
     Returns:
-        Torch's for "imagenet" and for networks of keras.applications, torchvision and
-        timm; what a checkpoint of `keras_densenet.Trainer` was trained with; None where
-        nothing says it.
+        Torch's numbers for "imagenet" and for networks of keras.applications,
+        torchvision and timm; the numbers of the training for a checkpoint of
+        `keras_densenet.Trainer`; None where the source does not say.
 
     Raises:
         WeightsError: The file cannot be read.
@@ -70,7 +70,9 @@ def preprocessing(source: Source) -> Preprocessing | None:
     try:
         return _of_checkpoint(path) if path.suffix == ".keras" else _of_h5(path)
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, RuntimeError) as error:
-        raise WeightsError(f"{path} is damaged: {error}") from error
+        raise WeightsError(
+            f"{path} is damaged and cannot be read ({error}). Copy or download it anew."
+        ) from error
 
 
 def _of_checkpoint(path: Path) -> Preprocessing | None:
@@ -79,6 +81,6 @@ def _of_checkpoint(path: Path) -> Preprocessing | None:
 
 
 def _of_h5(path: Path) -> Preprocessing | None:
-    """Tell files of keras.applications from others."""
+    """Return Torch's numbers for a file of keras.applications, None for others."""
     with h5py.File(path) as file:
         return TORCH if len(layers_in(file)) > MANY_LAYERS else None

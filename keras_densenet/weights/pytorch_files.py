@@ -1,9 +1,9 @@
 """PyTorch's files without PyTorch, and without running what is in them.
 
-A `.pth` file is a pickle, which may call any function of Python. This reads those that
-make tensors and ordered dictionaries, and refuses all others by name. Both formats are
-read: the zip archive of PyTorch 1.6 and later, and the one before, which the networks
-of 2017 are still offered in.
+A `.pth` file is a pickle, which may call any function of Python. Here only those are
+called that make tensors and ordered dictionaries; any other is refused by name. Both
+formats are read: the zip archive of PyTorch 1.6 and later, and the one before, in which
+the networks of 2017 are still offered.
 """
 
 import io
@@ -12,9 +12,9 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -36,8 +36,12 @@ STORAGES: dict[str, Any] = {
 }
 
 
+# Sentences that `read_pth` begins with the path.
+_BIG_ENDIAN = "the file was written on a big-endian machine. Save it on another one."
+
+
 class _Storage(NamedTuple):
-    """Numbers that tensors are views of, by their name in the file."""
+    """The numbers that tensors are views of; `key` is their name in the file."""
 
     dtype: Any
     key: str
@@ -45,7 +49,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """A view: element (i, j) is at `offset + i strides[0] + j strides[1]`."""
+    """A view: element (i, j) is number `offset + i strides[0] + j strides[1]`."""
 
     storage: _Storage
     offset: int
@@ -54,14 +58,14 @@ class _Tensor(NamedTuple):
 
 
 def read_pth(path: Path) -> Any:
-    """Read what `torch.save` wrote, with arrays for tensors.
+    """Read what `torch.save` wrote, with arrays in the place of tensors.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
 
     Raises:
-        WeightsError: It is damaged, or no such file, or calls for something else than
-            tensors.
+        WeightsError: The file is damaged, or no file of PyTorch, or it calls a function
+            that does not make a tensor.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -76,7 +80,8 @@ def read_pth(path: Path) -> Any:
         *(OverflowError, MemoryError, UnicodeDecodeError, NotImplementedError),
     ) as error:
         raise WeightsError(
-            f"{path} is damaged, or no file of PyTorch: {type(error).__name__}: {error}"
+            f"{path} is damaged, or no file of PyTorch ({type(error).__name__}: "
+            f"{error}). Copy or download it anew."
         ) from error
 
 
@@ -86,25 +91,27 @@ def _read_archive(path: Path) -> Any:
         folder = name.removesuffix("data.pkl")
         order = f"{folder}byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
-            raise WeightsError("it was written on a big-endian machine.")
-        found = _Unpickler(io.BytesIO(archive.read(name))).load()
+            raise WeightsError(_BIG_ENDIAN)
+        saved = _Unpickler(io.BytesIO(archive.read(name))).load()
 
         def numbers(storage: _Storage) -> np.ndarray:
             raw = archive.read(f"{folder}data/{storage.key}")
             return np.frombuffer(raw, storage.dtype)
 
-        return _with_arrays(found, numbers)
+        return _with_arrays(saved, numbers)
 
 
-def _read_before_1_6(file: Any) -> Any:
+def _read_before_1_6(file: BinaryIO) -> Any:
     """Read magic number, version, sizes, the pickle, and then all storages."""
     if _Unpickler(file).load() != MAGIC_NUMBER:
-        raise WeightsError("it is no file of PyTorch.")
-    _Unpickler(file).load()  # the version, and the sizes of C's types: little-endian
-    if not _Unpickler(file).load().get("little_endian", True):
-        raise WeightsError("it was written on a big-endian machine.")
+        raise WeightsError(
+            "the file is not PyTorch's. Give one that torch.save has written."
+        )
+    _Unpickler(file).load()  # the version
+    if not _Unpickler(file).load().get("little_endian", True):  # and sizes of C's types
+        raise WeightsError(_BIG_ENDIAN)
     unpickler = _Unpickler(file)
-    found = unpickler.load()
+    saved = unpickler.load()
     read: dict[str, np.ndarray] = {}
     for key in _Unpickler(file).load():
         storage = unpickler.storages[key]
@@ -112,19 +119,23 @@ def _read_before_1_6(file: Any) -> Any:
         raw = file.read(count * np.dtype(storage.dtype).itemsize)
         read[key] = np.frombuffer(raw, storage.dtype)
         if len(read[key]) != count:
-            raise WeightsError("it is cut off.")
-    return _with_arrays(found, lambda storage: read[storage.key])
+            raise WeightsError("the file is cut off. Copy or download it anew.")
+    return _with_arrays(saved, lambda storage: read[storage.key])
 
 
 class _Unpickler(pickle.Unpickler):
     """Makes tensors and dictionaries, and refuses to call anything else."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Give what a pickle may call."""
+        """Return a function or class that a pickle may call.
+
+        Raises:
+            WeightsError: It may not.
+        """
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -136,45 +147,56 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("torch", "Size"):
             return tuple
         raise WeightsError(
-            f"it calls for {module}.{name}, which is no tensor: nothing of it was run. "
-            "Save the weights alone, torch.save(model.state_dict(), path)."
+            f"the file calls for {module}.{name}, which is no tensor. It was not run. "
+            "Save the weights alone: torch.save(model.state_dict(), path)."
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
-        """Note a storage: ("storage", type, key, device, count) and, before, a view."""
+        """Note a storage: ("storage", type, key, device, count), before 1.6 a view."""
         kind, dtype, key, _, count, *view = pid
         if kind != "storage" or (view and view[0] is not None):
-            raise WeightsError(f"it has a {kind} with a view, which is not known.")
+            raise WeightsError(
+                f"the file has a {kind} with a view, which is not read here. Load it "
+                "with PyTorch, and save model.state_dict() anew."
+            )
         storage = _Storage(dtype, str(key), int(count))
         return self.storages.setdefault(storage.key, storage)
 
 
 def _rebuilt(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
     if not isinstance(storage, _Storage):
-        raise WeightsError("it has a tensor without numbers.")
+        raise WeightsError(
+            "the file has a tensor without numbers. Copy or download it anew."
+        )
     return _Tensor(storage, int(offset), tuple(shape), tuple(strides))
 
 
-def _with_arrays(found: Any, numbers: Any) -> Any:
-    """Put arrays in the place of tensors."""
-    if isinstance(found, _Tensor):
-        return _array(found, numbers(found.storage))
-    if isinstance(found, Mapping):
-        return {key: _with_arrays(value, numbers) for key, value in found.items()}
-    if isinstance(found, list):
-        return [_with_arrays(value, numbers) for value in found]
-    return found
+def _with_arrays(saved: Any, numbers: Callable[[_Storage], np.ndarray]) -> Any:
+    """Put arrays in the place of tensors; `numbers` reads those of a storage."""
+    if isinstance(saved, _Tensor):
+        return _array(saved, numbers(saved.storage))
+    if isinstance(saved, Mapping):
+        return {key: _with_arrays(value, numbers) for key, value in saved.items()}
+    if isinstance(saved, list):
+        return [_with_arrays(value, numbers) for value in saved]
+    return saved
 
 
 def _array(tensor: _Tensor, numbers: np.ndarray) -> np.ndarray:
     """Copy a view out of its storage, which it must not reach beyond."""
     sizes = [*tensor.shape, *tensor.strides, tensor.offset]
     if len(tensor.shape) != len(tensor.strides) or any(size < 0 for size in sizes):
-        raise WeightsError("it has a tensor of an impossible shape.")
+        raise WeightsError(
+            f"the file has a tensor of an impossible shape, {tensor.shape} with "
+            f"strides {tensor.strides}. Copy or download it anew."
+        )
     steps = zip(tensor.shape, tensor.strides, strict=True)
     last = tensor.offset + sum((size - 1) * stride for size, stride in steps)
     if math.prod(tensor.shape) and last >= len(numbers):
-        raise WeightsError("it has a tensor beyond its numbers: it is cut off.")
+        raise WeightsError(
+            "the file has a tensor beyond its numbers, so that it must be cut off. "
+            "Copy or download it anew."
+        )
     strides = [stride * numbers.itemsize for stride in tensor.strides]
     first = numbers[tensor.offset :]
     return np.lib.stride_tricks.as_strided(first, tensor.shape, strides).copy()
@@ -184,11 +206,11 @@ def _array(tensor: _Tensor, numbers: np.ndarray) -> np.ndarray:
 
 
 def write_pth(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as a state dict that `torch.load` reads, `weights_only` too.
+    """Write arrays as a state dict that `torch.load` reads, also with `weights_only`.
 
     Args:
-        path: Of the file.
-        arrays: float32 or int64, by name.
+        path: Path of the file.
+        arrays: Arrays of float32 or int64, by name.
     """
     folder = path.stem
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -201,7 +223,7 @@ def write_pth(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Write the pickle by hand: it names classes of PyTorch, which is not there."""
+    """Write the pickle by hand: it names classes of PyTorch, which is not installed."""
     parts = [pickle.PROTO + b"\x02", _ORDERED_DICT, pickle.MARK]
     for number, (name, array) in enumerate(arrays.items()):
         parts += [_text(name), _tensor(str(number), array)]
@@ -218,7 +240,7 @@ def _tensor(key: str, array: np.ndarray) -> bytes:
     storage = [_text("storage"), pickle.GLOBAL, b"torch\n", kinds[array.dtype], b"\n"]
     strides = [
         math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)
-    ]  # of elements, the last axis next to each other
+    ]  # in elements; those of the last axis lie side by side
     arguments = [
         _tuple(*storage, _text(key), _text("cpu"), _integer(array.size)),
         pickle.BINPERSID,

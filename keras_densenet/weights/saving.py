@@ -1,4 +1,4 @@
-"""Our weights, for torchvision."""
+"""Writing our weights as files that torchvision and timm load."""
 
 import os
 from pathlib import Path
@@ -17,18 +17,19 @@ from keras_densenet.whole_file import whole_file
 def save(model: keras.Model, path: str | os.PathLike) -> Path:
     """Write a network's weights as a state dict of torchvision's DenseNet.
 
-    `torchvision.models.densenet121().load_state_dict(torch.load(path))` takes it, and
-    timm's and the deeper ones likewise.
+    `torchvision.models.densenet121().load_state_dict(torch.load(path))` loads it; so do
+    the deeper networks and those of timm.
 
     Args:
         model: A DenseNet of this package.
-        path: Of the file: `.pth` or `.pt`, or `.safetensors`.
+        path: Path of the file, which ends in `.pth`, `.pt` or `.safetensors`.
 
     Returns:
         The path.
 
     Raises:
-        WeightsError: Another ending, or the model has no dense block.
+        WeightsError: The path has another ending or is a folder, or the model has no
+            dense block.
     """
     path = Path(path)
     arrays = {}
@@ -39,11 +40,17 @@ def save(model: keras.Model, path: str | os.PathLike) -> Path:
             counter = weight.name.removesuffix(".running_var") + COUNTER
             arrays[counter] = np.zeros((), "int64")
     if not any("denseblock" in name for name in arrays):
-        raise WeightsError(f"{model.name} is no DenseNet of keras_densenet.")
+        raise WeightsError(
+            f"{model.name} is no DenseNet of keras_densenet. Only networks with a "
+            "DenseBlock can be saved for PyTorch."
+        )
     if path.suffix not in (".pth", ".pt", ".safetensors"):
-        raise WeightsError(f"{path} must end in .pth, .pt or .safetensors.")
+        raise WeightsError(
+            f"The path of a file of weights must end in .pth, .pt or .safetensors. "
+            f"Received: {path}."
+        )
     if path.is_dir():
-        raise WeightsError(f"{path} is a folder: give the name of a file.")
+        raise WeightsError(f"{path} is a folder. Give the path of a file in it.")
     write = save_file if path.suffix == ".safetensors" else _write_pth
     with whole_file(path) as beside:
         write(arrays, beside)

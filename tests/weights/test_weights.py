@@ -1,4 +1,4 @@
-"""Weights of other libraries in, and out again; what cannot be read is refused.
+"""Loading weights of other libraries, saving ours, and refusing other files.
 
 What torchvision and timm answer was written by `pytorch_answers.py`, where they are.
 """
@@ -46,7 +46,7 @@ def small(classes=10):
     return kd.DenseNetBC(**SMALL, classes=classes)
 
 
-def of(model):
+def weights_of(model):
     return [np.array(weight) for weight in model.get_weights()]
 
 
@@ -68,7 +68,7 @@ def test_answers_of_pytorch(case):
         **{f"features.denseblock{n}": f"dense_block{n}" for n in (1, 2, 3, 4)},
         **{f"features.transition{n}": f"transition{n}" for n in (1, 2, 3)},
     }
-    if library == "timm":  # its norms have their ReLU in them
+    if library == "timm":  # its norms include the ReLU
         del stages["features.norm5"]
     outputs = [model.get_layer(ours).output for ours in stages.values()]
     looked_into = keras.Model(model.input, [model.output, *outputs])
@@ -116,7 +116,7 @@ def test_other_spellings(changed):
     state = state_dict(model)
     kd.weights.load(model, state)
     kd.weights.load(other, changed(state))
-    assert_same(of(model), of(other))
+    assert_same(weights_of(model), weights_of(other))
 
 
 def test_names_of_2017_by_hand():
@@ -135,7 +135,7 @@ def test_a_round_trip_loses_nothing(tmp_path, suffix):
     kd.weights.load(model, state_dict(model))
     path = kd.weights.save(model, tmp_path / f"weights{suffix}")
     kd.weights.load(other, path)
-    assert_same(of(model), of(other))
+    assert_same(weights_of(model), weights_of(other))
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
@@ -146,18 +146,18 @@ def test_our_own_files(tmp_path, suffix):
     path = tmp_path / f"model{suffix}"
     model.save(path) if suffix == ".keras" else model.save_weights(path)
     kd.weights.load(other, path)
-    assert_same(of(model), of(other))
-    # All but the classifier, into a network of other classes.
+    assert_same(weights_of(model), weights_of(other))
+    # All but the classifier can be loaded into a network with other classes.
     three = small(classes=3)
     before = three.get_layer("classifier").get_weights()
     kd.weights.load(three, path, include_top=False)
-    assert_same(of(model)[:-2], of(three)[:-2])
+    assert_same(weights_of(model)[:-2], weights_of(three)[:-2])
     assert_same(before, three.get_layer("classifier").get_weights())
 
 
 @pytest.mark.parametrize("name", ["new", "old"])
 def test_what_pytorch_saves(name, tmp_path):
-    """Its tensors, as `pytorch_answers.py` makes them."""
+    """The tensors are those that `pytorch_answers.py` makes."""
     path = HELPERS / f"pytorch_{name}.pth"
     found = read_pth(path)
     matrix = np.arange(12, dtype="float32").reshape(3, 4)
@@ -193,8 +193,8 @@ def test_views_into_one_storage(tmp_path):
     view = _array(_Tensor(storage, 1, (2, 3), (1, 4)), numbers)
     np.testing.assert_array_equal(view, [[1, 5, 9], [2, 6, 10]])
     for bad in (
-        _Tensor(storage, 1, (3, 3), (1, 4)),  # its last is number 11: there
-        _Tensor(storage, 2, (3, 3), (1, 4)),  # its last is number 12: not there
+        _Tensor(storage, 1, (3, 3), (1, 4)),  # its last is number 11, which exists
+        _Tensor(storage, 2, (3, 3), (1, 4)),  # its last is number 12, which does not
         _Tensor(storage, 0, (2,), (-1,)),
         _Tensor(storage, 0, (-2,), (1,)),
         _Tensor(storage, 0, (2, 2), (1,)),
@@ -212,7 +212,7 @@ def test_other_precisions(dtype):
     state = {n: a.astype(dtype) for n, a in state_dict(model).items()}
     kd.weights.load(model, state)
     kd.weights.load(other, {n: a.astype("float32") for n, a in state.items()})
-    assert_same(of(model), of(other))
+    assert_same(weights_of(model), weights_of(other))
 
 
 # --- keras.applications ------------------------------------------------------------
@@ -257,7 +257,7 @@ def test_answers_of_keras_applications(tmp_path, options):
 
 @pytest.mark.parametrize("has_top", [True, False])
 def test_a_file_of_keras_2(tmp_path, has_top):
-    """As keras.applications offers them: `..._kernels.h5`, `..._notop.h5`."""
+    """keras.applications offers them as `..._kernels.h5` and `..._notop.h5`."""
     from keras.src.legacy.saving import legacy_h5_format
 
     theirs = random_application(input_shape=(64, 64, 3), include_top=has_top)
@@ -331,11 +331,11 @@ def test_code_in_a_pickle_is_not_run(tmp_path, is_archive, function):
     path = tmp_path / "evil.pth"
     archive_of(path, pickled) if is_archive else path.write_bytes(pickled)
     model = small()
-    before = of(model)
+    before = weights_of(model)
     with pytest.raises(WeightsError, match=f"calls for {function}"):
         kd.weights.load(model, path)
     assert not mark.exists()
-    assert_same(of(model), before)
+    assert_same(weights_of(model), before)
 
 
 def test_a_whole_model_of_pytorch_says_what_to_save(tmp_path):
@@ -360,11 +360,11 @@ def test_a_whole_model_of_pytorch_says_what_to_save(tmp_path):
 )
 def test_other_networks_are_refused_and_the_model_is_as_it_was(change, words):
     model = small()
-    before = of(model)
+    before = weights_of(model)
     with pytest.raises(WeightsError) as refused:
         kd.weights.load(model, change(state_dict(model)))
     assert words in str(refused.value)
-    assert_same(of(model), before)
+    assert_same(weights_of(model), before)
 
 
 @pytest.mark.parametrize(
