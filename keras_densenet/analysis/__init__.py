@@ -1,4 +1,4 @@
-"""Looking inside a network: what it uses, what it costs.
+"""Looking inside a network: what it uses, what it costs, where it errs.
 
 python -m keras_densenet.analysis feature_reuse runs/cifar10-.../version_0 reuse.png
 """

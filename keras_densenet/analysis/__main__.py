@@ -19,7 +19,7 @@ def draw_feature_reuse(network: str, picture: str) -> None:
 
     Args:
         network: A .keras file, or the folder of a run.
-        picture: Where to draw it, as .png or .svg.
+        picture: Where to save the picture, a .png or .svg file.
     """
     matrices = feature_reuse(network)
     plot_feature_reuse(matrices, picture)
@@ -28,7 +28,7 @@ def draw_feature_reuse(network: str, picture: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run what the command line says."""
+    """Run the command line."""
     try:
         auto_cli(
             {"feature_reuse": draw_feature_reuse},

@@ -4,8 +4,8 @@ import csv
 import math
 import os
 from pathlib import Path
-from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -19,8 +19,8 @@ def plot_curves(
 
     Args:
         metrics: A run's `metrics.csv`.
-        picture: Where to save it, if at all; its ending, such as `.png`, says the
-            format.
+        picture: Where to save the picture, if at all; its ending, such as `.png`, names
+            the format.
 
     Returns:
         The figure, or None where there is nothing to draw.
@@ -41,12 +41,12 @@ def plot_curves(
 
 
 def read_metrics(metrics: str | os.PathLike) -> dict[str, list[float]]:
-    """Give the columns of a `metrics.csv`; NaN where an epoch has no value.
+    """Return the columns of a `metrics.csv`, with NaN where an epoch has no value.
 
-    A last line that was not written whole is left out.
+    If the last line is incomplete, it is left out.
 
     Raises:
-        ValueError: It is another kind of file.
+        ValueError: The file is not such a table.
     """
     try:
         with Path(metrics).open(newline="") as file:
@@ -56,14 +56,16 @@ def read_metrics(metrics: str | os.PathLike) -> dict[str, list[float]]:
         names = rows[0] if rows else ()
         return {name: [_number(row[name]) for row in rows] for name in names}
     except (ValueError, TypeError, csv.Error) as error:
-        raise ValueError(f"{metrics} is no table of numbers: {error}") from error
+        raise ValueError(
+            f"{metrics} is no table of numbers ({error}). Give a run's metrics.csv."
+        ) from error
 
 
 def _number(text: str) -> float:
     return math.nan if text in ("", "NA") else float(text)
 
 
-def _draw(axis: Any, epochs: list[float], name: str, curves: dict) -> None:
+def _draw(axis: Axes, epochs: list[float], name: str, curves: dict) -> None:
     marker = "o" if len(epochs) < 20 else ""
     values = {"training": curves[name], "validation": curves.get(f"val_{name}", [])}
     for label, series in values.items():

@@ -1,38 +1,39 @@
-"""Which layers use which features: Figure 5 of the paper, and what it says of it."""
+"""Which layers use which features: Figure 5 of the paper, and its observations."""
 
 import os
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
-from keras_densenet.layers import DenseBlock, Transition
+from keras_densenet.layers import DenseBlock, DenseLayer, Transition
+from keras_densenet.tensor import Tensor
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)  # what a broken archive raises
-COLOURS = "turbo"  # blue is nearly none, red is strong, as in the paper
+COLORS = "turbo"  # blue is nearly none, red is strong, as in the paper
 
 
 def feature_reuse(model: keras.Model | str | os.PathLike) -> list[np.ndarray]:
     """Measure how strongly each layer of a dense block reads each layer before it.
 
     Args:
-        model: A DenseNet of this package, trained; or a `.keras` file of one; or a
-            run's folder, of which the last checkpoint is taken.
+        model: A trained DenseNet of this package; or a `.keras` file of one; or the
+            folder of a run, whose last checkpoint is loaded.
 
     Returns:
-        One matrix a block, float32 `(L + 1, L + 1)`. Row 0 is the block's input, row s
-        dense layer s; column l - 1 is dense layer l, the last column what reads the
-        whole block (a transition or the classifier). An entry is the mean absolute
-        weight that joins source and reader; NaN where the source comes later.
+        One matrix a block, float32 `(L + 1, L + 1)`. Row 0 is the block's input, and
+        row s dense layer s. Column l - 1 is dense layer l, and the last column is what
+        reads the whole block: a transition or the classifier. An entry is the mean
+        absolute weight that joins source and reader; NaN where the source comes later.
 
     Raises:
-        ValueError: The model has no dense block, or is quantised; or the file is
+        ValueError: The model has no dense block, or is quantized; or the file is
             damaged, or no model.
         FileNotFoundError: There is no such file, or no checkpoint in the folder.
     """
@@ -43,7 +44,7 @@ def feature_reuse(model: keras.Model | str | os.PathLike) -> list[np.ndarray]:
         raise ValueError(
             f"{model.name} has no DenseBlock among its own layers: feature reuse is "
             "measured in networks of keras_densenet (keras.applications' have no block "
-            "to look into). Of a network within a model give the network: "
+            "to look into). If a network inside of the model has one, pass "
             "model.get_layer(name)."
         )
     readers = _readers(model, len(blocks))
@@ -54,38 +55,41 @@ def feature_reuse(model: keras.Model | str | os.PathLike) -> list[np.ndarray]:
 
 
 def _loaded(path: Path) -> keras.Model:
-    """Load a `.keras` file; of a run's folder the last checkpoint that is whole."""
+    """Load a `.keras` file, or the last whole checkpoint in the folder of a run."""
     paths = [path]
     if path.is_dir():
         names = ("last.keras", "before-last.keras")
         paths = [path / "checkpoints" / name for name in names]
-    there = [path for path in paths if path.is_file()]
-    if not there:
+    existing = [path for path in paths if path.is_file()]
+    if not existing:
         raise FileNotFoundError(
             f"There is no {paths[0]}. Give a .keras file, or the folder of a run, as "
             "runs/cifar10-densenet_40_12/version_0."
         )
     problem: Exception
-    for file in there:
+    for file in existing:
         try:
-            with zipfile.ZipFile(file):  # or Keras says that there is no such file
+            with zipfile.ZipFile(file):  # Keras would say that there is no such file
                 return keras.saving.load_model(file, compile=False)
         except (OSError, ValueError, KeyError, TypeError, *DAMAGED) as error:
             problem = error
-    raise ValueError(f"{there[0]} is damaged, or no model of Keras: {problem}")
+    raise ValueError(
+        f"{existing[0]} is damaged, or no model of Keras ({problem}). Give another "
+        "file."
+    )
 
 
 def _readers(model: keras.Model, num_blocks: int) -> list[np.ndarray | None]:
-    """Give the weights `(..., C, out)` that read each whole block, if there are any."""
+    """Return what reads each whole block: a kernel `(..., C, out)`, or None."""
     readers = [
         layer.conv.kernel for layer in model.layers if isinstance(layer, Transition)
     ]
-    # Of several dense layers the first one reads the maps.
+    # If there are several dense layers, the first one reads the maps.
     dense = [x.kernel for x in model.layers if isinstance(x, keras.layers.Dense)]
     return [*readers, *dense[:1], None][:num_blocks]
 
 
-def _block_matrix(block: DenseBlock, reader: Any) -> np.ndarray:
+def _block_matrix(block: DenseBlock, reader: Tensor | None) -> np.ndarray:
     kernels = [_first_kernel(layer) for layer in block.dense_layers]
     # Source s ends where the maps that layer s + 1 reads end: k0, k0 + k, ...
     ends = [kernel.shape[-2] for kernel in kernels]
@@ -98,7 +102,9 @@ def _block_matrix(block: DenseBlock, reader: Any) -> np.ndarray:
         if kernel is not None:
             if "int" in str(kernel.dtype):
                 raise ValueError(
-                    "Feature reuse is measured before a model is quantised."
+                    "Feature reuse is measured in floating-point weights, but those of "
+                    f"{block.name} are {kernel.dtype}. Measure it before the model is "
+                    "quantized."
                 )
             weights = np.abs(keras.ops.convert_to_numpy(kernel))  # (..., C, out)
             by_source = np.split(weights, ends[:column], axis=-2)
@@ -106,13 +112,13 @@ def _block_matrix(block: DenseBlock, reader: Any) -> np.ndarray:
     return matrix
 
 
-def _first_kernel(layer: Any) -> Any:
-    """Give the kernel that reads the concatenated maps."""
+def _first_kernel(layer: DenseLayer) -> Tensor:
+    """Return the kernel that reads the concatenated maps."""
     return layer.bottleneck_conv.kernel if layer.bottleneck else layer.conv.kernel
 
 
 def rescaled(matrix: np.ndarray) -> np.ndarray:
-    """Divide each column by its largest entry: which sources its reader prefers."""
+    """Divide each column by its largest entry, to show what its reader prefers."""
     largest = np.nanmax(np.where(np.isnan(matrix), 0, matrix), axis=0)
     return matrix / np.where(largest > 0, largest, 1)
 
@@ -121,13 +127,13 @@ def rescaled(matrix: np.ndarray) -> np.ndarray:
 
 
 def observe_feature_reuse(matrices: Sequence[np.ndarray]) -> list[str]:
-    """Say what the paper's four observations amount to, and whether they hold.
+    """Measure the paper's four observations, and say whether they hold.
 
     Args:
-        matrices: What `feature_reuse` gives.
+        matrices: What `feature_reuse` returns.
 
     Returns:
-        A sentence for each observation that the network has the layers for.
+        A sentence for each observation that can be made with the network's layers.
     """
     observations = [_spread_of_layers(matrices)]
     if len(matrices) > 1:
@@ -142,13 +148,13 @@ def _spread_of_layers(matrices: Sequence[np.ndarray]) -> str:
     """Compare the weight on the earlier half of the sources with an equal share."""
     shares = []
     for matrix in matrices:
-        for column in range(3, len(matrix) - 1):  # those with four sources or more
+        for column in range(3, len(matrix) - 1):  # readers of four sources or more
             weights = matrix[: column + 1, column]
             half = len(weights) // 2
             equal = half / len(weights)
             shares.append(weights[:half].sum() / weights.sum() / equal)
     if not shares:
-        return "Blocks are too short to say how far back their layers reach."
+        return "The blocks are too short to say how far back their layers reach."
     share = float(np.mean(shares))
     return (
         f"Layers give the earlier half of their sources {share:.2f} of what an equal "
@@ -170,13 +176,15 @@ def _spread_of_transitions(matrices: Sequence[np.ndarray]) -> str:
 def _use_of_transitions(matrices: Sequence[np.ndarray]) -> str:
     """Compare the first row, which a transition made, with the rows below."""
     ratios, are_least = [], []
-    for matrix in (m for m in matrices if len(m) > 3):  # of three layers or more
+    for matrix in (m for m in matrices if len(m) > 3):  # blocks of three or more layers
         layers = matrix[:, :-1]
-        rows = [np.nanmean(row) for row in layers[:-2]]  # with two readers or more
+        rows = [np.nanmean(row) for row in layers[:-2]]  # each has two or more readers
         ratios.append(float(rows[0] / np.nanmean(layers[1:])))
         are_least.append(rows[0] == min(rows))
     if not ratios:
-        return "Blocks are too short to say how much they use what a transition made."
+        return (
+            "The blocks are too short to say how much they use what a transition made."
+        )
     return (
         f"Blocks after a transition give what it made {_listed(ratios)} of the weight "
         "that they give their own layers: it is what they use least"
@@ -212,15 +220,16 @@ def plot_feature_reuse(
 ) -> Figure:
     """Draw the matrices as heat maps, and write the paper's observations below.
 
-    Above as they are; below each column divided by its largest entry, which shows what
-    sources its reader prefers: the paper does not say which of them it drew. Columns
-    that read a whole block, of transitions and classifier, are framed.
+    The upper row shows them as they are. In the lower row each column is divided by its
+    largest entry, which shows what sources its reader prefers. The paper does not say
+    which of the two it drew. Columns that read a whole block, those of transitions and
+    of the classifier, are framed.
 
     Args:
-        matrices: What `feature_reuse` gives.
-        path: Of the picture, if it is to be saved; its ending, such as `.png` or
-            `.svg`, says the format.
-        observations: Whether to write them below.
+        matrices: What `feature_reuse` returns.
+        path: Where to save the picture, if at all; its ending, such as `.png` or
+            `.svg`, names the format.
+        observations: Whether to write the observations below.
 
     Returns:
         The figure.
@@ -228,13 +237,13 @@ def plot_feature_reuse(
     width = max(9.0, 4.2 * len(matrices) + 0.8)
     heights = [4.2, 4.2, 1.0][: 3 if observations else 2]
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
-    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
-    top, bottom, *words = parts
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)
+    top, bottom, *texts = parts[:, 0]
     largest = max(float(np.nanmax(matrix)) for matrix in matrices)
     _draw(top, matrices, largest, "mean |weight|")
     of_largest = "mean |weight| / the column's largest"
     _draw(bottom, [rescaled(matrix) for matrix in matrices], 1.0, of_largest)
-    for below in words:
+    for below in texts:
         text = "\n".join(observe_feature_reuse(matrices))
         below.text(0.01, 0.95, text, va="top", fontsize=8.5, wrap=True)
     if path:
@@ -243,16 +252,16 @@ def plot_feature_reuse(
 
 
 def _draw(
-    part: Any, matrices: Sequence[np.ndarray], largest: float, meaning: str
+    part: SubFigure, matrices: Sequence[np.ndarray], largest: float, meaning: str
 ) -> None:
     axes = part.subplots(1, len(matrices), squeeze=False)[0]
     for number, (axis, matrix) in enumerate(zip(axes, matrices, strict=True), 1):
-        image = axis.imshow(matrix, cmap=COLOURS, vmin=0, vmax=largest or 1)
+        image = axis.imshow(matrix, cmap=COLORS, vmin=0, vmax=largest or 1)
         label_readers(axis, number, len(matrix) - 1, last=number == len(matrices))
     part.colorbar(image, ax=list(axes), label=meaning)
 
 
-def label_readers(axis: Any, number: int, num_layers: int, last: bool) -> None:
+def label_readers(axis: Axes, number: int, num_layers: int, last: bool) -> None:
     """Label a block's matrix, and frame the column of what reads the whole block."""
     step = max(1, num_layers // 6)
     ticks = range(0, num_layers + 1, step)

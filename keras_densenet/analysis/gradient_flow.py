@@ -1,25 +1,25 @@
 """How gradients reach the layers of a network, and through which readers.
 
-In a dense block a map is read by every later layer and by what follows the block, so
-that its gradient is the sum of what comes through each (section 5, "Implicit Deep
-Supervision"). It needs the TensorFlow backend.
+In a dense block a map is read by every later layer and by what follows the block. Its
+gradient is the sum of what comes through each of them (section 5, "Implicit Deep
+Supervision"). The TensorFlow backend is needed.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
-from keras_densenet.analysis.feature_reuse import COLOURS, label_readers
+from keras_densenet.analysis.feature_reuse import COLORS, label_readers
 from keras_densenet.layers import DenseBlock
+from keras_densenet.tensor import Tensor
 
-NONE_IS_ZERO = tf.UnconnectedGradients.ZERO  # a map that nothing reads
+NONE_IS_ZERO = tf.UnconnectedGradients.ZERO  # the gradient of a map that nothing reads
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,14 @@ class GradientFlow:
 
     Attributes:
         layers: Names of the convolutions and matrix products, from the stem on.
-        norms: The L2 norm of the gradient of each one's kernel, `(layers,)`.
+        norms: L2 norm of the gradient of each layer's kernel, `(layers,)`.
         relative_norms: The same, divided by the kernel's own norm.
-        shares: One matrix a dense block, `(L + 1, L + 1)`, as `feature_reuse` has them:
-            row s is a source, column r a reader, and an entry the share of the source's
-            gradient that comes through the reader, `<g_sr, g_s> / <g_s, g_s>`. Rows sum
-            to 1; a share is below 0 where a reader pulls the other way. NaN where the
-            source comes later. Empty for a network without dense blocks.
+        shares: One matrix a dense block, `(L + 1, L + 1)`, arranged as `feature_reuse`
+            has them: row s is a source, column r a reader, and an entry the share of
+            the source's gradient that comes through the reader,
+            `<g_sr, g_s> / <g_s, g_s>`. Rows sum to 1; a share is below 0 where a reader
+            pulls the other way, and NaN where the source comes later. The list is empty
+            for a network without dense blocks.
     """
 
     layers: list[str]
@@ -44,37 +45,43 @@ class GradientFlow:
 
 
 def gradient_flow(
-    model: keras.Model, batch: tuple[Any, Any], loss: Any = None
+    model: keras.Model,
+    batch: tuple[Tensor, Tensor],
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> GradientFlow:
     """Take the gradients of one batch, in training mode, and leave the model as it is.
 
     Args:
-        model: Functional or sequential, such as a DenseNet of this package or a ResNet.
-        batch: Standardised pictures `(N, H, W, channels)`, and class numbers `(N,)` or
+        model: A functional or sequential model, such as a DenseNet of this package or a
+            ResNet.
+        batch: Standardized pictures `(N, H, W, channels)`, and class numbers `(N,)` or
             probabilities `(N, classes)`.
-        loss: From labels and the model's output to a number; by default cross-entropy
-            of probabilities.
+        loss: A function from labels and the model's output to a number; by default the
+            cross-entropy of probabilities.
+
+    Returns:
+        The gradient norms by layer, and the shares of readers in dense blocks.
 
     Raises:
         ValueError: The model is neither functional nor sequential, has more than one
-            output or nothing to train, or the batch is empty or of other classes.
+            output or nothing to train, or the batch is empty or has other classes.
     """
     if not hasattr(model, "operations") and not isinstance(model, keras.Sequential):
         raise ValueError(
-            "gradient_flow needs a functional or sequential model. Received: "
-            f"{type(model).__name__}"
+            "gradient_flow needs a functional or sequential model. Received: a "
+            f"{type(model).__name__}."
         )
     images, labels = (tf.convert_to_tensor(part) for part in batch)
-    _refuse(model, images, labels)
-    blocks: list[_ReadBlock] = []
+    _check_batch(model, images, labels)
+    blocks: list[_TappedBlock] = []
 
-    def read(layer: Any) -> Any:
+    def tapped(layer: keras.layers.Layer) -> keras.layers.Layer:
         if not isinstance(layer, DenseBlock):
-            return layer  # the very layer, with its weights
-        blocks.append(_ReadBlock(layer))
+            return layer  # not a copy, so that its weights are the model's
+        blocks.append(_TappedBlock(layer))
         return blocks[-1]
 
-    watched = keras.models.clone_model(model, clone_function=read)
+    watched = keras.models.clone_model(model, clone_function=tapped)
     kernels = [w for w in model.trainable_weights if len(w.shape) > 1]
     with _left_as_it_is(model), tf.GradientTape() as tape:
         tape.watch(images)
@@ -95,28 +102,28 @@ def gradient_flow(
     )
 
 
-def _refuse(model: keras.Model, images: Any, labels: Any) -> None:
-    """Refuse what no gradient can be taken of."""
+def _check_batch(model: keras.Model, images: Tensor, labels: Tensor) -> None:
+    """Raise a `ValueError` where no gradient of the model on the batch can be taken."""
     if not model.trainable_weights or len(model.outputs) != 1:
         raise ValueError(
             "gradient_flow needs a model with one output and weights that are trained. "
             f"Received: {model.name} with {len(model.outputs)} outputs and "
-            f"{len(model.trainable_weights)} such weights"
+            f"{len(model.trainable_weights)} such weights."
         )
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(
             "gradient_flow needs a label for each picture, and one picture or more. "
-            f"Received: {len(images)} pictures, {len(labels)} labels"
+            f"Received: {len(images)} pictures, {len(labels)} labels."
         )
     classes = model.outputs[0].shape[-1]
     if labels.dtype.is_integer and not 0 <= int(tf.reduce_max(labels)) < classes:
         raise ValueError(
-            f"{model.name} has {classes} classes. Received: labels up to "
-            f"{int(tf.reduce_max(labels))}"
+            f"{model.name} has {classes} classes, so that labels must be in "
+            f"0..{classes - 1}. Received: labels up to {int(tf.reduce_max(labels))}."
         )
 
 
-def _cross_entropy(labels: Any) -> Any:
+def _cross_entropy(labels: Tensor) -> keras.losses.Loss:
     if len(labels.shape) > 1:
         return keras.losses.CategoricalCrossentropy()
     return keras.losses.SparseCategoricalCrossentropy()
@@ -124,7 +131,7 @@ def _cross_entropy(labels: Any) -> Any:
 
 @contextmanager
 def _left_as_it_is(model: keras.Model) -> Iterator[None]:
-    """Put moving statistics and seeds back, which a step in training mode changes."""
+    """Restore moving statistics and seeds, which a run in training mode changes."""
     trainable = {id(variable) for variable in model.trainable_variables}
     others = [v for v in model.variables if id(v) not in trainable]
     before = [tf.identity(variable.value) for variable in others]
@@ -135,8 +142,8 @@ def _left_as_it_is(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
-class _ReadBlock(keras.layers.Layer):
-    """A dense block whose every reader reads copies of its own, `taps[reader][source]`.
+class _TappedBlock(keras.layers.Layer):
+    """A dense block in which each reader has its own copies, `taps[reader][source]`.
 
     The gradient of a copy is what comes through its reader.
     """
@@ -144,9 +151,9 @@ class _ReadBlock(keras.layers.Layer):
     def __init__(self, block: DenseBlock) -> None:
         super().__init__(dtype=block.dtype_policy, autocast=False, name=block.name)
         self.block = block
-        self.taps: list[list[Any]] = []
+        self.taps: list[list[Tensor]] = []
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         """Let each layer add its maps, as the block does."""
         sources = [keras.ops.cast(x, self.compute_dtype)]
         self.taps = []
@@ -154,14 +161,14 @@ class _ReadBlock(keras.layers.Layer):
             sources.append(layer(self._read(sources), training=training))
         return self._read(sources)
 
-    def _read(self, sources: Sequence[Any]) -> Any:
+    def _read(self, sources: Sequence[Tensor]) -> Tensor:
         copies = [tf.identity(source) for source in sources]
         self.taps.append(copies)
         return keras.ops.concatenate(copies, axis=self.block.axis)
 
 
-def _shares(gradients: Sequence[Sequence[Any]]) -> np.ndarray:
-    """Give the shares of a block from the gradients of its copies."""
+def _shares(gradients: Sequence[Sequence[Tensor]]) -> np.ndarray:
+    """Compute the shares in a block from the gradients of its copies."""
     size = len(gradients)
     matrix = np.full((size, size), np.nan)
     for source in range(size):
@@ -179,12 +186,12 @@ def _shares(gradients: Sequence[Sequence[Any]]) -> np.ndarray:
 def plot_gradient_flow(
     flows: Mapping[str, GradientFlow], path: str | os.PathLike | None = None
 ) -> Figure:
-    """Draw gradient norms by depth, and below the shares of dense blocks.
+    """Draw gradient norms by depth, and below them the shares in dense blocks.
 
     Args:
-        flows: What `gradient_flow` gives, by the name of the network.
-        path: Of the picture, if it is to be saved; its ending, such as `.png` or
-            `.svg`, says the format.
+        flows: What `gradient_flow` returns, by the name of the network.
+        path: Where to save the picture, if at all; its ending, such as `.png` or
+            `.svg`, names the format.
 
     Returns:
         The figure.
@@ -192,7 +199,7 @@ def plot_gradient_flow(
     with_blocks = {name: flow for name, flow in flows.items() if flow.shares}
     rows = 1 + len(with_blocks)
     figure = Figure(figsize=(13.4, 4.4 * rows), layout="constrained")
-    parts: Any = figure.subfigures(rows, 1, squeeze=False)
+    parts = figure.subfigures(rows, 1, squeeze=False)
     axis = parts[0, 0].subplots()
     for name, flow in flows.items():
         depth = np.arange(1, len(flow.norms) + 1)
@@ -207,10 +214,10 @@ def plot_gradient_flow(
     return figure
 
 
-def _draw_shares(part: Any, name: str, shares: Sequence[np.ndarray]) -> None:
+def _draw_shares(part: SubFigure, name: str, shares: Sequence[np.ndarray]) -> None:
     axes = part.subplots(1, len(shares), squeeze=False)[0]
     for number, (axis, matrix) in enumerate(zip(axes, shares, strict=True), 1):
-        image = axis.imshow(matrix, cmap=COLOURS, vmin=0, vmax=1)
+        image = axis.imshow(matrix, cmap=COLORS, vmin=0, vmax=1)
         label_readers(axis, number, len(matrix) - 1, last=number == len(shares))
         axis.set_title(f"{name}, dense block {number}")
     label = "share of a map's gradient (below 0 drawn as 0)"

@@ -1,4 +1,4 @@
-"""What a network answers to labelled pictures: what it confuses, what it believes."""
+"""A network's answers to labeled pictures: what it confuses, how sure it is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,20 +9,20 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-MOST_NUMBERS = 20  # classes of a confusion matrix whose entries are written out
-MOST_NAMES = 50  # classes whose names are
-BINS = 15  # of Guo et al. 2017
+MOST_NUMBERS = 20  # up to so many classes a confusion matrix shows its percentages
+MOST_NAMES = 50  # up to so many classes it shows their names
+BINS = 15  # as in Guo et al. 2017
 
 
 class Mistake(NamedTuple):
     """A picture that was taken for something else.
 
     Attributes:
-        picture: Raw, `(H, W, channels)` in 0..255.
+        picture: The raw picture, `(H, W, channels)` in 0..255.
         label: Number of its class.
         answer: Number of the class that it was taken for.
-        probability: That the answer was given.
-        loss: Cross-entropy of its label.
+        probability: The network's probability of the answer.
+        loss: Cross-entropy of the label.
     """
 
     picture: np.ndarray
@@ -33,14 +33,14 @@ class Mistake(NamedTuple):
 
 
 class ClassScore(NamedTuple):
-    """How well one class is recognised.
+    """How well one class is recognized.
 
     Attributes:
-        name: Of the class.
-        precision: Of the pictures that were taken for it, the share that are of it.
-        recall: Of its pictures, the share that were taken for it.
-        f1: Harmonic mean of the two.
-        pictures: Of the class.
+        name: Name of the class.
+        precision: Share of the class in the pictures that were taken for it.
+        recall: Share of the class's pictures that were taken for it.
+        f1: Harmonic mean of precision and recall.
+        pictures: Number of the class's pictures.
     """
 
     name: str
@@ -52,16 +52,16 @@ class ClassScore(NamedTuple):
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class probabilities of labelled pictures.
+    """Class probabilities of labeled pictures.
 
     Attributes:
         labels: Class numbers `(N,)`.
-        probabilities: `(N, classes)`, rows that sum to 1.
-        class_names: One a class.
-        mistakes: Some of the worst, the highest loss first.
+        probabilities: An array `(N, classes)`, whose rows sum to 1.
+        class_names: A name for each class.
+        mistakes: Some of the worst mistakes, the highest loss first.
 
     Raises:
-        ValueError: The shapes do not belong together, or there are no pictures.
+        ValueError: The shapes do not fit each other, or there are no pictures.
     """
 
     labels: np.ndarray
@@ -70,19 +70,19 @@ class Predictions:
     mistakes: Sequence[Mistake] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse what does not belong together."""
+        """Raise a `ValueError` for shapes that do not fit each other."""
         expected = len(self.labels), len(self.class_names)
         if not len(self.labels) or np.shape(self.probabilities) != expected:
             raise ValueError(
-                "Predictions need labels (N,), probabilities (N, classes) and a name a "
-                f"class, N of 1 or more. Received: labels {np.shape(self.labels)}, "
-                f"probabilities {np.shape(self.probabilities)}, "
-                f"{len(self.class_names)} names"
+                "Predictions need labels (N,), probabilities (N, classes) and a name "
+                "for each class, with N of 1 or more. Received: labels "
+                f"{np.shape(self.labels)}, probabilities "
+                f"{np.shape(self.probabilities)}, {len(self.class_names)} names."
             )
         if not 0 <= np.min(self.labels) <= np.max(self.labels) < expected[1]:
             raise ValueError(
-                f"Labels are numbers in 0..{expected[1] - 1}. Received: "
-                f"{np.min(self.labels)}..{np.max(self.labels)}"
+                f"Labels must be in 0..{expected[1] - 1}, one number for each class "
+                f"name. Received: {np.min(self.labels)}..{np.max(self.labels)}."
             )
 
     @property
@@ -96,28 +96,28 @@ class Predictions:
         return float(np.mean(self.answers == self.labels))
 
     def top_k_accuracy(self, k: int) -> float:
-        """Give the share of the pictures whose class is among the k most probable."""
+        """Return the share of pictures whose class is among the k most probable."""
         ordered = np.argsort(-self.probabilities, axis=1, kind="stable")
         return float(np.mean((ordered[:, :k] == self.labels[:, None]).any(axis=1)))
 
     @property
     def cross_entropy(self) -> float:
-        """Mean loss, without label smoothing or weights of classes."""
+        """Mean loss, without label smoothing or class weights."""
         return float(losses(self.probabilities, self.labels).mean())
 
     def confusion_matrix(self) -> np.ndarray:
-        """Count the pictures of each class (row) by what they are taken for."""
+        """Count the pictures of each class (row) that are taken for each (column)."""
         numbers = range(len(self.class_names))
         return confusion_matrix(self.labels, self.answers, labels=numbers)
 
     def most_confused(self, count: int = 10) -> list[tuple[str, str, int]]:
-        """Name the commonest mistakes.
+        """Return the commonest mistakes.
 
         Args:
-            count: How many at most.
+            count: Largest number of mistakes to return.
 
         Returns:
-            The class, what it was taken for, and how many pictures.
+            The class, what it was taken for, and the number of pictures, for each.
         """
         wrong = self.confusion_matrix()
         np.fill_diagonal(wrong, 0)
@@ -134,7 +134,7 @@ class Predictions:
         ]
 
     def class_scores(self) -> list[ClassScore]:
-        """Give precision and recall of each class; 0 where there was nothing."""
+        """Return precision and recall of each class, 0 where there are no pictures."""
         numbers = range(len(self.class_names))
         columns: Any = precision_recall_fscore_support(
             self.labels, self.answers, labels=numbers, zero_division=0
@@ -150,7 +150,8 @@ class Predictions:
         """Compare how sure the network is with how often it is right.
 
         Args:
-            bins: Of equal width, of the probability of its answer.
+            bins: Number of bins of equal width that the probability of the answer is
+                sorted into.
         """
         confidences = self.probabilities.max(axis=1).astype("float64")
         right = (self.answers == self.labels).astype("float64")
@@ -171,10 +172,10 @@ class Reliability(NamedTuple):
     """How sure a network is, and how often it is right (Guo et al. 2017).
 
     Attributes:
-        edges: Of the bins of confidence, `(bins + 1,)`.
-        pictures: How many are in each bin.
+        edges: Edges of the bins of confidence, `(bins + 1,)`.
+        pictures: Number of pictures in each bin.
         confidence: Mean probability of the answers in each bin; NaN in an empty one.
-        accuracy: Share of them that are right.
+        accuracy: Share of the answers in each bin that are right; NaN in an empty one.
     """
 
     edges: np.ndarray
@@ -190,7 +191,7 @@ class Reliability(NamedTuple):
 
 
 def losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Give the cross-entropy of each picture, `(N,)`."""
+    """Return the cross-entropy of each picture, `(N,)`."""
     of_labels = probabilities[np.arange(len(labels)), labels].astype("float64")
     return -np.log(np.maximum(of_labels, np.finfo("float32").tiny))
 
@@ -198,7 +199,8 @@ def losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def plot_confusion(predictions: Predictions) -> Figure:
     """Draw what is taken for what, each row in percent of its class.
 
-    Colours are those of the root, so that a few mistakes can be seen at all.
+    The color follows the square root of the percentage, so that few mistakes can be
+    seen, too.
     """
     counts = predictions.confusion_matrix()
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -216,26 +218,26 @@ def plot_confusion(predictions: Predictions) -> Figure:
         axis.set_yticks(range(classes), names)
     if classes <= MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(percent):
-            colour = "white" if norm(value) > 0.6 else "black"
+            color = "white" if norm(value) > 0.6 else "black"
             text = _percent(value)
-            axis.text(column, row, text, ha="center", va="center", color=colour)
+            axis.text(column, row, text, ha="center", va="center", color=color)
     figure.colorbar(image, ax=axis, label="% of the class", shrink=0.8)
     return figure
 
 
 def _percent(value: float) -> str:
-    """Write a percentage in three characters at most; nothing for 0."""
+    """Write a percentage in at most three characters, and none for 0."""
     return "" if value == 0 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 
 
 def shortened(name: str, most: int = 24) -> str:
-    """Give a name that fits beside an axis."""
+    """Shorten a name so that it fits beside an axis."""
     name = name if len(name) <= most else name[: most - 1] + "…"
-    return name.replace("$", r"\$")  # or it would begin a formula
+    return name.replace("$", r"\$")  # a dollar sign would begin a formula
 
 
 def plot_reliability(reliability: Reliability) -> Figure:
-    """Draw accuracy against confidence, and below how many pictures are where."""
+    """Draw accuracy against confidence, and below it the pictures in each bin."""
     figure = Figure(figsize=(5.4, 5.8), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     middles = (reliability.edges[:-1] + reliability.edges[1:]) / 2

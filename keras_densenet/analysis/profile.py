@@ -24,19 +24,20 @@ MEMORY_MODES: tuple[bool | str, ...] = (False, True, "full")
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One of a model's outermost layers.
+    """What one of a model's outermost layers costs.
 
     Attributes:
-        name: The layer's.
-        kind: Its class.
-        output_shape: `(None, H, W, C)`, or what it is.
-        parameters: All its weights, moving statistics among them.
-        multiply_adds: Of one picture, forward: those of convolutions and matrix
-            products, as the paper draws them. None where the layer is unknown.
-        stored: Values of one picture that training keeps for the gradient, by
-            `memory_efficient`.
-        passing: Values of one picture that are there for a moment, while the layer's
-            gradient is taken.
+        name: Name of the layer.
+        kind: Name of its class.
+        output_shape: Shape of its output, such as `(None, H, W, C)`.
+        parameters: Number of its weights, moving statistics among them.
+        multiply_adds: Multiply-adds of convolutions and matrix products for one picture
+            in the forward pass, as the paper draws the layers; None where the layer is
+            unknown.
+        stored: Number of values that training stores for the gradient of one picture,
+            by `memory_efficient`.
+        passing: Number of values that one picture needs only while the layer's gradient
+            is taken.
     """
 
     name: str
@@ -50,16 +51,14 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Profile:
-    """What `profile` gives.
-
-    `print` shows it as a table.
+    """What a model costs; `print` shows it as a table.
 
     Attributes:
-        layers: The model's outermost layers.
-        parameters: All weights, moving statistics among them.
-        trainable_parameters: Those that the optimizer moves.
+        layers: Costs of the model's outermost layers.
+        parameters: Number of all weights, moving statistics among them.
+        trainable_parameters: Number of the weights that the optimizer moves.
         bytes_per_value: 4 in float32, 2 in mixed precision, 8 in float64.
-        batch_size: Of the table, and of `training_peak`.
+        batch_size: Number of pictures that the table and `training_peak` are for.
     """
 
     layers: list[LayerCost]
@@ -70,14 +69,15 @@ class Profile:
 
     @property
     def multiply_adds(self) -> int | None:
-        """Of one picture, forward; None if a layer is unknown."""
+        """Multiply-adds of a forward pass for one picture; None if one is unknown."""
         counts = [layer.multiply_adds for layer in self.layers]
         return None if None in counts else sum(c for c in counts if c is not None)
 
     def training_bytes(self, memory_efficient: bool | str) -> int:
-        """Give the bytes that each picture of a batch takes in training.
+        """Return the bytes that each picture of a batch takes in training.
 
-        All that is kept for the gradient, and the most that passes by at one time.
+        They are all that is stored for the gradient, and what the layer that needs most
+        takes while its gradient is computed.
         """
         stored = sum(layer.stored[memory_efficient] for layer in self.layers)
         passing = max((layer.passing for layer in self.layers), default=0)
@@ -90,35 +90,39 @@ class Profile:
         return in_float32 * (self.parameters + 2 * self.trainable_parameters)
 
     def training_peak(self, memory_efficient: bool | str) -> int:
-        """Give the bytes that training takes with `batch_size` pictures.
+        """Return the bytes that training takes with `batch_size` pictures.
 
-        Beside them TensorFlow itself takes half a gigabyte, and on a GPU what cuDNN
-        works in.
+        TensorFlow itself takes half a gigabyte more, and on a GPU cuDNN takes its
+        working memory.
         """
         pictures = self.batch_size * self.training_bytes(memory_efficient)
         return self.weight_bytes + pictures
 
     def largest_batch(self, memory: float, memory_efficient: bool | str = False) -> int:
-        """Give the most pictures that training has room for; 0 if for none.
+        """Return the largest batch that training has room for, 0 if it has for none.
 
         Args:
-            memory: In bytes, as 16e9; less what else has to be in it.
-            memory_efficient: A mode of the network.
+            memory: Bytes that are free for the training, such as 16e9.
+            memory_efficient: The network's mode: False, True or "full".
+
+        Raises:
+            ValueError: There is no such mode.
         """
         if memory_efficient not in MEMORY_MODES:
             raise ValueError(
-                f"memory_efficient is one of {', '.join(map(repr, MEMORY_MODES))}. "
-                f"Received: {memory_efficient!r}"
+                "memory_efficient must be one of "
+                f"{', '.join(map(repr, MEMORY_MODES))}. Received: "
+                f"memory_efficient={memory_efficient!r}."
             )
         room = memory - self.weight_bytes
         return max(0, int(room // self.training_bytes(memory_efficient)))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give the costs by layer: a value a layer, in their order.
+        """Return the costs as columns of a table, with a value for each layer.
 
-        "name", "parameters", "multiply_adds" (NaN where unknown) of one picture, and
-        "stored_False", "stored_True", "stored_full": bytes that are kept for the
-        gradient, of `batch_size` pictures.
+        The columns are "name", "parameters", "multiply_adds" of one picture (NaN where
+        unknown), and "stored_False", "stored_True" and "stored_full": the bytes that
+        are stored for the gradient of `batch_size` pictures.
         """
         size = self.batch_size * self.bytes_per_value
         unknown = float("nan")
@@ -134,7 +138,7 @@ class Profile:
         }
 
     def __str__(self) -> str:
-        """Give the table: a line a layer, and the whole."""
+        """Return the table: a line for each layer, and one for the whole model."""
         rows = self.arrays()
         stored = [rows[f"stored_{mode}"] / 1e6 for mode in MEMORY_MODES]
         lines = [
@@ -164,36 +168,40 @@ def _counted(number: int | None) -> str:
 def profile(model: keras.Model, batch_size: int = 1) -> Profile:
     """Count what a functional or sequential model costs, without running it.
 
-    A layer that is made of others says itself what it costs, by methods
-    `multiply_adds(input_shape)`, `stored_values(input_shape, memory_efficient)` and
-    `passing_values(input_shape)`, as those of this package do. Keras's convolutions and
-    dense layers are known; a layer without matrices has no multiply-adds; others are
-    unknown. They keep their output. A layer that is used twice is counted once.
+    A layer that is made of others can say itself what it costs, as those of this
+    package do, with the methods `multiply_adds(input_shape)`,
+    `stored_values(input_shape, memory_efficient)` and `passing_values(input_shape)`.
+    For all other layers their output counts as stored. Keras's convolutions and dense
+    layers have known multiply-adds, a layer without matrices has none, and those of
+    other layers are unknown. A layer that is used twice is counted once.
 
     Args:
-        model: Built, with sizes that are known.
-        batch_size: Pictures in a batch of training.
+        model: A built model, whose input has a known size.
+        batch_size: Number of pictures in a batch of training.
 
     Returns:
-        The costs by layer, and of the whole.
+        The costs by layer, and of the whole model.
 
     Raises:
-        ValueError: Another kind of model, or a size is free (`None`), or batch_size is
-            below 1.
+        ValueError: The model is of another kind, or a size is unknown (`None`), or
+            batch_size is below 1.
 
     Example:
         >>> layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)]
-        >>> profile(keras.Sequential(layers)).multiply_adds  # 6 6 times 3 3 3 4
+        >>> profile(keras.Sequential(layers)).multiply_adds  # 6 * 6 * (3 * 3 * 3 * 4)
         3888
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more. Received: {batch_size}")
+        raise ValueError(
+            f"batch_size must be 1 or more. Received: batch_size={batch_size}."
+        )
     inputs = getattr(model, "inputs", None)
     if not inputs or any(None in tensor.shape[1:] for tensor in inputs):
         raise ValueError(
-            f"What {model.name} costs is known where it is functional or sequential, "
-            "and input_shape has numbers alone. Received: inputs="
-            f"{[tensor.shape for tensor in inputs or ()]}"
+            f"The costs of {model.name} can be counted if it is functional or "
+            "sequential, and its input_shape has numbers alone. Build it with a fixed "
+            "input_shape. Received: inputs of shapes "
+            f"{[tensor.shape for tensor in inputs or ()]}."
         )
     compute_dtype = keras.backend.standardize_dtype(model.compute_dtype)
     return Profile(
@@ -209,7 +217,7 @@ def _cost(layer: keras.layers.Layer) -> LayerCost:
     outputs = keras.tree.flatten(layer.output)
     values = sum(_values(tensor.shape) for tensor in outputs)
     stored: dict[bool | str, int] = dict.fromkeys(MEMORY_MODES, values)
-    passing = 2 * values  # what it gives, and its gradient
+    passing = 2 * values  # the output and its gradient
     if hasattr(layer, "stored_values"):
         shape = layer.input.shape
         stored = {mode: layer.stored_values(shape, mode) for mode in MEMORY_MODES}
@@ -230,22 +238,23 @@ def _cost(layer: keras.layers.Layer) -> LayerCost:
 
 
 def _is_made_of_layers(layer: keras.layers.Layer) -> bool:
-    """Whether it is a functional or sequential model, not a subclass of one's own."""
+    """Say whether it is a functional or sequential model, and not a user's subclass."""
     return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
 
 
 def _multiply_adds(layer: keras.layers.Layer) -> int | None:
-    """Give a layer's multiply-adds for one picture; None if nobody knows."""
+    """Return a layer's multiply-adds for one picture; None if they are unknown."""
     if hasattr(layer, "multiply_adds"):
         return layer.multiply_adds(layer.input.shape)
     if _is_made_of_layers(layer):
         counts = [_multiply_adds(inner) for inner in layer.layers]
         return None if None in counts else sum(c for c in counts if c is not None)
     if not any(len(weight.shape) > 1 for weight in layer.weights):
-        return 0  # a batch norm, say
+        return 0  # such as a batch norm
     if not isinstance(layer, _MATRICES):
         return None
-    # Each weight is used once at each place: of a transposed convolution's input.
+    # Each weight of a kernel is used once for each pixel of the output, but once for
+    # each pixel of the input in a transposed convolution.
     is_transposed = "Transpose" in type(layer).__name__
     shape = layer.input.shape if is_transposed else layer.output.shape
     is_first = getattr(layer, "data_format", None) == "channels_first"

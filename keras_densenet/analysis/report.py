@@ -4,7 +4,7 @@ import base64
 import datetime
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,11 @@ from keras_densenet.analysis.predictions import (
     plot_reliability,
 )
 from keras_densenet.analysis.profile import MEMORY_MODES, Profile, profile
+from keras_densenet.tensor import Tensor
 from keras_densenet.whole_file import whole_file
 
 THUMBNAIL = 160  # pixels of the longer side of a mistake's picture
-MANY_CLASSES = 10  # from here on the five most probable ones are looked at, too
+MANY_CLASSES = 10  # with more classes than this the top-5 error is shown, too
 
 
 def write_report(
@@ -42,31 +43,38 @@ def write_report(
     title: str,
     pictures: str = "test",
     run: str | os.PathLike | None = None,
-    batch: tuple[Any, Any] | None = None,
+    batch: tuple[Tensor, Tensor] | None = None,
 ) -> Path:
     """Write one self-contained HTML page about a trained network.
 
-    Learning curves, what it confuses, its worst mistakes as pictures, how far its
-    confidence can be believed, which layers use which features, how gradients flow,
-    what it costs, and what it was made with. All pictures are inside the page; it has
-    no script and asks no host for anything.
+    It shows learning curves, what the network confuses, its worst mistakes as pictures,
+    how far its confidence can be believed, which layers use which features, how
+    gradients flow, what the network costs, and what it was made with. All pictures are
+    inside the page, which has no script and loads nothing from other hosts.
 
     Args:
-        path: Of the page, as "report.html". Its folder is made.
-        model: The network. What cannot be drawn of it is left out, with the reason.
-        predictions: Of labelled pictures.
-        title: Of the page.
-        pictures: Which ones they are, such as "test".
-        run: Folder of a run, with its `metrics.csv` and `config.yaml`, if there are.
-        batch: Standardised pictures and labels, which gradients are taken of.
+        path: Path of the page, such as "report.html". Its folder is made.
+        model: The network. A part that cannot be drawn is replaced by the reason.
+        predictions: The network's predictions for labeled pictures.
+        title: Title of the page.
+        pictures: Name of the set that the pictures belong to, such as "test".
+        run: Folder of the run, whose `metrics.csv` and `config.yaml` are shown if they
+            exist.
+        batch: Standardized pictures and labels whose gradients are shown.
 
     Returns:
         The path.
+
+    Raises:
+        IsADirectoryError: The path is a folder.
     """
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the name of the page.")
-    costs = _found(lambda: {"profile": profile(model)})
+        raise IsADirectoryError(
+            f"{path} is a folder. Give the path of the page, such as "
+            f"{path / 'report.html'}."
+        )
+    costs = _drawn_or_reason(lambda: {"profile": profile(model)})
     of_run = _run(Path(run)) if run else {}
     environment = Environment(
         loader=PackageLoader("keras_densenet.analysis", ""),
@@ -88,8 +96,8 @@ def write_report(
         mistakes=[_shown(m, predictions.class_names) for m in predictions.mistakes],
         reliability=_embedded(plot_reliability(predictions.reliability())),
         scores=predictions.class_scores(),
-        reuse=_found(lambda: _reuse(model)),
-        gradients=_found(lambda: _gradients(model, batch)) if batch else None,
+        reuse=_drawn_or_reason(lambda: _reuse(model)),
+        gradients=_drawn_or_reason(lambda: _gradients(model, batch)) if batch else None,
         costs=costs | {"modes": MEMORY_MODES},
         versions=_versions(),
         written=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -99,11 +107,11 @@ def write_report(
     return path
 
 
-def _found(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Give what can be found in a network, or why it cannot."""
+def _drawn_or_reason(draw: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what `draw` returns, or under "why_not" the reason that it cannot draw."""
     try:
-        return look()
-    except ValueError as error:  # what analysis raises for networks it cannot read
+        return draw()
+    except ValueError as error:  # analysis raises it for networks that it cannot read
         return {"why_not": str(error)}
 
 
@@ -132,7 +140,7 @@ def _facts(
 
 
 def _run(folder: Path) -> dict[str, Any]:
-    """Give what a run's folder tells, of the files that are there."""
+    """Return the curves and the configuration of a run, if their files exist."""
     found: dict[str, Any] = {}
     metrics, config = folder / "metrics.csv", folder / "config.yaml"
     if metrics.is_file():
@@ -150,15 +158,15 @@ def _reuse(model: keras.Model) -> dict[str, Any]:
     return {"picture": picture, "observations": observe_feature_reuse(matrices)}
 
 
-def _gradients(model: keras.Model, batch: tuple[Any, Any]) -> dict[str, Any]:
-    # Its own loss: of a network of logits another one would be taken wrongly.
+def _gradients(model: keras.Model, batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
+    # The model's own loss: the default would take logits for probabilities.
     loss = getattr(model, "loss", None)
     flow = gradient_flow(model, batch, loss if callable(loss) else None)
     picture = _embedded(plot_gradient_flow({model.name: flow}))
     return {"picture": picture, "count": len(batch[1])}
 
 
-def _shown(mistake: Mistake, class_names: Any) -> dict[str, Any]:
+def _shown(mistake: Mistake, class_names: Sequence[str]) -> dict[str, str]:
     return {
         "picture": _thumbnail(mistake.picture),
         "label": class_names[mistake.label],
@@ -168,9 +176,9 @@ def _shown(mistake: Mistake, class_names: Any) -> dict[str, Any]:
 
 
 def _thumbnail(picture: np.ndarray) -> str:
-    """Give a picture as PNG, made smaller if it is large."""
+    """Return a picture as an embedded PNG, scaled down if it is large."""
     pixels = np.clip(np.rint(picture), 0, 255)
-    if pixels.shape[-1] not in (1, 3):  # other channels than grey or RGB
+    if pixels.shape[-1] not in (1, 3):  # neither gray nor RGB
         pixels = pixels.mean(axis=-1, keepdims=True)
     image = keras.utils.array_to_img(pixels, data_format="channels_last", scale=False)
     image.thumbnail((THUMBNAIL, THUMBNAIL))

@@ -78,7 +78,7 @@ def test_the_command_draws_and_says_what_it_sees(tmp_path, capsys):
 
 
 def triangle(*rows):
-    """Give a matrix of rows that begin at the diagonal."""
+    """Return a matrix whose rows begin at the diagonal."""
     matrix = np.full((len(rows), len(rows)), np.nan, "float32")
     for number, row in enumerate(rows):
         matrix[number, number:] = row
@@ -160,11 +160,11 @@ def test_blocks_of_one_and_two_layers_are_too_short_to_say(tmp_path):
         kd.analysis.plot_feature_reuse(matrices, tmp_path / "short.png")
 
 
-# --- what is no measure ------------------------------------------------------------
+# --- networks and files that are not what one expects ------------------------------
 
 
-def of_features(head):
-    """Give a network whose blocks are ours and whose head is not."""
+def with_head(head):
+    """Return a network with a block of ours and a head of its own."""
     pictures = keras.Input((8, 8, 3))
     maps = kd.layers.DenseBlock(2, 4)(pictures)  # 3 + 2 x 4 maps
     return keras.Model(pictures, head(maps))
@@ -173,7 +173,7 @@ def of_features(head):
 def test_the_first_dense_layer_reads_the_maps():
     pool = keras.layers.GlobalAveragePooling2D()
     first = keras.layers.Dense(6, activation="relu")
-    model = of_features(lambda x: keras.layers.Dense(2)(first(pool(x))))
+    model = with_head(lambda x: keras.layers.Dense(2)(first(pool(x))))
     weights = np.abs(np.random.default_rng(0).normal(size=(11, 6))).astype("float32")
     first.set_weights([weights, np.zeros(6)])
     (matrix,) = kd.analysis.feature_reuse(model)
@@ -183,7 +183,7 @@ def test_the_first_dense_layer_reads_the_maps():
 
 def test_of_flattened_maps_there_is_no_column():
     flat = keras.layers.Flatten()
-    model = of_features(lambda x: keras.layers.Dense(2)(flat(x)))
+    model = with_head(lambda x: keras.layers.Dense(2)(flat(x)))
     (matrix,) = kd.analysis.feature_reuse(model)
     assert np.isnan(matrix[:, -1]).all()
     assert np.isfinite(matrix[0, 0])

@@ -9,9 +9,9 @@ from keras_densenet.analysis import class_activation, plot_class_activation
 
 
 def two_maps(softmax=True):
-    """Give a model whose maps are the picture's two channels, and whose logits are
+    """Return a model whose maps are the picture's two channels.
 
-    class 0: 2 mean(map 0), class 1: 3 mean(map 1) - mean(map 0).
+    The logit of class 0 is 2 mean(map 0), that of class 1 3 mean(map 1) - mean(map 0).
     """
     picture = keras.Input((2, 2, 2))
     maps = keras.layers.Activation("linear", name="maps")(picture)
@@ -45,12 +45,12 @@ def test_the_class_is_the_most_probable_one():
 
 def test_what_nothing_speaks_for_is_dark():
     model = two_maps()
-    picture = PICTURE * [1, 0]  # of class 1 there is nothing but what speaks against it
+    picture = PICTURE * [1, 0]  # all that is left speaks against class 1
     np.testing.assert_array_equal(class_activation(model, picture, [1]), [[[0, 0]] * 2])
 
 
 def test_it_is_enlarged_to_the_picture():
-    # 16 x 16 maps become 32 x 32; more pictures than are looked at at once.
+    # 16 x 16 maps become 32 x 32; there are more pictures than fit one batch.
     model = kd.DenseNetBC(10, 4)
     images = np.random.default_rng(0).normal(size=(17, 32, 32, 3)).astype("float32")
     heat = class_activation(model, images, layer="dense_block2")

@@ -22,7 +22,7 @@ def batch(n=4, size=8, seed=0):
 
 
 def relu_of_norm(x, epsilon=1e-5):
-    """Batch norm as it begins: scale 1, offset 0; in NumPy, by hand."""
+    """ReLU of a new batch norm, with scale 1 and offset 0, in NumPy."""
     mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
     return np.maximum((x - mean) / np.sqrt(variance + epsilon), 0)
 

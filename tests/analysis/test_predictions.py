@@ -1,4 +1,4 @@
-"""What is said of a network's answers, against numbers worked out by hand."""
+"""Scores of a network's answers, against numbers worked out by hand."""
 
 import math
 
@@ -34,7 +34,9 @@ def test_confusion_by_hand(predictions):
     )
     assert predictions.accuracy == 0.5
     assert predictions.most_confused(2) == [("cat", "dog", 1), ("dog", "owl", 1)]
-    assert len(predictions.most_confused()) == 3  # not those that never happen
+    assert (
+        len(predictions.most_confused()) == 3
+    )  # mistakes that never happen are left out
 
 
 def test_scores_of_each_class_by_hand(predictions):
@@ -79,11 +81,11 @@ def test_empty_bins_count_nothing(predictions):
     assert np.isfinite(found.expected_calibration_error)
 
 
-def test_the_pictures_of_it(predictions):
+def test_the_figures(predictions):
     confusion = plot_confusion(predictions)
     axis = confusion.axes[0]
     written = {tuple(map(int, t.get_position())): t.get_text() for t in axis.texts}
-    # Column, row: of three cats two are right; what never happens is not written.
+    # Column, row: two of three cats are right; for zeros nothing is written.
     assert written[0, 0] == "67"
     assert written[1, 0] == "33"
     assert written[2, 0] == ""

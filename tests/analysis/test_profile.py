@@ -1,4 +1,4 @@
-"""What networks cost, against numbers of others and by hand."""
+"""What networks cost, against published numbers and numbers worked out by hand."""
 
 import keras
 import pytest
@@ -9,7 +9,7 @@ from keras_densenet.analysis import profile
 
 @pytest.mark.parametrize(
     ("network", "giga"),
-    [  # torchvision's "GFLOPS" (multiply-adds) of its weights' meta data
+    [  # "GFLOPS" (multiply-adds) in the metadata of torchvision's weights
         (kd.DenseNet121, 2.834),
         (kd.DenseNet161, 7.728),
         (kd.DenseNet169, 3.36),
@@ -30,7 +30,7 @@ def test_parameters():
 
 @pytest.mark.parametrize(
     ("make", "measured"),
-    [  # MB a picture by benchmarks/memory.py, float32: plain, True, "full"
+    [  # MB a picture by benchmarks/memory.py, float32: False, True, "full"
         (lambda: kd.DenseNetBC(100, 12), (37.6, 9.4, 4.9)),
         (lambda: kd.DenseNetBC(190, 40), (373.7, 65.2, 27.3)),
         (lambda: kd.DenseNet264k48(weights=None), (399.4, 78.7, 43.5)),
@@ -108,12 +108,12 @@ def test_a_model_inside_a_model_costs_what_it_costs_alone():
     outer = keras.Sequential([keras.Input((32, 32, 3)), inner, keras.layers.Dense(2)])
     assert profile(outer).multiply_adds == profile(inner).multiply_adds + 10 * 2
     inside, alone = profile(outer).training_bytes(False), profile(inner)
-    # Its input, and what the new layer gives, are there besides.
+    # The outer model's input, and the output of its last layer, come on top.
     assert inside == alone.training_bytes(False) + 4 * 2
 
 
 @pytest.mark.parametrize("layer", [keras.layers.LSTM(4), keras.layers.GRU(4)])
-def test_what_nobody_knows_is_unknown(layer):
+def test_the_costs_of_another_layer_are_unknown(layer):
     model = keras.Sequential([keras.Input((5, 3)), layer])
     assert profile(model).multiply_adds is None
 

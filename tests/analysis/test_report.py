@@ -1,4 +1,4 @@
-"""The page about a run: what is in it, and that it asks nobody for anything."""
+"""The page about a run: what it shows, and that it loads nothing from elsewhere."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ NAMES = ["<script>alert(1)</script>", "dög & cat", "owl"]
 
 
 class Page(HTMLParser):
-    """What a page shows and asks for."""
+    """The texts and pictures of a page, and the addresses that it refers to."""
 
     def __init__(self, path):
         super().__init__()
@@ -83,7 +83,7 @@ def test_a_run_has_its_report_in_its_folder(trained):
     assert not list(trainer.log_dir.glob(".*"))
 
 
-def test_it_asks_nobody_for_anything(trained):
+def test_it_loads_nothing_from_elsewhere(trained):
     trainer, module, _ = trained
     page = Page(trainer.report(module))
     inside = ("data:", "#")
@@ -163,7 +163,9 @@ def test_without_test_pictures_it_is_of_those_to_validate_on(trained, tmp_path):
     page = Page(few.report(module.model, datamodule=data))
     assert "64 validation pictures" in page.text
     assert "validation error" in page.text
-    assert (tmp_path / "report.html").exists()  # it knows no run
+    assert (
+        tmp_path / "report.html"
+    ).exists()  # without a run there is nothing else to write
     none = kd.Trainer(limit_test_batches=0, limit_val_batches=0)
     with pytest.raises(MisconfigurationError, match="nothing to report on"):
         none.report(module.model, datamodule=data)
