@@ -1,10 +1,12 @@
-"""What a person sees of a search: which trial, how long, what is left."""
+"""What a search prints: which trial is running, how long it took, what is left."""
 
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import keras_tuner
+from keras_tuner.engine.trial import Trial
 from rich.console import Console
 from rich.progress import BarColumn, Progress as Bars, TextColumn, TimeElapsedColumn
 
@@ -15,11 +17,11 @@ class Progress:
     """Prints a line when a trial begins and one when it ends, and a bar between them.
 
     Args:
-        trials: That will be run in all.
-        epochs: Of all of them.
-        done: Epochs that earlier processes have trained.
-        scores: Of their trials, and the trials' numbers.
-        worker: Of several, the name of this one, which each line begins with.
+        trials: Number of trials that the whole search will run.
+        epochs: Number of epochs of all these trials.
+        done: Number of epochs that earlier processes have trained.
+        scores: Scores of earlier processes' trials, with the trials' numbers.
+        worker: Name of this process where there are several; each line begins with it.
         quiet: Whether to print nothing.
     """
 
@@ -41,8 +43,8 @@ class Progress:
         self._scores = list(scores)
         self._bars: Bars | None = None
 
-    def begin(self, trial: Any, epochs: int, parameters: int) -> None:
-        """Say what is tried."""
+    def begin(self, trial: Trial, epochs: int, parameters: int) -> None:
+        """Print what is tried, and start the bar."""
         values = {
             name: value
             for name, value in trial.hyperparameters.values.items()
@@ -68,9 +70,9 @@ class Progress:
         self._bars.start()
 
     def epochs(self) -> keras.callbacks.Callback:
-        """Give a callback that moves the bar."""
+        """Return a callback that moves the bar after each epoch."""
 
-        def moved(epoch: int, logs: Any) -> None:
+        def moved(epoch: int, logs: dict[str, float]) -> None:
             self._trained += 1
             self._left -= 1
             if self._bars:
@@ -79,14 +81,14 @@ class Progress:
         return keras.callbacks.LambdaCallback(on_epoch_end=moved)
 
     def left(self) -> str:
-        """Estimate what is left, from the epochs so far."""
+        """Estimate how long the rest takes, from the epochs so far."""
         if not self._trained or self._left <= 0:
             return ""
         each = (time.monotonic() - self._begun) / self._trained
         return f"about {clock(each * max(0, self._left))} left"
 
-    def end(self, trial: Any, objective: Any) -> None:
-        """Say what came out of it."""
+    def end(self, trial: Trial, objective: keras_tuner.Objective) -> None:
+        """Stop the bar, and print the trial's result and the best one so far."""
         if self._bars:
             self._bars.stop()
         took = clock(time.monotonic() - self._started)
@@ -108,7 +110,7 @@ class Progress:
 
 
 def shown(value: Any) -> str:
-    """Write a value in few digits.
+    """Write a value with few digits.
 
     >>> shown(0.0123456), shown(12), shown(True)
     ('0.0123', '12', 'True')

@@ -1,4 +1,4 @@
-"""What a search has found: its trials as a table and as pictures."""
+"""The results of a search: its trials as a table and as pictures."""
 
 import csv
 import os
@@ -19,14 +19,14 @@ class Record(NamedTuple):
     Attributes:
         trial: Its number, from 1.
         status: "COMPLETED", "FAILED", or "RUNNING" where the search was ended.
-        score: The objective of its best epoch; None without one.
-        epochs: That it has trained, without those of the rung before.
-        seconds: That it took.
+        score: The objective in its best epoch; None if the trial was not completed.
+        epochs: Number of epochs that it trained, without those of earlier rungs.
+        seconds: Time that it took.
         begun_by: Number of the trial that trained the epochs before, if any.
-        parameters: Of its network.
-        multiply_adds: Of its network, a picture.
-        values: What was chosen, by name.
-        message: Why it failed.
+        parameters: Number of its network's parameters.
+        multiply_adds: Multiply-adds of its network for one picture.
+        values: The values that were tried, by name.
+        message: The reason if it failed, else "".
     """
 
     trial: int
@@ -42,12 +42,12 @@ class Record(NamedTuple):
 
 
 def with_score(records: Sequence[Record]) -> list[tuple[Record, float]]:
-    """Give the trials that have a score, with it."""
+    """Return the trials that have a score, each with its score."""
     return [(record, record.score) for record in records if record.score is not None]
 
 
 def write_table(records: Sequence[Record], path: str | os.PathLike) -> None:
-    """Write the trials as CSV, a line each."""
+    """Write the trials as CSV, a line for each."""
     facts = [name for name in Record._fields if name not in ("values", "message")]
     names = list(records[0].values) if records else []
     with whole_file(path) as beside, beside.open("w", newline="") as file:
@@ -60,15 +60,15 @@ def write_table(records: Sequence[Record], path: str | os.PathLike) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """Take 0.30000000000000004 for 0.3."""
+    """Round 0.30000000000000004 to 0.3."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def pareto_front(records: Sequence[Record], highest: bool = True) -> list[Record]:
-    """Give the trials that no other beats with as few parameters.
+    """Return the trials that no trial with as few parameters beats.
 
     Args:
-        records: Some may have no score.
+        records: The trials; those without a score are left out.
         highest: Whether a high score is good.
     """
     sign = 1 if highest else -1
@@ -113,14 +113,17 @@ def plot_coordinates(
     path: str | os.PathLike | None = None,
     highest: bool = True,
 ) -> Figure:
-    """Draw each trial as a line through what was chosen, coloured by its score.
+    """Draw each trial as a line through its values, colored by its score.
 
     Args:
-        records: The trials, one with a score among them.
-        places: Where each value lies in its range, 0..1, a dictionary a trial.
+        records: The trials, of which at least one has a score.
+        places: For each trial a dictionary of where each value lies in its range, 0..1.
         objective: Name of the score.
-        path: Of the picture, if it is to be saved.
-        highest: Whether a high score is good; good ones are light, and on top.
+        path: Where to save the picture, if at all.
+        highest: Whether a high score is good. Good trials are light, and drawn on top.
+
+    Returns:
+        The figure.
     """
     place_of = {r.trial: place for r, place in zip(records, places, strict=True)}
     pairs = sorted(with_score(records), key=lambda pair: pair[1], reverse=not highest)
@@ -129,11 +132,11 @@ def plot_coordinates(
     axis = figure.subplots()
     scores = [score for _, score in pairs]
     limits = Normalize(min(scores), max(scores))
-    colours = ScalarMappable(limits, cmap="viridis" if highest else "viridis_r")
+    colors = ScalarMappable(limits, cmap="viridis" if highest else "viridis_r")
     for record, score in pairs:
         heights = [place_of[record.trial][name] for name in names]
-        colour = colours.get_cmap()(limits(score))
-        axis.plot(range(len(names)), heights, color=colour, alpha=0.8)
+        color = colors.get_cmap()(limits(score))
+        axis.plot(range(len(names)), heights, color=color, alpha=0.8)
     for at, name in enumerate(names):
         axis.axvline(at, color="black", linewidth=0.8)
         tried = {place_of[r.trial][name]: shown(r.values[name]) for r, _ in pairs}
@@ -144,12 +147,12 @@ def plot_coordinates(
     axis.set_ylim(-0.1, 1.1)
     axis.set_yticks([])
     axis.set_xticks(range(len(names)), names)
-    figure.colorbar(colours, ax=axis, label=objective)
+    figure.colorbar(colors, ax=axis, label=objective)
     return _saved(figure, path)
 
 
 def _ends(tried: dict[float, str]) -> list[tuple[float, str, str]]:
-    """Give the least and the largest value that was tried, and where to write them."""
+    """Return the least and the largest tried value, each with its place and side."""
     lowest, highest = min(tried), max(tried)
     if lowest == highest:
         return [(lowest, tried[lowest], "top")]

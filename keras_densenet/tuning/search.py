@@ -1,11 +1,11 @@
-"""The search itself, over keras-tuner's algorithms."""
+"""The search itself, with keras-tuner's algorithms."""
 
 import datetime
 import functools
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import keras_tuner
 import tensorflow as tf
+from keras_tuner.engine.hyperparameters import HyperParameter
 from keras_tuner.engine.trial import Trial
 
 from keras_densenet.callbacks.limits import seconds_of
@@ -43,21 +44,21 @@ ALGORITHMS = {
 }
 DESCRIPTION = "search.json"
 WORKER = "KERASTUNER_TUNER_ID"
-OF_A_TRIAL = ("max_epochs", "max_steps", "default_root_dir")  # flags it sets itself
+OF_A_TRIAL = ("max_epochs", "max_steps", "default_root_dir")  # flags that trials set
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a search has found.
+    """The results of a search.
 
     Attributes:
         hypermodel: What was searched.
-        folder: Of the search: `trials.csv`, `front.png`, `coordinates.png` and a folder
-            a trial, with its run.
+        folder: Folder of the search, with `trials.csv`, `front.png`, `coordinates.png`
+            and the run of each trial in a folder of its own.
         objective: Name of the score.
         highest: Whether a high score is good.
-        seed: Of each trial.
-        records: The trials, in their order.
+        seed: Seed of every trial.
+        records: The trials, ordered by number.
     """
 
     hypermodel: DenseNetHyperModel
@@ -72,17 +73,17 @@ class Search:
         """The trial with the best score.
 
         Raises:
-            ValueError: No trial has one.
+            ValueError: No trial has a score.
         """
         return self.finalists(1)[0]
 
     def finalists(self, count: int) -> list[Record]:
-        """Give the best candidates, the best first, at most `count`.
+        """Return at most `count` candidates, the best first.
 
-        Scores of one training each are partly luck, and the best one's most of all:
-        train these anew with other seeds, with `retrain(trial, seed=...)`, and compare
-        their means. Of several trials of a candidate, as Hyperband's rungs are, it is
-        the best.
+        The score of a single training is partly luck, and that of the best one most of
+        all. So train these anew with other seeds, with `retrain(trial, seed=...)`, and
+        compare their means. Where a candidate had several trials, as with Hyperband's
+        rungs, its best one is returned.
 
         Raises:
             ValueError: No trial has a score.
@@ -90,8 +91,8 @@ class Search:
         scored = with_score(self.records)
         if not scored:
             raise ValueError(
-                f"No trial of {self.folder} has come to its end: see message in "
-                f"{self.folder / 'trials.csv'}."
+                f"No trial of {self.folder} was completed. The column message of "
+                f"{self.folder / 'trials.csv'} says why trials failed."
             )
         sign = 1 if self.highest else -1
         scored = sorted(scored, key=lambda pair: sign * pair[1], reverse=True)
@@ -109,17 +110,17 @@ class Search:
         max_epochs: int | None = None,
         **flags: Any,
     ) -> tuple[Trainer, ImageClassifier, DataModule]:
-        """Train a candidate anew, the whole training.
+        """Train a candidate anew, from the first epoch to the last.
 
         Args:
-            trial: By default the best.
-            seed: By default that of the search.
-            max_epochs: By default those of the search.
-            **flags: Of the trainer.
+            trial: The trial of the candidate; by default the best.
+            seed: Seed of the training; by default that of the search.
+            max_epochs: Number of epochs; by default that of the search.
+            **flags: Options of the trainer.
 
         Returns:
-            The trainer, what it has trained, and the data: for `trainer.test`,
-            `trainer.report` and `trainer.export`.
+            The trainer, the module that it has trained, and the data, as
+            `trainer.test`, `trainer.report` and `trainer.export` take them.
         """
         seed_everything(self.seed if seed is None else seed)
         values = (trial or self.best).values
@@ -151,61 +152,65 @@ def search(
     """Search for a network and its training.
 
     Each trial is one `Trainer.fit` in `<directory>/<project_name>/trial_<n>/`. A search
-    that was ended, at any moment, goes on where it was when it is called again; no
-    finished trial is run again, and the one that was under way goes on from its last
-    checkpoint. A trial that fails is named, kept in the table, and passed over.
+    can be ended at any moment: called again, it goes on where it was. No completed
+    trial is run again, and the one that was running goes on from its last checkpoint. A
+    trial that fails is reported, kept in the table, and passed over.
 
-    In several processes, with keras-tuner's `KERASTUNER_TUNER_ID`,
-    `KERASTUNER_ORACLE_IP` and `KERASTUNER_ORACLE_PORT`, they share one search: the
-    chief proposes, the others train (`recipes/tune.py --workers 2`). They must see one
-    `directory`.
+    Several processes share one search if they have keras-tuner's variables
+    `KERASTUNER_TUNER_ID`, `KERASTUNER_ORACLE_IP` and `KERASTUNER_ORACLE_PORT`: the
+    chief proposes, the others train (`recipes/tune.py --workers 2`). All must reach the
+    same `directory`.
 
     Args:
         hypermodel: What is searched.
         algorithm: "random", "bayesian" (a Gaussian process), or "hyperband": many
             candidates for few epochs, and the best of them for more. Its rungs go on
             from each other's checkpoints, with the schedule of `hypermodel.max_epochs`.
-        objective: A metric of training or validation, "val_accuracy" or "val_loss"; of
-            others a `keras_tuner.Objective`, which says whether it is to be high or
-            low.
-        max_trials: Of "random" and "bayesian", 1 or more; "hyperband" has as many as it
-            needs.
-        factor: Of "hyperband": one in so many goes on, so many times longer.
-        max_time: After which no trial begins, as "00:00:10:00" (10 minutes), of each
-            process that searches.
-        directory: Of searches.
-        project_name: Of this one.
-        seed: Of what is proposed, and of each trial.
-        overwrite: Whether to begin anew where there is a search already.
-        max_consecutive_failed_trials: After which the search is given up.
-        verbose: Whether to print.
-        **flags: Of the `Trainer`, such as `devices=2` or `precision="bf16-mixed"`.
-            Each trial has copies of its `callbacks`.
+        objective: A metric of training or validation, such as "val_accuracy" or
+            "val_loss". For a metric whose name ends in neither "accuracy" nor "loss"
+            pass a `keras_tuner.Objective`, which says whether high or low is good.
+        max_trials: Number of trials for "random" and "bayesian", 1 or more; "hyperband"
+            runs as many as it needs.
+        factor: For "hyperband": one trial in so many goes on, for so many times longer.
+        max_time: Time after which no trial begins, such as "00:00:10:00" (10 minutes);
+            each process counts its own.
+        directory: Folder of all searches.
+        project_name: Name of this search, and of its folder.
+        seed: Seed of the proposals and of every trial.
+        overwrite: Whether to begin anew if the search exists already.
+        max_consecutive_failed_trials: Number of failures in a row that end the search.
+        verbose: Whether to print the progress.
+        **flags: Options of the `Trainer`, such as `devices=2` or
+            `precision="bf16-mixed"`. Each trial has its own copies of `callbacks`.
+
+    Returns:
+        The trials, with the best of them.
 
     Raises:
-        ValueError: An option that cannot be, a search of that name that was for
-            something else, or one whose files are damaged.
-        RuntimeError: Too many trials failed one after the other.
+        ValueError: An option is not valid, or a search of that name exists that was for
+            something else, or whose files are damaged.
+        RuntimeError: Too many trials failed in a row.
     """
     _refuse_options(algorithm, max_trials, Path(directory))
     _refuse_flags(flags)
     folder = Path(directory) / project_name
-    hypermodel.data(_any_values(hypermodel)).prepare_data()  # once, before any trial
+    # Data are downloaded once, before any trial.
+    hypermodel.data(_any_values(hypermodel)).prepare_data()
     oracle = _oracle(
         algorithm,
         hypermodel,
         objective=objective,
-        seed=seed or 1,  # keras-tuner takes 0 for none
+        seed=seed or 1,  # keras-tuner takes a seed of 0 for no seed
         max_trials=max_trials,
         factor=factor,
         max_consecutive_failed_trials=max_consecutive_failed_trials,
     )
     if max_time is not None:
         oracle.ends_at = time.monotonic() + seconds_of(max_time)
-    oracle.verbose = 0  # progress says it
+    oracle.verbose = 0  # Progress prints instead
     options = {"seed": seed, "factor": factor} | flags
     described = _described(hypermodel, oracle, algorithm, options)
-    overwrite = overwrite and not _is_worker()  # that is for the chief
+    overwrite = overwrite and not _is_worker()  # only the chief overwrites
     if not (overwrite or _is_worker()):
         _refuse_another_search(folder, described)
     with _names_damage(folder):
@@ -232,26 +237,31 @@ def search(
 
 
 def _refuse_options(algorithm: str, max_trials: int | None, directory: Path) -> None:
-    """Refuse what cannot be, before anything is made."""
+    """Raise a `ValueError` for options that are not valid, before anything is made."""
     if algorithm not in ALGORITHMS:
         raise ValueError(
-            f"algorithm must be one of {', '.join(ALGORITHMS)}. Received: {algorithm!r}"
+            f"algorithm must be one of {', '.join(ALGORITHMS)}. Received: "
+            f"algorithm={algorithm!r}."
         )
     if max_trials is None or max_trials < 1:
-        raise ValueError(f"max_trials must be 1 or more. Received: {max_trials}")
+        raise ValueError(
+            f"max_trials must be 1 or more. Received: max_trials={max_trials}."
+        )
     if directory.is_file():
-        raise ValueError(f"directory={directory} is a file: give a folder.")
+        raise ValueError(
+            f"directory must be a folder, but {directory} is a file. Give another path."
+        )
     if "KERASTUNER_ORACLE_IP" in os.environ and not os.environ.get(WORKER):
         raise ValueError(
-            f"KERASTUNER_ORACLE_IP is set, and {WORKER} is not: the chief's is "
-            '"chief", a worker\'s a name of its own.'
+            f"KERASTUNER_ORACLE_IP is set, but {WORKER} is not. Set it to "
+            '"chief" for the chief, and to a name of its own for each worker.'
         )
 
 
 def _progress(
-    oracle: Any, max_epochs: int, done: list[Record], verbose: bool
+    oracle: keras_tuner.Oracle, max_epochs: int, done: list[Record], verbose: bool
 ) -> Progress:
-    """Give what prints, with what earlier processes have done."""
+    """Return what prints, which begins with what earlier processes have done."""
     scored = with_score(done)
     return Progress(
         *_planned(oracle, max_epochs),
@@ -262,20 +272,23 @@ def _progress(
     )
 
 
-def _oracle(algorithm: str, hypermodel: DenseNetHyperModel, **options: Any) -> Any:
+def _oracle(
+    algorithm: str, hypermodel: DenseNetHyperModel, **options: Any
+) -> keras_tuner.Oracle:
     theirs = {"factor"} if algorithm != "hyperband" else {"max_trials"}
     options = {name: value for name, value in options.items() if name not in theirs}
     if algorithm == "hyperband":
         options["max_epochs"] = hypermodel.max_epochs
-    if algorithm == "bayesian":  # keras-tuner's three a dimension are more than all
+    # keras-tuner would draw three points for each dimension: more than max_trials.
+    if algorithm == "bayesian":
         options["num_initial_points"] = max(3, options["max_trials"] // 3)
     if isinstance(options["objective"], str):
         name = options["objective"]
         if not name.endswith(("loss", "accuracy")):
             raise ValueError(
-                'objective must be a loss or an accuracy, as "val_loss"; of another '
-                "metric give keras_tuner.Objective(name, direction), direction "
-                f'"min" or "max". Received: objective={name!r}'
+                'objective must be a loss or an accuracy, such as "val_loss". For '
+                "another metric give keras_tuner.Objective(name, direction) with "
+                f'direction "min" or "max". Received: objective={name!r}.'
             )
         direction = "min" if name.endswith("loss") else "max"
         options["objective"] = keras_tuner.Objective(name, direction)
@@ -285,7 +298,7 @@ def _oracle(algorithm: str, hypermodel: DenseNetHyperModel, **options: Any) -> A
 
 
 def _is_worker() -> bool:
-    """Say whether another process proposes: keras-tuner's chief."""
+    """Say whether another process, keras-tuner's chief, proposes the trials."""
     has_chief = "KERASTUNER_ORACLE_IP" in os.environ
     return has_chief and "chief" not in os.environ[WORKER]
 
@@ -296,8 +309,8 @@ def _any_values(hypermodel: DenseNetHyperModel) -> dict[str, Any]:
     return space.values
 
 
-def _planned(oracle: Any, max_epochs: int) -> tuple[int, int]:
-    """Give how many trials and epochs there are to be, without failures."""
+def _planned(oracle: keras_tuner.Oracle, max_epochs: int) -> tuple[int, int]:
+    """Return how many trials and epochs a search has, if none fails."""
     if not isinstance(oracle, HalvingOracle):
         return oracle.max_trials, oracle.max_trials * max_epochs
     trials = epochs = 0
@@ -316,11 +329,11 @@ def _planned(oracle: Any, max_epochs: int) -> tuple[int, int]:
 
 def _described(
     hypermodel: DenseNetHyperModel,
-    oracle: Any,
+    oracle: keras_tuner.Oracle,
     algorithm: str,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Say what a search is of, so that another one does not go on in its folder."""
+    """Describe a search, so that no other one goes on in its folder."""
     plain = (str, int, float, type(None))
     return {
         "algorithm": algorithm,
@@ -339,8 +352,8 @@ def _described(
     }
 
 
-def _named(make_data: Any) -> str:
-    """Name what makes the data, with the arguments that a partial gives it."""
+def _named(make_data: Callable) -> str:
+    """Return the name of what makes the data, with the arguments of a partial."""
     if not isinstance(make_data, functools.partial):
         return getattr(make_data, "__qualname__", type(make_data).__qualname__)
     given = [*map(repr, make_data.args)]
@@ -349,26 +362,27 @@ def _named(make_data: Any) -> str:
 
 
 def _refuse_flags(flags: Mapping[str, Any]) -> None:
-    """Refuse what the trainer would refuse in each trial."""
+    """Raise a `ValueError` for flags that the trainer would refuse in each trial."""
     known = [field.name for field in fields(Flags) if field.name not in OF_A_TRIAL]
     unknown = [name for name in flags if name not in known]
     if unknown:
         raise ValueError(
             f"{', '.join(unknown)} is no option of search, nor one of the trainer's "
-            f"that it leaves to you: {', '.join(known)}."
+            f"options that can be set for a search: {', '.join(known)}."
         )
     Trainer(**{"max_epochs": 1, **flags})
 
 
 @contextmanager
 def _names_damage(folder: Path) -> Iterator[None]:
-    """Say which folder it is whose files are no JSON, or are gone."""
+    """Turn an error about a file that is damaged or gone into one for the user."""
     try:
         yield
     except (json.JSONDecodeError, UnicodeDecodeError, tf.errors.NotFoundError) as error:
         raise ValueError(
-            f"The search in {folder} cannot go on: a file of it is damaged or gone "
-            f"({error}). Give another project_name, or overwrite=True to begin anew."
+            f"The search in {folder} cannot go on, because one of its files is damaged "
+            f"or gone ({error}). Give another project_name, or overwrite=True to begin "
+            "anew."
         ) from error
 
 
@@ -384,7 +398,7 @@ def _refuse_another_search(folder: Path, described: dict[str, Any]) -> None:
                 for name in other
             )
             raise ValueError(
-                f"There is another search in {folder}: {changes}. Give another "
+                f"There is another search in {folder} ({changes}). Give another "
                 "project_name, or overwrite=True to begin anew."
             )
 
@@ -396,7 +410,7 @@ def _records(folder: Path, hypermodel: DenseNetHyperModel) -> list[Record]:
     return sorted(records, key=lambda record: record.trial)
 
 
-def _record(trial: Any, hypermodel: DenseNetHyperModel) -> Record:
+def _record(trial: Trial, hypermodel: DenseNetHyperModel) -> Record:
     values = dict(trial.hyperparameters.values)
     begun_by = values.get("tuner/trial_id")
     chosen = {name: values[name] for name in hypermodel.ranges}
@@ -444,9 +458,9 @@ def _write_results(found: Search) -> None:
         plot_coordinates(found.records, places, name, path, found.highest)
 
 
-def _place(hp: Any, value: Any) -> float:
-    """Say where a value lies in its range, 0..1."""
+def _place(hp: HyperParameter, value: Any) -> float:
+    """Return where a value lies in its range, 0..1."""
     if getattr(hp, "step", None) and getattr(hp, "sampling", "") == "linear":
-        # keras-tuner rounds down, and takes 0.5 for 0.4.
+        # keras-tuner's value_to_prob rounds down, and takes 0.5 for 0.4.
         return (value - hp.min_value) / max(hp.max_value - hp.min_value, 1e-12)
     return hp.value_to_prob(value)

@@ -19,7 +19,7 @@ from keras_densenet.training.compilation import compiled
 
 Range = bool | float | list | tuple  # see DenseNetHyperModel
 OF_THE_NETWORK = ("depth", "growth_rate", "bottleneck", "compression", "dropout_rate")
-STEPS = {  # between the values of a range; others are continuous
+STEPS = {  # distances between the values of a range; other ranges are continuous
     "growth_rate": 4,
     "compression": 0.1,
     "dropout_rate": 0.05,
@@ -27,7 +27,8 @@ STEPS = {  # between the values of a range; others are continuous
 }
 LOGARITHMIC = ("learning_rate", "weight_decay")
 WHOLE = ("depth", "growth_rate", "batch_size")
-LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # and what it is in words
+# For each name the values that are allowed: in words, and as a function that checks.
+LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "depth": ("3 n + 4, or 6 n + 4 with bottlenecks", lambda depth: depth > 4),
     "growth_rate": ("1 or more", lambda k: k >= 1),
     "bottleneck": ("True or False", lambda value: isinstance(value, bool)),
@@ -44,31 +45,31 @@ BUDGETS = ("max_parameters", "max_multiply_adds", "max_memory")
 class DenseNetHyperModel(keras_tuner.HyperModel):
     """DenseNets for small pictures with their training, within a budget.
 
-    What is searched is given as a number, which fixes it; a list, of which one is
-    chosen; or a tuple (lowest, highest).
+    Each searched value is given as a number, which fixes it; as a list to choose from;
+    or as a tuple (lowest, highest).
 
     Args:
-        data: Makes the data module: takes `batch_size` and, where `augmentation` is not
-            0, `strong`, as `keras_densenet.data.Digits` does.
-        depth: L, 6 n + 4; of a range all that are.
-        growth_rate: k; of a range every fourth from the lowest on.
-        bottleneck: Whether there are 1x1 convolutions before the 3x3 ones.
+        data: What makes the data module. It takes `batch_size` and, where
+            `augmentation` is not 0, `strong`, as `keras_densenet.data.Digits` does.
+        depth: L, 6 n + 4; a range stands for all such depths in it.
+        growth_rate: k; a range stands for every fourth number from the lowest on.
+        bottleneck: Whether a 1x1 convolution begins each dense layer.
         compression: theta in (0, 1].
-        dropout_rate: In [0, 1).
-        learning_rate: At the start; of a range on a logarithmic scale.
-        weight_decay: The same.
-        batch_size: Of a range all powers of 2.
+        dropout_rate: Share of values dropped, in [0, 1).
+        learning_rate: Learning rate at the start; a range is logarithmic.
+        weight_decay: Weight decay; a range is logarithmic.
+        batch_size: Batch size; a range stands for all powers of 2 in it.
         augmentation: Strength of RandAugment, in [0, 1]; 0 is without.
-        max_parameters: No network with more is built.
-        max_multiply_adds: Of one picture.
-        max_memory: In bytes, that a batch takes in training, in float32, with weights
-            and momentum; by `keras_densenet.analysis.profile`.
-        memory_efficient: Of all networks; see `keras_densenet.DenseNet`.
-        lr_schedule: Of all; see `keras_densenet.ImageClassifier`.
-        max_epochs: Of the whole training, which the schedule is for.
+        max_parameters: Largest number of parameters that a network may have.
+        max_multiply_adds: Largest number of multiply-adds for one picture.
+        max_memory: Largest number of bytes that training takes with a batch in float32,
+            weights and momentum included, as `keras_densenet.analysis.profile` counts.
+        memory_efficient: Mode of all networks; see `keras_densenet.DenseNet`.
+        lr_schedule: Schedule of all trainings; see `keras_densenet.ImageClassifier`.
+        max_epochs: Number of epochs of a whole training, which the schedule is for.
 
     Raises:
-        ValueError: A value or a range that cannot be, or even the smallest network is
+        ValueError: A value or a range is not valid, or even the smallest network is
             over the budget.
     """
 
@@ -95,8 +96,9 @@ class DenseNetHyperModel(keras_tuner.HyperModel):
         super().__init__()
         if not callable(data):
             raise ValueError(
-                "data makes a data module, as keras_densenet.data.Digits does: give "
-                f"the class, or a functools.partial of it. Received: {data!r}"
+                "data must make a data module, as the class keras_densenet.data.Digits "
+                "does. Give a class, or a functools.partial of it. Received: "
+                f"data={data!r}."
             )
         self.make_data = data
         self.max_epochs = max_epochs
@@ -128,35 +130,37 @@ class DenseNetHyperModel(keras_tuner.HyperModel):
         self._refuse_if_all_are_over()
 
     def _refuse_limits(self) -> None:
-        """Refuse a training of nothing, and budgets that are none."""
+        """Raise a `ValueError` for a number of epochs or a budget that is not valid."""
         if self.max_epochs < 1:
             raise ValueError(
-                f"max_epochs must be 1 or more. Received: {self.max_epochs}"
+                f"max_epochs must be 1 or more. Received: max_epochs={self.max_epochs}."
             )
         for name in BUDGETS:
             limit = getattr(self, name)
             if limit is not None and not (_is_number(limit) and limit > 0):
                 raise ValueError(
-                    f"{name} must be above 0, or None for no limit. Received: {limit!r}"
+                    f"{name} must be above 0, or None for no limit. Received: "
+                    f"{name}={limit!r}."
                 )
 
     def _refuse_if_all_are_over(self) -> None:
-        """Refuse a budget for which the smallest network is too large."""
+        """Raise a `ValueError` if even the smallest network is over the budget."""
         least = {name: _least(values) for name, values in self.ranges.items()}
-        self.module(least)  # which refuses a schedule that there is not
+        self.module(least)  # which refuses an unknown schedule
         kinds = self.ranges["bottleneck"]
         over = [
             self.over_budget(least | {"bottleneck": kind})
             for kind in (sorted(kinds)[::-1] if isinstance(kinds, list) else [kinds])
         ]
         if all(over):
-            # Of the last kind, which where there are two is the smaller one.
+            # The last kind is the one without bottlenecks, which is smaller.
             raise ValueError(
-                f"Even the smallest network is over the budget: {over[-1]}."
+                f"Even the smallest network is over the budget: it has {over[-1]}. "
+                "Raise the budget, or allow smaller networks."
             )
 
     def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
-        """Tell keras-tuner what there is to choose."""
+        """Tell keras-tuner which values there are to choose from."""
         for name, values in self.ranges.items():
             _declare(hp, name, values)
 
@@ -187,7 +191,7 @@ class DenseNetHyperModel(keras_tuner.HyperModel):
         return _costs(network, self._facts.num_classes, shape, values["batch_size"])
 
     def over_budget(self, values: Mapping[str, Any]) -> str:
-        """Say in what a candidate is over the budget; "" where it is within."""
+        """Say in what a candidate is over the budget; "" if it is within."""
         if all(getattr(self, name) is None for name in BUDGETS):
             return ""
         costs = self.costs(values)
@@ -209,12 +213,14 @@ class DenseNetHyperModel(keras_tuner.HyperModel):
         """Build and compile a candidate.
 
         Raises:
-            keras_tuner.errors.FailedTrialError: It is over the budget; not built.
+            keras_tuner.errors.FailedTrialError: It is over the budget, and not built.
         """
         self.declare_hyperparameters(hp)
         why = self.over_budget(hp.values)
         if why:
-            raise keras_tuner.errors.FailedTrialError(f"Over the budget: {why}.")
+            raise keras_tuner.errors.FailedTrialError(
+                f"The network is over the budget: it has {why}."
+            )
         data, trainer = self.data(hp.values), Trainer(max_epochs=self.max_epochs)
         data.prepare_data()
         data.setup("fit")
@@ -225,7 +231,7 @@ class DenseNetHyperModel(keras_tuner.HyperModel):
     def fit(
         self, hp: keras_tuner.HyperParameters, model: keras.Model, **kwargs: Any
     ) -> keras.callbacks.History:
-        """Train a candidate with `model.fit`, on its own batches."""
+        """Train a candidate with `model.fit`, on its own data module's batches."""
         data = self.data(hp.values)
         data.prepare_data()
         data.setup("fit")
@@ -239,7 +245,7 @@ def _costs(
     network: tuple, classes: int, input_shape: tuple, batch_size: int
 ) -> Profile:
     options = dict(zip(OF_THE_NETWORK, network, strict=True))
-    # In this scope weights have a shape and no memory, and nothing is computed.
+    # In this scope weights have a shape but no memory, and nothing is computed.
     scope = keras.StatelessScope(initialize_variables=False)
     with scope, dtype_policy("float32"):
         model = DenseNet(classes=classes, input_shape=input_shape, **options)
@@ -263,7 +269,11 @@ def _declare(hp: keras_tuner.HyperParameters, name: str, values: Range) -> None:
 
 
 def _checked(name: str, values: Any) -> Range:
-    """Give a value, a list or a range in the numbers of its name, or refuse it."""
+    """Return a value, a list or a range as numbers of the type that its name has.
+
+    Raises:
+        ValueError: It is not valid.
+    """
     every = list(values) if isinstance(values, list | tuple) else [values]
     words, is_valid = LIMITS[name]
     is_range = isinstance(values, tuple)
@@ -279,8 +289,8 @@ def _checked(name: str, values: Any) -> Range:
         fits = every[0] <= every[1] and (name not in LOGARITHMIC or every[0] > 0)
     if not fits:
         raise ValueError(
-            f"{name} must be a number, a list of some, or a tuple (lowest, highest), "
-            f"each {words}. Received: {name}={values!r}"
+            f"{name} must be a number, a list of them, or a tuple (lowest, highest), "
+            f"each {words}. Received: {name}={values!r}."
         )
     kind = bool if name == "bottleneck" else int if name in WHOLE else float
     typed = [kind(value) for value in every]
@@ -299,34 +309,34 @@ def _least(values: Range) -> Any:
 
 
 def _refuse_depths(depth: Any, bottleneck: Range) -> None:
-    """Refuse depths that no network has, so that no trial fails for them."""
+    """Raise a `ValueError` for depths that no network has, before a trial fails."""
     depths = depth if isinstance(depth, list) else [depth]
     step = 6 if bottleneck in (True, [True], [True, False], [False, True]) else 3
     wrong = [value for value in depths if value % step != 4 % step or value < step + 4]
     if wrong:
         raise ValueError(
-            f"depth must be {step} n + 4, n of 1 or more, for bottleneck={bottleneck}. "
-            f"Received: {', '.join(map(str, wrong))}"
+            f"depth must be {step} n + 4, with n of 1 or more, for bottleneck="
+            f"{bottleneck}. Received: {', '.join(map(str, wrong))}."
         )
 
 
 def _choices(
     name: str, values: Range, of_range: Callable[[int, int], list[int]]
 ) -> Range:
-    """Turn a range into the list of what is valid in it."""
+    """Turn a range into the list of the valid values in it."""
     if not isinstance(values, tuple):
         return values
     found = of_range(*values)
     if not found:
         raise ValueError(
-            f"There is no valid {name} in {values}: depths are 6 n + 4, batch sizes "
-            "powers of 2. Give a list for others."
+            f"There is no valid {name} in {values}: in a range depths are 6 n + 4 and "
+            "batch sizes are powers of 2. Widen the range, or give a list of values."
         )
     return found
 
 
 def _depths(low: int, high: int) -> list[int]:
-    """Give the depths with and without bottlenecks: 6 n + 4.
+    """Return the depths 6 n + 4 in a range, valid with and without bottlenecks.
 
     >>> _depths(16, 30)
     [16, 22, 28]
@@ -335,7 +345,7 @@ def _depths(low: int, high: int) -> list[int]:
 
 
 def _powers_of_2(low: int, high: int) -> list[int]:
-    """Give the powers of 2 in a range.
+    """Return the powers of 2 in a range.
 
     >>> _powers_of_2(20, 128)
     [32, 64, 128]

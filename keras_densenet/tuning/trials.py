@@ -1,4 +1,4 @@
-"""One trial after the other: each a run of the trainer in a folder of its own."""
+"""Running trials: each is a run of the trainer in a folder of its own."""
 
 import copy
 import time
@@ -21,11 +21,11 @@ from keras_densenet.tuning.search_space import DenseNetHyperModel
 
 
 class Rung(NamedTuple):
-    """The epochs that a trial trains, of a training that others may have begun.
+    """The epochs that a trial trains, in a training that another trial may have begun.
 
     Attributes:
-        first: Epochs that are trained already, by the trial `begun_by`.
-        last: The epoch to train up to.
+        first: Number of epochs that the trial `begun_by` has trained already.
+        last: Number of epochs to train up to.
         begun_by: The trial of the same candidate in the rung before, if any.
     """
 
@@ -35,7 +35,7 @@ class Rung(NamedTuple):
 
 
 def rung_of(trial: keras_tuner.engine.trial.Trial, max_epochs: int) -> Rung:
-    """Give the epochs of a trial: Hyperband says which, others train all."""
+    """Return the epochs of a trial: those that Hyperband names, and otherwise all."""
     values = trial.hyperparameters.values
     return Rung(
         values.get("tuner/initial_epoch", 0),
@@ -45,19 +45,19 @@ def rung_of(trial: keras_tuner.engine.trial.Trial, max_epochs: int) -> Rung:
 
 
 class Trials(keras_tuner.Tuner):
-    """Trains what an oracle proposes.
+    """Trains the candidates that an oracle proposes.
 
-    Each trial is one `Trainer.fit`, whose checkpoints let it go on after a kill, and
-    let Hyperband's next rung go on with weights, optimizer, schedule and data where the
-    rung before ended: exactly as one training would have gone.
+    Each trial is one `Trainer.fit`. From its checkpoints it goes on after a kill, and
+    Hyperband's next rung goes on where the rung before ended, with weights, optimizer,
+    schedule and data, exactly as one training would have done.
 
     Args:
-        oracle: Proposes.
-        hypermodel: Makes networks and data.
-        seed: Of each trial: they differ in what is searched alone.
-        flags: Of the trainer.
-        progress: Told of each trial and epoch.
-        **kwargs: Those of `keras_tuner.Tuner`.
+        oracle: The oracle that proposes candidates.
+        hypermodel: What builds networks and data.
+        seed: Seed of every trial, so that they differ only in the searched values.
+        flags: Options of the trainer.
+        progress: What prints each trial and epoch.
+        **kwargs: Arguments of `keras_tuner.Tuner`.
     """
 
     hypermodel: DenseNetHyperModel
@@ -79,13 +79,13 @@ class Trials(keras_tuner.Tuner):
         super().__init__(oracle, hypermodel, **kwargs)
 
     def _populate_initial_space(self) -> None:
-        # keras-tuner would build a network to see what it asks for.
+        # keras-tuner would build a network to find out what can be chosen.
         space = self.oracle.get_space()
         self.hypermodel.declare_hyperparameters(space)
         self.oracle.update_space(space)
 
     def save(self) -> None:
-        """Write where the search is; keras-tuner's file beside it never changes."""
+        """Write the state of the search; keras-tuner's own file never changes."""
         if not self._is_worker():
             self.oracle.save()
         path = Path(self._get_tuner_fname())
@@ -93,17 +93,17 @@ class Trials(keras_tuner.Tuner):
             write_json(path, self.get_state())
 
     def on_search_begin(self) -> None:
-        """Write what a search that is killed in its first trial goes on from."""
+        """Write the state that a search killed in its first trial goes on from."""
         self.save()
 
     def pre_create_trial(self) -> None:
-        """Wait a moment where another worker has to end a trial first."""
+        """Wait a moment if another worker has to end a trial first."""
         if time.monotonic() - self._asked < 1:
             time.sleep(1)
         self._asked = time.monotonic()
 
     def on_trial_begin(self, trial: keras_tuner.engine.trial.Trial) -> None:
-        """Say what is tried."""
+        """Print what is tried."""
         costs = self.hypermodel.costs(trial.hyperparameters.values)
         rung = rung_of(trial, self.hypermodel.max_epochs)
         self.progress.begin(trial, rung.last - rung.first, costs.parameters)
@@ -111,11 +111,11 @@ class Trials(keras_tuner.Tuner):
     def run_trial(
         self, trial: keras_tuner.engine.trial.Trial, *_: Any, **__: Any
     ) -> dict[str, float]:
-        """Train one candidate, and give the metrics of its best epoch."""
+        """Train one candidate, and return the metrics of its best epoch."""
         rung = rung_of(trial, self.hypermodel.max_epochs)
         values = trial.hyperparameters.values
         begun = time.perf_counter()
-        keras.utils.clear_session()  # what the trial before has left
+        keras.utils.clear_session()  # frees what the trial before has left
         seed_everything(self.seed)
         quiet = {"enable_progress_bar": False, "enable_model_summary": False}
         flags: dict[str, Any] = quiet | copy.deepcopy(self.flags)
@@ -130,7 +130,7 @@ class Trials(keras_tuner.Tuner):
         checkpoint = self._checkpoint(trial.trial_id, rung.begun_by)
         try:
             trainer.fit(module, self.hypermodel.data(values), ckpt_path=checkpoint)
-        except MisconfigurationError as error:  # not of this candidate alone
+        except MisconfigurationError as error:  # it would stop every other trial, too
             raise FatalValueError(str(error)) from error
         log = trainer.log_dir or checkpoint.parent.parent  # type: ignore[union-attr]
         seconds = time.perf_counter() - begun
@@ -138,7 +138,7 @@ class Trials(keras_tuner.Tuner):
         return best | {"seconds": seconds, "epochs": rung.last - rung.first}
 
     def on_trial_end(self, trial: keras_tuner.engine.trial.Trial) -> None:
-        """Say what came out, also of a trial that failed."""
+        """Print the result, also of a trial that failed."""
         super().on_trial_end(trial)
         self.progress.end(self.oracle.get_trial(trial.trial_id), self.oracle.objective)
 
@@ -146,7 +146,7 @@ class Trials(keras_tuner.Tuner):
         return Path(self.get_trial_dir(trial_id))
 
     def _checkpoint(self, trial_id: str, begun_by: str | None) -> Path | None:
-        """Give where a trial goes on: where it was ended itself, or the rung before."""
+        """Return the checkpoint to go on from: its own, or that of the rung before."""
         for id_ in (trial_id, begun_by):
             if id_ is None:
                 continue
@@ -161,19 +161,19 @@ class Trials(keras_tuner.Tuner):
 
 
 def _best_epoch(metrics: Path, objective: Any) -> dict[str, float]:
-    """Give the metrics of the epoch with the best objective."""
+    """Return the metrics of the epoch whose objective is best."""
     columns = read_metrics(metrics)
     if objective.name not in columns:
         raise FatalValueError(
-            f"objective={objective.name!r} is none of the metrics: "
+            f"objective={objective.name!r} is none of the metrics. Choose one of "
             f"{', '.join(columns)}."
         )
     better = max if objective.direction == "max" else min
     known = [n for n, value in enumerate(columns[objective.name]) if value == value]
     if not known:
         raise FatalValueError(
-            f"objective={objective.name!r} has no value in any epoch: is anything "
-            "validated? See limit_val_batches and check_val_every_n_epoch."
+            f"objective={objective.name!r} has no value in any epoch. Check that "
+            "limit_val_batches and check_val_every_n_epoch let the trials validate."
         )
     best = better(known, key=lambda n: columns[objective.name][n])
     return {name: column[best] for name, column in columns.items()}

@@ -1,4 +1,4 @@
-"""Searching: what is proposed, built, carried on, and kept when it is killed."""
+"""Searching: proposals, budgets, and what is kept when a search is killed."""
 
 import csv
 import functools
@@ -25,7 +25,7 @@ from keras_densenet.tuning.progress import Progress
 from keras_densenet.tuning.results import plot_coordinates
 from keras_densenet.tuning.search import _place, _planned, _records
 
-SMALL = {  # trained in seconds
+SMALL = {  # networks that train in seconds
     "depth": [10, 16],
     "growth_rate": (4, 12),
     "augmentation": 0.0,
@@ -46,7 +46,7 @@ def searched(tmp_path, hypermodel, **options):
 
 @pytest.fixture
 def built(monkeypatch):
-    """Parameters of each network that is really built, with weights."""
+    """Record the parameters of each network that is built with weights."""
     sizes = []
     configure_model = kd.ImageClassifier.configure_model
 
@@ -218,7 +218,7 @@ def test_other_budgets(limit, words):
 
 
 def test_the_optimum_outside_of_the_budget_gives_the_best_inside():
-    """A score that grows with x is best at the limit, which is 0.5."""
+    """A score that grows with x is best at the limit of the budget, 0.5."""
     hp = keras_tuner.HyperParameters()
     hp.Float("x", 0, 1)
     oracle = BayesianOracle(
@@ -300,7 +300,7 @@ def test_too_many_failures_end_it(tmp_path):
         def data(self, values):
             if "tuner/trial_id" in values or self.asked:
                 raise MemoryError("never")
-            self.asked = True  # by the search, to prepare the data
+            self.asked = True  # the search itself asks first, to prepare the data
             return super().data(values)
 
         asked = False
@@ -356,7 +356,7 @@ def test_keras_tuners_own_tuners_take_it(tmp_path, built):
     assert max(built) <= 12_000
 
 
-# --- going on ----------------------------------------------------------------------
+# --- a search that goes on ---------------------------------------------------------
 
 
 def times_of(found):
@@ -446,7 +446,7 @@ def test_killed_at_random_moments_no_trial_is_lost_or_run_twice(tmp_path):
     assert process.returncode == 0
     assert kills >= 3
     assert list(statuses(folder).values()) == ["COMPLETED"] * 8
-    # One is begun again for each kill at most: that which was under way.
+    # At most one trial begins again after each kill: the one that was running.
     assert len(begun) <= 8 + kills
 
 
@@ -516,7 +516,7 @@ def test_the_time_that_is_left(monkeypatch):
     assert progress.left() == "about 0:03:00 left"  # 6 epochs of half a minute
 
 
-# --- what is refused at once, and what another search is ----------------------------
+# --- errors before any trial, and other searches in the same folder -----------------
 
 
 @pytest.mark.parametrize(
@@ -580,7 +580,7 @@ def test_damage_is_named_with_its_folder(tmp_path):
 def test_trials_are_in_the_order_of_their_numbers(tmp_path):
     folder = searched(tmp_path, space(), max_trials=1).folder
     first = json.loads((folder / "trial_0" / "trial.json").read_text())
-    # keras-tuner pads numbers by how many trials there are to be, which may grow.
+    # keras-tuner pads numbers to the width of the last one, which may grow.
     for name in ("1", "02", "10"):
         (folder / f"trial_{name}").mkdir()
         state = json.dumps(first | {"trial_id": name})
