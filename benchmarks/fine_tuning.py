@@ -2,12 +2,12 @@
 
     python benchmarks/fine_tuning.py --data-dir tfds
 
-A DenseNet-BC (L = 22, k = 12) is trained on eight of CIFAR-10's classes. Of the two
-others, cats and dogs, 400 and 200 pictures become a folder to train on, 100 and 50
-more one to validate on, and all 2,000 test pictures one to test on. Then
-`recipes/finetune.py` trains on that folder, showing cats and dogs as often, with those
-weights and without, with the same seeds. It prints the test error of each, and keeps
-all runs.
+A DenseNet-BC (L = 22, k = 12) is trained on eight of CIFAR-10's classes. Pictures of
+the two others, cats and dogs, make a folder: 400 cats and 200 dogs to train on, 100 and
+50 more to validate on, and all 2,000 test pictures to test on. Then
+`recipes/finetune.py` trains on that folder, showing cats as often as dogs, with those
+weights and without, with the same seeds. The test error of each way is printed, and all
+runs are kept.
 """
 
 import argparse
@@ -38,14 +38,14 @@ TEST_ERROR = re.compile(r"^Test error: ([\d.]+) %$", re.M)
 
 
 class OtherClasses(kd.data.CIFAR10):
-    """CIFAR-10 without the classes of the folder."""
+    """CIFAR-10 without cats and dogs, the classes of the folder."""
 
     num_classes = 10 - len(NEW)
     old = tuple(number for number in range(10) if number not in NEW.values())
     class_names = tuple(kd.data.CIFAR10.class_names[number] for number in old)
 
     def load_splits(self, stage: str) -> dict[str, Split]:
-        """Read the pictures of the other classes, and number these anew."""
+        """Read the pictures of the eight classes, and number the classes anew."""
         numbers = np.full(10, -1)
         numbers[list(self.old)] = range(len(self.old))
         return {
@@ -58,7 +58,7 @@ class OtherClasses(kd.data.CIFAR10):
 
 
 def main() -> None:
-    """Make the folder and the weights, train in each way, and print what came out."""
+    """Make the folder and the weights, train in each way, and print the test errors."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def write_folder(root: Path, data_dir: str | None) -> None:
-    """Write the pictures of the new classes as a person would have them."""
+    """Write the pictures of cats and dogs into folders, as `ImageFolder` reads them."""
     data = kd.data.CIFAR10(data_dir=data_dir)
     data.prepare_data()
     train, test = data.load_splits("fit")["train"], data.load_splits("test")["test"]
@@ -98,14 +98,14 @@ def write_folder(root: Path, data_dir: str | None) -> None:
 
 
 def write_pictures(folder: Path, pictures: np.ndarray) -> None:
-    """Write PNGs."""
+    """Write pictures as PNGs into a new folder."""
     folder.mkdir(parents=True)
     for number, picture in enumerate(pictures):
         Image.fromarray(picture).save(folder / f"{number:04}.png")
 
 
 def train_on_others(folder: Path, data_dir: str | None, epochs: int) -> Path:
-    """Train on the eight classes; give the last checkpoint."""
+    """Train on the eight classes, and return the last checkpoint."""
     kd.seed_everything(0)
     module = kd.ImageClassifier(kd.DenseNetBC, lr_schedule="cosine", **NETWORK)
     data = OtherClasses(data_dir=data_dir)
@@ -119,7 +119,7 @@ def train_on_others(folder: Path, data_dir: str | None, epochs: int) -> Path:
 def fine_tuned(
     pictures: Path, weights: Path, seed: int, arguments: tuple, folder: Path
 ) -> float:
-    """Run the recipe, and give its test error in percent."""
+    """Run the recipe, and return its test error in percent."""
     command = [sys.executable, RECIPE, "--data-dir", pictures, "--image-size", 32]
     command += ["--network", "DenseNetBC", "--weights", weights, "--seed", seed]
     command += ["--output-dir", folder, "--balanced"]

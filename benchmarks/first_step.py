@@ -2,8 +2,8 @@
 
     python benchmarks/first_step.py
 
-Building, tracing, optimising and compiling the network are in it, importing is beside
-it. Each run is a process of its own; the variants take turns.
+They include building, tracing, optimizing and compiling the network. Importing is
+measured separately. Each run is a process of its own; the variants take turns.
 """
 
 import statistics

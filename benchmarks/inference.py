@@ -4,8 +4,8 @@
     python benchmarks/inference.py --networks 121 --batch-sizes 1 --rounds 15
 
 DenseNet-121 at 224 and BC-100-12 at 32, on one batch of noise. Ours takes raw pictures
-and standardises them; the peers take what is ready. TensorFlow's SavedModels are asked
-through its C library, as a server asks them. All take turns.
+and standardizes them; the peers take standardized ones. TensorFlow's SavedModels are
+run through its C library, as a server runs them. All take turns.
 """
 
 import statistics
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def weigh(folder: Path) -> None:
-    """Print what the files weigh."""
+    """Print the sizes of the files."""
     for path in ("ours/1", "applications/1", "ours.onnx", "ours.tflite"):
         files = [folder / path, *(folder / path).rglob("*")]
         size = sum(file.stat().st_size for file in files if file.is_file())
@@ -61,7 +61,7 @@ def weigh(folder: Path) -> None:
 def measure(
     network: str, folder: Path, batch_size: int, variants: list[str], rounds: int
 ) -> None:
-    """Let all answer in turn, and write the table."""
+    """Let all variants answer in turn, and write the table."""
     options = {
         "batch_size": batch_size,
         "image_size": SIZES[network],
@@ -82,7 +82,7 @@ def measure(
         for _ in range(rounds):
             for process in workers:
                 many = steps[process.variant]
-                process.take(1)  # its data are in the caches again
+                process.take(1)  # brings its data into the caches again
                 times[process.variant].append(process.take(many)["seconds"] / many)
     what = f"{network} at {SIZES[network]}, batch {batch_size}, {rounds} rounds"
     side_by_side.report(
@@ -94,7 +94,7 @@ def measure(
 
 
 def rows(times: dict[str, list[float]], batch_size: int) -> list[dict]:
-    """Give medians, and the median of the others' times by ours within a round."""
+    """Return medians, and the median of each time divided by ours of the same round."""
     table = []
     for variant, own in times.items():
         row: dict = {

@@ -1,4 +1,4 @@
-"""Writes the files whose inference is measured: ours, and keras.applications'.
+"""Write the files whose inference is measured: ours, and keras.applications'.
 
 python benchmarks/inference_files.py 121 FOLDER
 """
@@ -29,7 +29,7 @@ NETWORKS = {
 
 
 def main() -> None:
-    """Write them."""
+    """Write the files of one network."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("folder", type=Path)
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _with_statistics(model: keras.Model) -> keras.Model:
-    """Give batch norms statistics as trained ones have, so that none are trivial."""
+    """Draw the batch norms' statistics, which would be 0 and 1 without training."""
     rng = np.random.default_rng(0)
     draw = {
         "moving_mean": lambda shape: rng.normal(0, 0.1, shape),

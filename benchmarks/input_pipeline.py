@@ -3,12 +3,13 @@
     python benchmarks/input_pipeline.py
     python benchmarks/input_pipeline.py --variants jpeg_ours jpeg_plain --rounds 9
 
-CIFAR is 50,000 pictures of 32x32 random pixels in memory, shifted, mirrored and
-standardised. JPEGs are 500x400 cut out of the two photographs that come with
-scikit-learn; a random part is resized to 224, mirrored and standardised. Nothing else
-runs: in training the pipeline has the cores that the network leaves it.
+CIFAR stands for 50,000 pictures of 32x32 random pixels in memory, which are shifted,
+mirrored and standardized. JPEGs have 500x400 pixels, cut out of the two photographs
+that come with scikit-learn; a random part is resized to 224, mirrored and standardized.
+Nothing else runs, whereas in training the network leaves the pipeline few of the cores.
 
-All take turns. What was made while others had theirs is used up before the clock runs.
+All take turns. Batches that a pipeline made while others had their turn are used up
+before the clock runs.
 """
 
 import statistics
@@ -23,8 +24,8 @@ from sklearn.datasets import load_sample_images
 
 VARIANTS = ["cifar_ours", "cifar_plain", "cifar_torch"]
 VARIANTS += ["jpeg_ours", "jpeg_plain", "jpeg_torch"]
-BATCHES = {"cifar": 1000, "jpeg": 20}  # of a turn
-WARM_UP = {"cifar": 200, "jpeg": 8}  # before it
+BATCHES = {"cifar": 1000, "jpeg": 20}  # measured in a turn
+WARM_UP = {"cifar": 200, "jpeg": 8}  # used up before they are measured
 PICTURES = 128
 
 
@@ -73,14 +74,14 @@ def write_jpegs(folder: Path) -> None:
 
 
 def speed(process: side_by_side.Worker, batch_size: int) -> float:
-    """Give the images/s of one turn."""
+    """Return the images/s of one turn."""
     kind = process.variant.split("_")[0]
     process.take(WARM_UP[kind])
     return BATCHES[kind] * batch_size / process.take(BATCHES[kind])["seconds"]
 
 
 def rows(speeds: dict[str, list[float]]) -> list[dict]:
-    """Give medians, and the median of our ratios to each within a round."""
+    """Return medians, and the median of our speed by each one's of the same round."""
     table = []
     for variant, runs in speeds.items():
         ours = speeds.get(f"{variant.split('_')[0]}_ours", runs)

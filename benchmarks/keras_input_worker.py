@@ -1,7 +1,7 @@
-"""A process that makes training batches by tf.data, ours or a plain pipeline.
+"""A process that makes training batches with tf.data: our pipeline or a tutorial's.
 
-`plain` maps a picture at a time, as tutorials have it: shuffle, map, batch,
-prefetch. Its work is that of ours; its order and its augmentation cannot be resumed.
+The tutorial's, `plain`, maps one picture at a time: shuffle, map, batch, prefetch. It
+does the same work as ours, but its order and augmentation cannot be resumed.
 """
 
 import time
@@ -28,7 +28,7 @@ class Pixels(kd.data.CIFAR10):
     """Random pixels of CIFAR-10's size: 50,000 pictures."""
 
     def load_splits(self, stage):
-        """Draw them."""
+        """Draw the pictures."""
         del stage
         images, labels = pixels()
         return {"train": kd.data.Split(images, labels)}
@@ -42,14 +42,14 @@ def pixels() -> tuple[np.ndarray, np.ndarray]:
 
 
 def cifar_ours(arguments) -> tf.data.Dataset:
-    """Give our batches."""
+    """Return our batches of random pixels."""
     data = Pixels(arguments.batch_size, seed=0, validation_size=0)
     data.setup("fit")
     return data.train_batches(0)
 
 
 def cifar_plain(arguments) -> tf.data.Dataset:
-    """Standardise, mirror, pad and crop a picture at a time."""
+    """Standardize, mirror, pad and crop a picture at a time."""
     mean, std = (tf.constant(x) for x in (kd.data.CIFAR10.mean, kd.data.CIFAR10.std))
 
     def augmented(image, label):
@@ -64,7 +64,7 @@ def cifar_plain(arguments) -> tf.data.Dataset:
 
 
 def jpeg_ours(arguments) -> tf.data.Dataset:
-    """Give our batches of a folder."""
+    """Return our batches of a folder of JPEGs."""
     data = kd.data.ImageFolder(
         arguments.folder, arguments.batch_size, seed=0, validation_fraction=0
     )
@@ -73,7 +73,7 @@ def jpeg_ours(arguments) -> tf.data.Dataset:
 
 
 def jpeg_plain(arguments) -> tf.data.Dataset:
-    """Decode, crop, resize, mirror and standardise a picture at a time."""
+    """Decode, crop, resize, mirror and standardize a picture at a time."""
     mean = tf.constant(kd.data.ImageFolder.mean)
     std = tf.constant(kd.data.ImageFolder.std)
     everything = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
@@ -96,7 +96,7 @@ def jpeg_plain(arguments) -> tf.data.Dataset:
 
 
 def main() -> None:
-    """Make batches, as many as told."""
+    """Make as many batches as the input asks for."""
     arguments = worker.parse(VARIANTS)
     imported = time.perf_counter()
     batches = iter(globals()[arguments.variant](arguments))

@@ -16,7 +16,7 @@ from keras.layers import (
 
 
 def functional(depth: int, growth_rate: int, image_size: int) -> keras.Model:
-    """Build it layer by layer in the functional API, with Keras's own BN."""
+    """Build DenseNet-BC layer by layer in the functional API, with Keras's own BN."""
 
     def dense_block(x: Any, num_layers: int, name: str) -> Any:
         del name
@@ -35,7 +35,7 @@ def functional(depth: int, growth_rate: int, image_size: int) -> keras.Model:
 
 
 def applications(depth: int, growth_rate: int, image_size: int) -> keras.Model:
-    """Build it of the blocks that `keras.applications.DenseNet121` is built of."""
+    """Build DenseNet-BC from the blocks of `keras.applications.DenseNet121`."""
     from keras.src.applications import densenet
 
     def dense_block(x: Any, num_layers: int, name: str) -> Any:

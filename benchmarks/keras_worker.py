@@ -24,7 +24,7 @@ if __name__ == "__main__":
             "applications",
         ]
     )
-    if arguments.variant != "keras_default":  # that one is TensorFlow as it comes
+    if arguments.variant != "keras_default":  # which measures TensorFlow's defaults
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -40,7 +40,7 @@ def build(variant: str, depth: int, growth_rate: int, image_size: int) -> keras.
     if variant in OURS:
         import keras_densenet as kd
 
-        if variant == "recompute_grad":  # instead of the gradient of a whole block
+        if variant == "recompute_grad":  # instead of one gradient for a whole block
             _use_recompute_grad()
         options = {
             "input_shape": (image_size, image_size, 3),
@@ -67,7 +67,7 @@ def _use_recompute_grad() -> None:
 
 
 def main() -> None:
-    """Train on one batch of noise, as often as told."""
+    """Train on one batch of noise, as many steps as the input asks for."""
     imported = time.perf_counter()
     keras.utils.set_random_seed(0)
     model = build(
@@ -81,7 +81,7 @@ def main() -> None:
         "sparse_categorical_crossentropy",
         jit_compile=arguments.xla,
     )
-    model.optimizer.build(model.trainable_variables)  # else Keras traces twice
+    model.optimizer.build(model.trainable_variables)  # so that Keras traces once
     rng = np.random.default_rng(0)
     size = arguments.image_size
     images = rng.normal(size=(arguments.batch_size, size, size, 3)).astype("float32")

@@ -6,9 +6,9 @@ r"""Memory of training: MB an image, and how it grows with depth.
         --variants plain true --batch-sizes plain=2,4,6 true=2,8,16
 
 Each point is the largest resident set of a process of its own, after some steps at one
-batch size. Its slope over batch sizes is what an image needs; what the libraries, the
-weights and the graph need is in none of it. TensorFlow's allocator rounds up to chunks
-that it has, by up to a factor of two: hence many sizes, far apart.
+batch size. The slope over batch sizes is what an image needs; what the libraries, the
+weights and the graph need is not part of it. TensorFlow's allocator rounds up to chunks
+that it has, by up to a factor of two: hence many batch sizes, far apart.
 """
 
 import argparse
@@ -33,10 +33,12 @@ def main() -> None:
         type=_variant_and_sizes,
         default=[],
         metavar="VARIANT=N,N,...",
-        help="instead of guessed ones",
+        help="batch sizes of a variant, instead of guessed ones",
     )
-    parser.add_argument("--points", type=int, default=5, help="sizes, if guessed")
-    parser.add_argument("--megabytes", type=int, default=9000, help="of the largest")
+    parser.add_argument("--points", type=int, default=5, help="number of guessed sizes")
+    parser.add_argument(
+        "--megabytes", type=int, default=9000, help="memory of the largest process"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     arguments = parser.parse_args()
     rows, versions = [], {}
@@ -48,7 +50,7 @@ def main() -> None:
             with ThreadPoolExecutor(arguments.jobs) as pool:
                 runs = [
                     pool.submit(_peak, variant, depth, size, arguments)
-                    for size in reversed(sizes)  # the longest first
+                    for size in reversed(sizes)  # the one that takes longest first
                 ]
             peaks = [run.result()[0] for run in reversed(runs)]
             versions |= runs[0].result()[1]
@@ -71,7 +73,7 @@ def main() -> None:
 
 
 def _largest_batches(slope: float, rest: float) -> dict[str, int]:
-    """Say how many images fit the memory of a small and a large accelerator."""
+    """Return how many images fit the memory of a small and a large accelerator."""
     return {
         f"largest batch at {gigabytes} GB": int((gigabytes * 1024 - rest) // slope)
         for gigabytes in (16, 80)
@@ -84,8 +86,8 @@ def _variant_and_sizes(text: str) -> tuple[str, list[int]]:
 
 
 def _batch_sizes(variant: str, depth: int, arguments: argparse.Namespace) -> list[int]:
-    """Give sizes up to 352, or up to the memory that is to be had."""
-    # Of the order of what is measured: MB an image at depth 100 and k = 12.
+    """Return batch sizes up to 352, or up to what fits the memory."""
+    # Roughly what is measured, in MB an image at depth 100 and k = 12.
     guess = {"full": 5, "recompute_grad": 9, "true": 10, "torch_checkpoint": 13}
     exponent = 1 if variant == "full" else 2
     an_image = guess.get(variant, 34) * (depth / 100) ** exponent

@@ -1,6 +1,6 @@
-"""A process that answers pictures with one runtime; see `worker.py`.
+"""A process that classifies pictures with one runtime; see `worker.py`.
 
-TensorFlow's SavedModels are asked through its C library, as a server asks them.
+TensorFlow's SavedModels are run through its C library, as a server runs them.
 """
 
 import time
@@ -20,7 +20,7 @@ C_API = Path(__file__).parents[1] / "tests" / "helpers" / "c_api.py"
 
 
 def tensorflow(version: Path) -> tuple[Callable[[Any], Any], str]:
-    """Load a SavedModel by TensorFlow."""
+    """Load a SavedModel with TensorFlow; return what answers, and the version."""
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     spec = importlib.util.spec_from_file_location("c_api", C_API)
@@ -36,7 +36,7 @@ def tensorflow(version: Path) -> tuple[Callable[[Any], Any], str]:
 
 
 def openvino(version: Path, precise: bool) -> tuple[Callable[[Any], Any], str]:
-    """Read a SavedModel by OpenVINO."""
+    """Load a SavedModel with OpenVINO, in float32 if `precise`."""
     import openvino as ov
 
     options = {"INFERENCE_PRECISION_HINT": "f32"} if precise else {}
@@ -47,7 +47,7 @@ def openvino(version: Path, precise: bool) -> tuple[Callable[[Any], Any], str]:
 
 
 def onnx(file: Path) -> tuple[Callable[[Any], Any], str]:
-    """Read an ONNX file by ONNX Runtime."""
+    """Load an ONNX file with ONNX Runtime."""
     import onnxruntime as ort
 
     session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -55,7 +55,7 @@ def onnx(file: Path) -> tuple[Callable[[Any], Any], str]:
 
 
 def litert(file: Path) -> tuple[Callable[[Any], Any], str]:
-    """Read a LiteRT file."""
+    """Load a LiteRT file."""
     import ai_edge_litert
     from ai_edge_litert.interpreter import Interpreter
 
@@ -65,7 +65,7 @@ def litert(file: Path) -> tuple[Callable[[Any], Any], str]:
 
 
 def loaded(variant: str, folder: Path) -> tuple[Callable[[Any], Any], dict]:
-    """Load what a variant measures."""
+    """Load a variant's file; return what answers, and the library's version."""
     ours = folder / "ours" / "1"
     loaders = {
         "served_ours": lambda: tensorflow(ours),
@@ -82,7 +82,7 @@ def loaded(variant: str, folder: Path) -> tuple[Callable[[Any], Any], dict]:
 
 
 def main() -> None:
-    """Answer one batch of noise, as often as told."""
+    """Answer one batch of noise, as often as the input asks for."""
     variants = ["ours", "applications", "openvino", "openvino_default", "onnx"]
     arguments = worker.parse([f"served_{v}" for v in [*variants, "litert"]])
     answer, versions = loaded(arguments.variant, Path(arguments.folder))

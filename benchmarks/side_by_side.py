@@ -1,7 +1,7 @@
-"""Processes measured side by side: started, stepped in turn, and written down.
+"""Start processes, let them take steps in turn, and write down what they measure.
 
 Each variant is a process of its own, so that its memory is its own and a peer's library
-needs no place in our environment. They speak as `worker.py` says.
+need not be in our environment. `worker.py` describes how they talk.
 """
 
 import argparse
@@ -58,12 +58,12 @@ class Worker:
     """A process that has taken its first step.
 
     Attributes:
-        first: What it said of that: `imported_s`, `first_step_s`, `versions`.
+        first: What it reported of that: `imported_s`, `first_step_s`, `versions`.
     """
 
     def __init__(self, variant: str, **options: Any) -> None:
         kind = _kind(variant)
-        python = str(TORCH_PYTHON) if _is_torchs(variant) else sys.executable
+        python = str(TORCH_PYTHON) if _is_torch(variant) else sys.executable
         flags = [f"--{name.replace('_', '-')}={v}" for name, v in options.items()]
         self._process = subprocess.Popen(
             [python, str(HERE / f"{kind}_worker.py"), variant, *flags],
@@ -76,7 +76,7 @@ class Worker:
         self.first = self._answer()
 
     def take(self, steps: int) -> dict:
-        """Take some steps; give `seconds` and the `peak_mb` so far."""
+        """Take some steps, and return their `seconds` and the `peak_mb` so far."""
         print(steps, file=self._process.stdin, flush=True)
         return self._answer()
 
@@ -85,7 +85,9 @@ class Worker:
         if not line:
             code = self._process.wait()
             command = " ".join(map(str, self._process.args))
-            raise SystemExit(f"A worker ended with code {code}. Run it: {command}")
+            raise SystemExit(
+                f"A worker ended with code {code}. To see why, run {command}"
+            )
         return json.loads(line)
 
     def end(self) -> None:
@@ -95,7 +97,7 @@ class Worker:
 
 
 def _kind(variant: str) -> str:
-    """Give whose process a variant is."""
+    """Return the kind of worker that runs a variant, as in `<kind>_worker.py`."""
     first, *others = variant.split("_")
     if first == "served":
         return "torch_served" if "torch" in others else "served"
@@ -104,7 +106,7 @@ def _kind(variant: str) -> str:
     return first if first in ("torch", "trainer") else "keras"
 
 
-def _is_torchs(variant: str) -> bool:
+def _is_torch(variant: str) -> bool:
     return "torch" in variant.split("_")
 
 
@@ -121,12 +123,12 @@ def worker(variant: str, **options: Any) -> Iterator[Worker]:
 def parser(
     about: str, variants: list[str], default: list[str] | None = None
 ) -> argparse.ArgumentParser:
-    """Make a parser of the options that all measurements have.
+    """Make a parser with the options that all measurements have.
 
     Args:
-        about: The program's docstring, of which the first line is shown.
-        variants: What can be measured.
-        default: What is measured if nothing is said; None for all.
+        about: The program's docstring, whose first line is shown.
+        variants: The variants that can be measured.
+        default: The variants that are measured without `--variants`; None for all.
     """
     options = argparse.ArgumentParser(description=about.splitlines()[0])
     options.add_argument(
@@ -137,9 +139,9 @@ def parser(
 
 
 def available(variants: Iterable[str]) -> list[str]:
-    """Leave out PyTorch's variants, aloud, where its environment is not made."""
+    """Return the variants, without PyTorch's if it is not installed, and say so."""
     variants = list(variants)
-    missing = [v for v in variants if _is_torchs(v)]
+    missing = [v for v in variants if _is_torch(v)]
     if not missing or TORCH_PYTHON.exists():
         return variants
     print(f"Left out: {', '.join(missing)}. `make benchmark-setup` installs PyTorch.")
@@ -147,7 +149,7 @@ def available(variants: Iterable[str]) -> list[str]:
 
 
 def machine() -> str:
-    """Name processor, cores and memory."""
+    """Return the names of processor, cores and memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GB"
 

@@ -1,4 +1,4 @@
-"""A process that makes training batches as torchvision does: PIL and a DataLoader.
+"""A process that makes training batches as torchvision does, with PIL and a DataLoader.
 
 The transforms are torchvision's for PIL, call by call: RandomCrop with padding or
 RandomResizedCrop (bicubic), RandomHorizontalFlip, ToTensor, Normalize.
@@ -33,11 +33,11 @@ class Pixels(Dataset):
         self.images = rng.integers(0, 256, (50_000, 32, 32, 3), dtype=np.uint8)
 
     def __len__(self) -> int:
-        """Give the number of pictures."""
+        """Return the number of pictures."""
         return len(self.images)
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
-        """Give one picture."""
+        """Return one picture and its label."""
         image = ImageOps.expand(Image.fromarray(self.images[number]), 4)
         left, top = random.randint(0, 8), random.randint(0, 8)
         return finished(image.crop((left, top, left + 32, top + 32))), 0
@@ -50,11 +50,11 @@ class Folder(Dataset):
         self.paths = sorted(Path(folder).rglob("*.jpg"))
 
     def __len__(self) -> int:
-        """Give the number of pictures."""
+        """Return the number of pictures."""
         return len(self.paths)
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
-        """Give one picture."""
+        """Return one picture and its label."""
         with Image.open(self.paths[number]) as file:
             image = file.convert("RGB")
         crop = image.crop(window(*image.size))
@@ -62,7 +62,7 @@ class Folder(Dataset):
 
 
 def window(width: int, height: int) -> tuple[int, int, int, int]:
-    """Give left, top, right, bottom of a random crop."""
+    """Return left, top, right and bottom of a random crop."""
     for _ in range(10):
         area = width * height * random.uniform(0.08, 1.0)
         ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
@@ -74,7 +74,7 @@ def window(width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def finished(image: Image.Image) -> torch.Tensor:
-    """Mirror half of the pictures, and standardise."""
+    """Mirror half of the pictures, and standardize."""
     if random.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
@@ -82,13 +82,13 @@ def finished(image: Image.Image) -> torch.Tensor:
 
 
 def without_end(loader: DataLoader) -> Iterator:
-    """Give the batches of epoch after epoch."""
+    """Iterate over the batches of epoch after epoch."""
     while True:
         yield from loader
 
 
 def main() -> None:
-    """Make batches, as many as told."""
+    """Make as many batches as the input asks for."""
     arguments = worker.parse(VARIANTS)
     imported = time.perf_counter()
     is_cifar = arguments.variant == "cifar_torch"

@@ -1,4 +1,4 @@
-"""A process that answers pictures with PyTorch; see `worker.py`."""
+"""A process that classifies pictures with PyTorch; see `worker.py`."""
 
 import time
 
@@ -10,7 +10,7 @@ import worker  # noqa: E402
 
 
 def main() -> None:
-    """Answer one batch of noise, as often as told."""
+    """Answer one batch of noise, as often as the input asks for."""
     arguments = worker.parse(["served_torch"])
     imported = time.perf_counter()
     torch.manual_seed(0)

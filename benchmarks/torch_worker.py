@@ -51,7 +51,7 @@ class DenseBlock(nn.ModuleList):
     """Dense layers, each reading all the maps before it."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Give the input's maps and each layer's."""
+        """Return the input's maps and each layer's."""
         features = [x]
         for layer in self:
             features.append(layer(*features))
@@ -113,7 +113,7 @@ def _network(
 def training_step(
     model: nn.Module, images: torch.Tensor, labels: torch.Tensor
 ) -> Callable:
-    """Give a function that takes one step."""
+    """Return a function that takes one step and returns the loss."""
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True)
 
     def step() -> float:
@@ -127,7 +127,7 @@ def training_step(
 
 
 def main() -> None:
-    """Train on one batch of noise, as often as told."""
+    """Train on one batch of noise, as many steps as the input asks for."""
     arguments = worker.parse(VARIANTS)
     imported = time.perf_counter()
     torch.manual_seed(0)

@@ -5,10 +5,10 @@ r"""Images a second in training: every variant and peer in turn, round after rou
     python benchmarks/train_speed.py --name others --variants keras plain \
         torch_compile recompute_grad keras_default applications
 
-All processes are there at once, with up to 3.4 GB each for the default network: choose
-variants that the machine's memory holds.
-Ratios are medians over the rounds, of two speeds in the same round: a machine's speed
-changes within minutes, and a ratio outlives that.
+All processes exist at the same time, with up to 3.4 GB each for the default network:
+choose variants that fit the machine's memory. Ratios are of two speeds in the same
+round, and medians over the rounds: a machine's speed changes within minutes, but the
+ratio hardly does.
 """
 
 import statistics
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--name", default="peers", help="of the result's file")
+    parser.add_argument("--name", default="peers", help="part of the result's name")
     arguments = parser.parse_args()
     network = {
         "depth": arguments.depth,

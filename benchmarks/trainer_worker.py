@@ -1,6 +1,6 @@
 """A process that trains DenseNet-BC with `Trainer.fit`; see `first_step.py`.
 
-It says when the first step of `fit` is done, and ends there.
+It reports when the first step of `fit` is done, and ends there.
 """
 
 import time
@@ -38,7 +38,7 @@ class Noise(ArrayDataModule):
         self.input_shape = (image_size, image_size, 3)
 
     def load_splits(self, stage: str) -> dict[str, Split]:
-        """Draw them."""
+        """Draw the pictures."""
         del stage
         rng = np.random.default_rng(0)
         size = (self.batches * self.batch_size, *self.input_shape)
@@ -48,10 +48,10 @@ class Noise(ArrayDataModule):
 
 
 class FirstStep(keras.callbacks.Callback):
-    """Note when the first step is done, and stop."""
+    """Notes when the first step is done, and stops the training."""
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Stop."""
+        """Note the time, and stop."""
         self.done = time.perf_counter()
         self.model.stop_training = True
 

@@ -1,7 +1,7 @@
-"""What a measured process says and hears: JSON lines, the same for every framework.
+"""How a measured process talks: in lines of JSON, the same for every framework.
 
-It says `{"imported_s", "first_step_s", "versions"}` when it has taken its first step.
-For each number of steps that it then reads, it takes them and says `{"seconds",
+It prints `{"imported_s", "first_step_s", "versions"}` when it has taken its first step.
+Then it reads numbers of steps. For each it takes so many steps and prints `{"seconds",
 "peak_mb"}`: how long they took, and the process's largest resident set so far.
 """
 
@@ -29,7 +29,7 @@ def parse(variants: list[str]) -> argparse.Namespace:
 def serve(
     step: Callable[[], object], started: float, imported: float, versions: dict
 ) -> None:
-    """Take the first step, then as many as each line of the input says."""
+    """Take the first step, then as many as each line of the input asks for."""
     step()
     first = time.perf_counter()
     say(imported_s=imported - started, first_step_s=first - imported, versions=versions)
@@ -43,10 +43,10 @@ def serve(
 
 
 def versions(**of_libraries: str) -> dict[str, str]:
-    """Give the versions of libraries, and Python's."""
+    """Return the versions of libraries, and Python's."""
     return {**of_libraries, "python": sys.version.split()[0]}
 
 
 def say(**what: object) -> None:
-    """Say it, as one line of JSON."""
+    """Print the values as one line of JSON."""
     print(json.dumps(what), flush=True)

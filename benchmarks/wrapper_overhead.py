@@ -2,12 +2,12 @@
 
     python benchmarks/wrapper_overhead.py
 
-The same network, optimizer and batches, in one process, in turn. The trainer has all
-that it comes with: progress bar, metrics.csv, TensorBoard, checkpoints. Counted is the
-time of an epoch's steps, from the end of the first to the end of the last; and of that
-what is spent outside of the step itself, in callbacks, which varies little with what
-else the machine does. In a second row the time of a whole epoch, with the checkpoint
-and the logs at its end.
+Both train the same network on the same batches with the same optimizer, in one process,
+in turn. The trainer has all its defaults: progress bar, metrics.csv, TensorBoard and
+checkpoints. The first row counts the time of an epoch's steps, from the end of the
+first to the end of the last. The time spent outside of the step itself, in callbacks,
+is printed separately: it varies little with what else the machine does. The second row
+counts a whole epoch, with the checkpoint and the logs at its end.
 """
 
 import os
@@ -34,7 +34,7 @@ class Clock(keras.callbacks.Callback):
     """Notes when steps and epochs end."""
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Begin, and time the function that takes a step."""
+        """Clear the lists, and time the function that takes a step."""
         self.inside: list[float] = []
         if not isinstance(self.model.train_function, _Timed):
             self.model.train_function = _Timed(self.model.train_function)
@@ -47,13 +47,13 @@ class Clock(keras.callbacks.Callback):
         self.steps.append([])
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Note it."""
+        """Note the end of a step, and of an epoch."""
         self.steps[-1].append(time.perf_counter())
         if batch + 1 == self.params["steps"]:
             self.epochs.append(time.perf_counter())
 
     def images_per_second(self, batch_size: int) -> tuple[float, float]:
-        """Give that of the steps, and that of the second epoch as a whole."""
+        """Return the speed of the steps, and that of the second epoch as a whole."""
         inside = sum(times[-1] - times[0] for times in self.steps)
         steps = sum(len(times) - 1 for times in self.steps)
         whole = self.epochs[1] - self.epochs[0]
@@ -61,7 +61,7 @@ class Clock(keras.callbacks.Callback):
         return batch_size * steps / inside, batch_size * each_epoch / whole
 
     def outside_ms(self) -> float:
-        """Give the milliseconds a step that are spent outside of it."""
+        """Return the milliseconds for each step that are spent outside of it."""
         each = len(self.steps[0])
         outside = [
             times[i] - times[i - 1] - self.inside[epoch * each + i]
@@ -72,7 +72,7 @@ class Clock(keras.callbacks.Callback):
 
 
 class _Timed:
-    """A function that takes a step, with its times."""
+    """A function that takes a step, and the seconds of its calls."""
 
     def __init__(self, function: Callable) -> None:
         self.function = function
@@ -104,7 +104,7 @@ def main() -> None:
             callbacks=[clocks["trainer"]],
         )
         models = {name: _model(arguments) for name in speeds}
-        for _ in range(arguments.rounds + 1):  # the first builds the graph
+        for _ in range(arguments.rounds + 1):  # the first round builds the graph
             _bare(models["fit"], data, arguments.steps, clocks["fit"])
             trainer.fit(models["trainer"], data)
             for name, clock in clocks.items():
@@ -143,7 +143,7 @@ def _bare(model: keras.Model, data: Noise, steps: int, clock: Clock) -> None:
 
 
 def _rows(speeds: dict[str, list[tuple[float, float]]]) -> list[dict]:
-    """Give medians, and the median of the ratios within each round."""
+    """Return medians, and the median of the ratios within each round."""
     rows = []
     for i, what in enumerate(("steps", "whole epochs")):
         bare = [run[i] for run in speeds["fit"]]
