@@ -27,7 +27,7 @@ def jitter_by_hand(image, factors, order):
     """fb.resnet.torch's ColorJitter: blends, one after another."""
     weights = np.array([0.299, 0.587, 0.114])
     for kind in order:
-        a, grey = factors[kind], (image @ weights)[..., None]
-        other = (0.0, grey.mean(), grey)[kind]
+        a, gray = factors[kind], (image @ weights)[..., None]
+        other = (0.0, gray.mean(), gray)[kind]
         image = a * image + (1 - a) * other
     return image

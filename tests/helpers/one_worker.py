@@ -24,11 +24,11 @@ from keras_densenet.training import MisconfigurationError
 STRATEGY = "multi_worker_mirrored"
 # In float32 a sum of two halves is not that of the whole, and twelve steps of a network
 # with batch norms make 1e-4 of it, on two replicas of one process, too.
-PRECISIONS = {"synchronised": "64-true", "densenet": "64-true"}
+PRECISIONS = {"synchronized": "64-true", "densenet": "64-true"}
 
 
 def linear(classes, input_shape):
-    """Give a network without batch norms: halves of a batch add up to the whole."""
+    """Build a network without batch norms: halves of a batch add up to the whole."""
     return keras.Sequential(
         [
             keras.Input(input_shape),
@@ -39,7 +39,7 @@ def linear(classes, input_shape):
 
 
 def densenet(classes, input_shape, sync_batchnorm=False):
-    """Give a small DenseNet-BC."""
+    """Build a small DenseNet-BC."""
     return kd.DenseNetBC(
         10,
         4,
@@ -49,8 +49,8 @@ def densenet(classes, input_shape, sync_batchnorm=False):
     )
 
 
-def synchronised(classes, input_shape):
-    """Give one whose batch norms see the batch of all workers."""
+def synchronized(classes, input_shape):
+    """Build a small DenseNet-BC whose batch norms see the batch of all workers."""
     return densenet(classes, input_shape, sync_batchnorm=True)
 
 
@@ -62,14 +62,14 @@ class EndAt(keras.callbacks.Callback):
         self.left, self.number = step, number
 
     def on_train_batch_end(self, batch, logs=None):
-        """Count."""
+        """Count the step, and send the signal after the last one."""
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), self.number)
 
 
 def train(folder, network, strategy=STRATEGY, *, resume=False, end_at=None, **flags):
-    """Train a network for three epochs of four steps; give what was seen.
+    """Train a network for three epochs of four steps.
 
     Returns:
         The trainer, the model and the facts.
@@ -104,7 +104,7 @@ def train(folder, network, strategy=STRATEGY, *, resume=False, end_at=None, **fl
 
 
 def refused(act):
-    """Give why something is refused, or "" where it is not."""
+    """Return the error text of a call that is refused, or "" if it is not."""
     try:
         act()
     except MisconfigurationError as error:
@@ -113,7 +113,7 @@ def refused(act):
 
 
 def refused_flags():
-    """Give why each flag is refused that several workers cannot have."""
+    """Return the error texts of the flags that several workers cannot have."""
     flags = {
         "accumulate_grad_batches": 2,
         "gradient_clip_val": 1.0,
@@ -129,7 +129,7 @@ def refused_flags():
 
 
 def main():
-    """Train as the command line says."""
+    """Run what the command line asks for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("networks", nargs="*", default=["linear"])

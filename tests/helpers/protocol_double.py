@@ -22,7 +22,7 @@ from keras_densenet.export.golden import rows_of
 
 @contextmanager
 def rest_double(session, model):
-    """Give the address of a double of the REST API's `:predict` and `:classify`."""
+    """Serve a double of the REST API's `:predict` and `:classify` at an address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -49,7 +49,7 @@ def rest_double(session, model):
 
 
 def rest_answer(session, model, path, request):
-    """Give status and body, row by row, as TensorFlow Serving documents it."""
+    """Return status and body, row by row, as TensorFlow Serving documents it."""
     _, _, where = path.partition("/v1/models/")
     name, _, verb = where.partition(":")
     if name != model:
@@ -80,7 +80,7 @@ def listed(array):
 
 @contextmanager
 def grpc_double(session, model):
-    """Give the address of a double of `PredictionService.Predict`."""
+    """Serve a double of `PredictionService.Predict`; yield its address."""
 
     class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
         def Predict(self, request, context):  # noqa: N802, the service's name

@@ -46,14 +46,14 @@ def pictures(size):
 
 
 def summary(maps):
-    """Give a few values of maps `(N, H, W, C)`, and their mean and deviation."""
+    """Return a few values of maps `(N, H, W, C)`, and their mean and deviation."""
     flat = np.asarray(maps, "float64").ravel()
     places = np.linspace(0, len(flat) - 1, VALUES).astype(int)
     return [*flat[places], flat.mean(), flat.std()]
 
 
 def answers(model, size):
-    """Give logits and stages of a network of PyTorch."""
+    """Return the logits and stages of a network of PyTorch."""
     import torch
 
     found, hooks = {}, []
@@ -61,7 +61,7 @@ def answers(model, size):
         if name in STAGES:
 
             def keep(module, inputs, output, name=name):
-                # A dense block of torchvision and timm gives all maps, concatenated.
+                # A dense block of torchvision and timm returns all maps, concatenated.
                 found[name] = summary(output.permute(0, 2, 3, 1).numpy())
 
             hooks.append(module.register_forward_hook(keep))
@@ -74,7 +74,7 @@ def answers(model, size):
 
 
 def views():
-    """Give tensors of all kinds: transposed, of one storage, of other precisions."""
+    """Return tensors of all kinds: transposed, sharing storage, of other precisions."""
     import torch
 
     numbers = torch.arange(12, dtype=torch.float32)
@@ -92,7 +92,7 @@ def views():
 
 
 def main():
-    """Ask all networks of both libraries."""
+    """Write the answers of all networks of both libraries."""
     import timm
     import torch
     import torchvision

@@ -48,13 +48,13 @@ def batches():
 
 
 def kerass_shape(parameter):
-    """Give Keras's shape of a PyTorch parameter."""
+    """Return the shape that Keras has for a PyTorch parameter."""
     shape = tuple(parameter.shape)
     return (*shape[2:], *shape[1::-1]) if len(shape) > 1 else shape
 
 
 def losses():
-    """Train, and give the loss of each step."""
+    """Train, and return the loss of each step."""
     import torch
     from torch_worker import densenet_bc
 
