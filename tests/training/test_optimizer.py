@@ -9,6 +9,13 @@ from keras_densenet.training import TorchSGD, step_schedule
 GRADIENTS = [0.5, -1.0, 2.0]
 
 
+@pytest.fixture(params=["TensorFlow's kernel", "any backend"])
+def path(request, monkeypatch):
+    """Both ways of taking a step: the second one is that of JAX and PyTorch."""
+    if request.param == "any backend":
+        monkeypatch.setattr(keras.backend, "backend", lambda: "another")
+
+
 def trained(optimizer, w=3.0):
     variable = keras.Variable([w])
     values = []
@@ -18,6 +25,7 @@ def trained(optimizer, w=3.0):
     return values
 
 
+@pytest.mark.usefixtures("path")
 def test_three_steps_by_hand():
     # wd 0.1, momentum 0.5, rate 0.1, w = 3:
     # 1: g = 0.5 + 0.3 = 0.8;             v = 0.8;           step 0.8 + 0.4 = 1.2
@@ -30,6 +38,7 @@ def test_three_steps_by_hand():
     assert values == pytest.approx([2.88, 2.9668, 2.630098], rel=1e-6)
 
 
+@pytest.mark.usefixtures("path")
 def test_three_steps_without_nesterov_by_hand():
     # As above, but the step is v: 0.8, then with w = 2.92 g = -0.708 and v = -0.308,
     # then with w = 2.9508 g = 2.29508 and v = 2.14108.
@@ -37,6 +46,7 @@ def test_three_steps_without_nesterov_by_hand():
     assert values == pytest.approx([2.92, 2.9508, 2.736692], rel=1e-6)
 
 
+@pytest.mark.usefixtures("path")
 def test_a_drop_of_the_rate_acts_at_once():
     # v = 1, then 1.5, then 1.75; rates 1, 1, 0: with the rate inside the velocity, as
     # Keras has it, the third step would still move.
@@ -48,6 +58,20 @@ def test_a_drop_of_the_rate_acts_at_once():
         optimizer.apply([keras.ops.array([1.0])], [variable])
         values.append(float(variable[0]))
     assert values == pytest.approx([-1.0, -2.5, -2.5])
+
+
+@pytest.mark.usefixtures("path")
+def test_a_layers_own_rate_by_hand():
+    # rate 0.1, of this layer a tenth; momentum 0.5, w = 3:
+    # v = 0.5, -0.75, 1.625; steps 0.75, -1.375, 2.8125, each times 0.01
+    optimizer = TorchSGD(0.1, 0.5, weight_decay=0.0, layer_rates={"stem": 0.1})
+    with keras.name_scope("stem"):
+        variable = keras.Variable([3.0], name="kernel")
+    values = []
+    for gradient in GRADIENTS:
+        optimizer.apply([keras.ops.array([gradient])], [variable])
+        values.append(float(variable[0]))
+    assert values == pytest.approx([2.9925, 3.00625, 2.978125], rel=1e-6)
 
 
 def test_it_is_torchs_own():
