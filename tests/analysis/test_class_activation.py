@@ -77,7 +77,7 @@ def test_of_a_densenet_it_is_the_class_activation_map():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"layer": "classifier"}, "layer must have maps .* maps"),
+        ({"layer": "classifier"}, r"layer must name a layer with maps .*: maps\."),
         ({"classes": [0, 1]}, "a class for each"),
         ({"images": PICTURE[0]}, "pictures"),
         ({"classes": [2]}, r"a number in 0\.\.1"),
