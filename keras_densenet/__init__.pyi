@@ -9,6 +9,7 @@ from . import (
     tuning as tuning,
     weights as weights,
 )
+from .command_line.recipe import run_recipe as run_recipe
 from .models import (
     DenseNet as DenseNet,
     DenseNet121 as DenseNet121,
@@ -20,7 +21,6 @@ from .models import (
     DenseNet264k48 as DenseNet264k48,
     DenseNetBC as DenseNetBC,
 )
-from .recipe import run_recipe as run_recipe
 from .training import (
     FineTuning as FineTuning,
     ImageClassifier as ImageClassifier,

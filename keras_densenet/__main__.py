@@ -1,6 +1,6 @@
-"""`python -m keras_densenet`: see `keras_densenet.command_line`."""
+"""`python -m keras_densenet`: see `keras_densenet.command_line.cli`."""
 
-from keras_densenet.command_line import main
+from keras_densenet.command_line.cli import main
 
 if __name__ == "__main__":
     main()

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 import keras_densenet as kd
-from keras_densenet import command_line
+from keras_densenet.command_line import cli as command_line
+from keras_densenet.command_line.user_errors import one_line_errors
 from keras_densenet.training.flags import Flags
-from keras_densenet.user_errors import one_line_errors
 
 SMALL = [
     *("--model.network", "DenseNetBC", "--model.depth", "10"),
@@ -21,7 +21,7 @@ SMALL = [
 ]
 
 
-OLD_RUN = Path(__file__).parent / "helpers" / "old_run"
+OLD_RUN = Path(__file__).parents[1] / "helpers" / "old_run"
 
 
 def python(*arguments, cwd, **environment):

@@ -24,7 +24,7 @@ from tyro.constructors import (
     PrimitiveTypeInfo,
 )
 
-from keras_densenet.user_errors import one_line_errors
+from keras_densenet.command_line.user_errors import one_line_errors
 
 TRUTH = {"true": True, "false": False}
 registry = ConstructorRegistry()

@@ -33,10 +33,10 @@ from jsonargparse import (
 )
 
 import keras_densenet as kd
-from keras_densenet.class_paths import imported, moved
-from keras_densenet.stages import STAGES, Made
+from keras_densenet.command_line.class_paths import imported, moved
+from keras_densenet.command_line.stages import STAGES, Made
+from keras_densenet.command_line.user_errors import one_line_errors
 from keras_densenet.training.flags import Flags
-from keras_densenet.user_errors import one_line_errors
 
 TRIED = re.compile(
     "^(Does not validate|Subtypes:|Errors:|Given value type)|NoneType|NestedArg|"

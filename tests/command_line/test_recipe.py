@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from keras_densenet.recipe import run_recipe
+from keras_densenet.command_line.recipe import run_recipe
 
 DEFAULTS = {
     "data": "auto",
