@@ -9,7 +9,7 @@
 rate 0.1 divided by 10 after epochs 30 and 60; no dropout. Training pictures: a random
 crop of 8 to 100 % of the area resized to 224, color jitter 0.4, PCA lighting 0.1,
 mirrored. The network of the last epoch is tested on the 50,000 validation pictures:
-short side 256, the centre of 224; and the mean of ten crops.
+short side 256, the center of 224; and the mean of ten crops.
 
     --network    parameters  top-1 error, %  top-5 error, %       memory, GB
                              1 crop  10      1 crop  10       False  True  "full"

@@ -19,7 +19,7 @@ the default network, trained with the same seeds, are tested. Into
 
     trials.csv          what was tried, what came out, how long it took
     front.png           score against parameters, with the Pareto front
-    coordinates.png     what was chosen, coloured by score
+    coordinates.png     what was chosen, colored by score
     trial_<n>/          the run of each trial
     finals/, default/   the runs of the finalists and of the default network
 
