@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -25,7 +26,16 @@ OFFLINE = {  # nothing answers there: no network
 SMALL = ["--depth", "10", "--growth-rate", "4"]
 
 
+class Answer(NamedTuple):
+    """What a command printed, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 def run(recipe, *options, cwd, **environment):
+    """Run a recipe as a user does, in a process of its own."""
     return subprocess.run(
         [sys.executable, ROOT / "recipes" / recipe, *map(str, options)],
         cwd=cwd,
@@ -34,6 +44,27 @@ def run(recipe, *options, cwd, **environment):
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """Run a recipe in this process, which has loaded TensorFlow already."""
+
+    def ran(recipe, *options, cwd, **environment):
+        monkeypatch.chdir(cwd)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        code: int | str | None = 0
+        try:
+            kd.run_recipe(loaded(recipe).main, [str(option) for option in options])
+        except SystemExit as end:
+            code = end.code
+        out, err = capsys.readouterr()
+        if isinstance(code, str):  # which Python prints, and exits with 1
+            return Answer(1, out, err + code)
+        return Answer(code or 0, out, err)
+
+    return ran
 
 
 def loaded(recipe):
@@ -136,8 +167,10 @@ def test_help_is_given_without_tensorflow(recipe, tmp_path):
     ("recipe", "name"),
     [("cifar10.py", "CIFAR-10"), ("cifar100.py", "CIFAR-100"), ("svhn.py", "SVHN")],
 )
-def test_without_data_it_falls_back_to_the_digits_loudly(recipe, name, tmp_path):
-    answer = run(
+def test_without_data_it_falls_back_to_the_digits_loudly(
+    recipe, name, tmp_path, run_here
+):
+    answer = run_here(
         recipe,
         *SMALL,
         "--fast-dev-run",
@@ -152,8 +185,8 @@ def test_without_data_it_falls_back_to_the_digits_loudly(recipe, name, tmp_path)
     assert last.startswith(f"Test error on the digits, NOT {name}")
 
 
-def test_cifar10_stops_where_only_cifar10_will_do(tmp_path):
-    answer = run(
+def test_cifar10_stops_where_only_cifar10_will_do(tmp_path, run_here):
+    answer = run_here(
         "cifar10.py",
         *SMALL,
         *("--data", "cifar10", "--data-dir", tmp_path / "none"),
@@ -165,7 +198,7 @@ def test_cifar10_stops_where_only_cifar10_will_do(tmp_path):
     assert "Traceback" not in answer.stderr
 
 
-def test_cifar10_trains_exports_and_resumes(tmp_path):
+def test_cifar10_trains_exports_and_resumes(tmp_path, run_here):
     options = [*SMALL, "--data", "digits", "--batch-size", 128]
     first = run(
         "cifar10.py",
@@ -175,7 +208,9 @@ def test_cifar10_trains_exports_and_resumes(tmp_path):
     )
     assert first.returncode == 0, first.stderr
     assert (tmp_path / "served" / "digits" / "1" / "saved_model.pb").is_file()
-    second = run("cifar10.py", *options, "--max-epochs", 2, "--resume", cwd=tmp_path)
+    second = run_here(
+        "cifar10.py", *options, "--max-epochs", 2, "--resume", cwd=tmp_path
+    )
     assert second.returncode == 0, second.stderr
     assert "Resuming after epoch 1" in second.stdout
     assert "Epoch   2/2" in second.stdout
@@ -229,7 +264,7 @@ def write_digits(root, digits, many):
             Image.fromarray(picture).save(root / f"digit {digit}" / f"{number}.png")
 
 
-def test_finetune_trains_tests_looks_and_exports(tmp_path):
+def test_finetune_trains_tests_looks_and_exports(tmp_path, run_here):
     """In one command, on pictures that are standardized as the weights say."""
     write_digits(tmp_path / "pictures", (3, 8), 40)
     before = kd.Trainer(
@@ -242,7 +277,7 @@ def test_finetune_trains_tests_looks_and_exports(tmp_path):
     module = kd.ImageClassifier(kd.DenseNetBC, **network)
     before.fit(module, datamodule=kd.data.Digits(batch_size=32))
     checkpoint = before.checkpoint_callback.last_model_path
-    answer = run(
+    answer = run_here(
         "finetune.py",
         *(
             "--data-dir",
@@ -310,21 +345,21 @@ def test_finetune_trains_tests_looks_and_exports(tmp_path):
         ),
     ],
 )
-def test_finetune_says_what_is_wrong(given, words, tmp_path):
+def test_finetune_says_what_is_wrong(given, words, tmp_path, run_here):
     write_digits(tmp_path / "pictures", (3, 8), 9)
     (tmp_path / "text.pth").write_text("no weights")
     small = ["--network", "DenseNetBC", *SMALL, "--image-size", 32, "--batch-size", 4]
     if "--weights" not in given:
         given = ["--from-scratch", *given]
-    answer = run("finetune.py", *small, *given, cwd=tmp_path)
+    answer = run_here("finetune.py", *small, *given, cwd=tmp_path)
     assert answer.returncode == 1
     assert words in answer.stderr
     assert "Traceback" not in answer.stderr
     assert not list(tmp_path.rglob("*.keras"))  # it did not train for nothing
 
 
-def test_imagenet_says_what_to_get(tmp_path):
-    answer = run("imagenet.py", "--data-dir", tmp_path / "none", cwd=tmp_path)
+def test_imagenet_says_what_to_get(tmp_path, run_here):
+    answer = run_here("imagenet.py", "--data-dir", tmp_path / "none", cwd=tmp_path)
     assert answer.returncode == 1
     assert "ILSVRC2012_img_train.tar" in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -450,8 +485,10 @@ def test_it_goes_on_from_the_last_checkpoint_or_from_the_one_that_is_named(given
         (["--precision", "fp8", "--data", "digits"], "bf16-mixed"),
     ],
 )
-def test_a_wrong_option_is_an_error_and_no_traceback(options, words, tmp_path):
-    answer = run("cifar10.py", *options, cwd=tmp_path)
+def test_a_wrong_option_is_an_error_and_no_traceback(
+    options, words, tmp_path, run_here
+):
+    answer = run_here("cifar10.py", *options, cwd=tmp_path)
     assert answer.returncode != 0
     assert words in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -464,9 +501,9 @@ def test_quickstart_runs_to_its_end(tmp_path):
     assert re.search(r"says: a \d, with [\d.]+%\. It is a \d\.", answer.stdout)
 
 
-def test_svhn_tests_the_epoch_that_validates_best(tmp_path):
+def test_svhn_tests_the_epoch_that_validates_best(tmp_path, run_here):
     options = ["--data", "digits", "--batch-size", 128, "--max-epochs", 2]
-    answer = run("svhn.py", *SMALL, *options, cwd=tmp_path)
+    answer = run_here("svhn.py", *SMALL, *options, cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
     (best,) = re.findall(r"Best checkpoint: (\S+)", answer.stdout)
     module = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)
