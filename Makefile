@@ -30,7 +30,7 @@ test: lint  ## Lint, then run all tests but the slow ones.
 test-slow: setup  ## Run the slow tests, on real CIFAR-10 where TFDS_DATA_DIR has it.
 	$(BIN)/python -m pytest -m slow
 
-demo: setup  ## Train, test, look inside, export and serve: 5 minutes on 2 cores.
+demo: setup  ## Train, test, look inside, export and serve: 2 minutes on 2 cores.
 	$(BIN)/python recipes/quickstart.py
 
 benchmark-setup: setup .venv-torch/.installed  ## Make .venv-torch: PyTorch, to compare with.

@@ -5,11 +5,15 @@
     python recipes/cifar10.py --depth 22 --max-epochs 3    # minutes on a laptop
     python recipes/cifar10.py --resume            # go on with the latest run
 
-300 epochs of SGD with batches of 64, Nesterov momentum 0.9, weight decay 1e-4, learning
-rate 0.1 divided by 10 after 50 % and 75 % of the epochs. Training pictures are mirrored
-and shifted by up to 4 pixels (the "+"). 5,000 training pictures are held out; the model
-of the last epoch is tested. The authors' final runs train on all 50,000, with
-`--validation-size 0`, which is what the errors below belong to.
+300 epochs of SGD with batches of 64, Nesterov momentum 0.9, weight decay 1e-4 on all
+weights as Torch has it, learning rate 0.1 divided by 10 after 50 % and 75 % of the
+epochs. Training pictures are mirrored and shifted by up to 4 pixels, padded in the mean
+color (the "+"). The last 5,000 training pictures are held out to look at, and the model
+of the last epoch is tested. The errors below are of the authors' final runs, which
+train on all 50,000 pictures: `--validation-size 0`.
+
+A run writes its logs, checkpoints and report to `runs/cifar10-<network>/version_<N>`,
+and `--resume` goes on with the latest one there, exactly as it would have gone on.
 
     options                                 parameters   error, %    memory, GB
                                                          C10+  C10   False True "full"

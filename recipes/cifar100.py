@@ -6,9 +6,10 @@
 
 The training is that of `cifar10.py`: 300 epochs of SGD with batches of 64, Nesterov
 momentum 0.9, weight decay 1e-4, learning rate 0.1 divided by 10 after 50 % and 75 % of
-the epochs; pictures mirrored and shifted by up to 4 pixels (the "+"). 5,000 training
-pictures are held out; the model of the last epoch is tested. The authors' final runs
-train on all 50,000, `--validation-size 0`, which is what the errors belong to.
+the epochs; pictures mirrored and shifted by up to 4 pixels (the "+"). The last
+5,000 training pictures are held out to look at, and the model of the last epoch is
+tested. The errors below are of the authors' final runs, which train on all 50,000
+pictures: `--validation-size 0`.
 
     options                                 parameters   error, %      memory, GB
                                                          C100+  C100   False True "full"

@@ -1,6 +1,7 @@
 """What Keras lacks: callbacks, and the run that calls them and can go on."""
 
 from keras_densenet.callbacks.limits import (
+    Limit,
     MaxSteps,
     StopAfterEpoch,
     StopOnNaN,
@@ -21,6 +22,7 @@ __all__ = [
     "AverageMovingStatistics",
     "CSVLogger",
     "LearningRateMonitor",
+    "Limit",
     "MaxSteps",
     "ModelCheckpoint",
     "ProgressBar",

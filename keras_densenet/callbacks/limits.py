@@ -1,5 +1,6 @@
 """What ends a training before its last epoch."""
 
+import abc
 import datetime
 import math
 import re
@@ -10,7 +11,30 @@ import keras
 from keras_densenet.errors import MisconfigurationError, NotANumberError
 
 
-class MaxSteps(keras.callbacks.Callback):
+class Limit(keras.callbacks.Callback, abc.ABC):
+    """What ends a training that goes on where its limit is raised.
+
+    A run that a callback of another kind has ended, such as `EarlyStopping`, is over
+    for good. All that the trainer knows of limits is said here: how it prints them,
+    and when nothing is left to train.
+    """
+
+    @property
+    @abc.abstractmethod
+    def is_over(self) -> bool:
+        """Whether the limit is reached."""
+
+    @property
+    @abc.abstractmethod
+    def reached(self) -> str:
+        """What is said where it is reached, such as "max_steps=30 reached"."""
+
+    @abc.abstractmethod
+    def is_over_at(self, step: int, steps_per_epoch: int) -> bool:
+        """Return whether nothing is left to train after so many steps."""
+
+
+class MaxSteps(Limit):
     """End the training after so many steps, over all runs that resume each other.
 
     The epoch that the last step is in ends there, with its validation and checkpoint.
@@ -30,6 +54,15 @@ class MaxSteps(keras.callbacks.Callback):
         """Whether that many steps are taken."""
         return self._done >= self.max_steps
 
+    @property
+    def reached(self) -> str:
+        """What is said where it is reached."""
+        return f"max_steps={self.max_steps} reached"
+
+    def is_over_at(self, step: int, steps_per_epoch: int) -> bool:
+        """Return whether that many steps are taken."""
+        return step >= self.max_steps
+
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Count; one execution may be several steps."""
         self._done += self.model.steps_per_execution
@@ -37,7 +70,7 @@ class MaxSteps(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class StopAfterEpoch(keras.callbacks.Callback):
+class StopAfterEpoch(Limit):
     """End the training after so many epochs, over all runs that resume each other.
 
     Unlike `max_epochs` it leaves the schedule as long as it is: a training that is
@@ -57,6 +90,15 @@ class StopAfterEpoch(keras.callbacks.Callback):
         """Whether that many epochs are trained."""
         return self._done >= self.epochs
 
+    @property
+    def reached(self) -> str:
+        """What is said where it is reached."""
+        return f"StopAfterEpoch({self.epochs}) reached"
+
+    def is_over_at(self, step: int, steps_per_epoch: int) -> bool:
+        """Return whether that many epochs are trained."""
+        return step >= self.epochs * steps_per_epoch
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Count."""
         self._done = epoch + 1
@@ -64,7 +106,7 @@ class StopAfterEpoch(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class Timer(keras.callbacks.Callback):
+class Timer(Limit):
     """End the training when its time is over; the epoch ends there, as by `MaxSteps`.
 
     Args:
@@ -78,6 +120,7 @@ class Timer(keras.callbacks.Callback):
     # Text first: of jsonargparse's reading as a timedelta the last part is left out.
     def __init__(self, max_time: str | datetime.timedelta | dict) -> None:
         super().__init__()
+        self.max_time = max_time
         self.max_seconds = seconds_of(max_time)
         self.seconds = 0.0
 
@@ -85,6 +128,15 @@ class Timer(keras.callbacks.Callback):
     def is_over(self) -> bool:
         """Whether its time is over."""
         return self.seconds >= self.max_seconds
+
+    @property
+    def reached(self) -> str:
+        """What is said where it is reached."""
+        return f"max_time={self.max_time} is over"
+
+    def is_over_at(self, step: int, steps_per_epoch: int) -> bool:
+        """Return False: the steps do not tell what the training took so far."""
+        return False
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Start."""

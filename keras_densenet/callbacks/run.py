@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_densenet.callbacks.interruption import Interruption
+from keras_densenet.callbacks.limits import Limit
 from keras_densenet.callbacks.state import plain_attributes, restore, state_of
 from keras_densenet.checkpoint_file import RunState
 from keras_densenet.data import DataModule
@@ -145,7 +146,7 @@ class Run(keras.callbacks.CallbackList):
         for name, callback in self._named_callbacks():
             begun = self._begun.get(name, {})
             plain[name], arrays[name] = state_of(callback, begun)
-        limits = [c.is_over for c in self.callbacks if hasattr(c, "is_over")]
+        limits = [c.is_over for c in self.callbacks if isinstance(c, Limit)]
         return RunState(
             self.step,
             self.steps_per_epoch,

@@ -6,6 +6,7 @@ from .flags import Flags as Flags
 from .image_classifier import ImageClassifier as ImageClassifier
 from .optimizer import (
     TorchSGD as TorchSGD,
+    cosine_schedule as cosine_schedule,
     step_schedule as step_schedule,
 )
 from .seed import seed_everything as seed_everything

@@ -7,7 +7,12 @@ from typing import Any, TypeAlias
 import keras
 from rich.console import Console
 
-from keras_densenet.callbacks.limits import MaxSteps, StopOnNaN, Timer
+from keras_densenet.callbacks.limits import (
+    Limit,
+    MaxSteps,
+    StopOnNaN,
+    Timer,
+)
 from keras_densenet.callbacks.loggers import CSVLogger, TensorBoard
 from keras_densenet.callbacks.model_checkpoint import ModelCheckpoint
 from keras_densenet.callbacks.monitors import (
@@ -89,11 +94,7 @@ def callbacks_in_order(
         console: Where the progress bar is drawn.
     """
     throughput = ThroughputMonitor(images_per_step)
-    callbacks: list[Callback] = [StopOnNaN()]
-    if flags.max_steps != -1:
-        callbacks.append(MaxSteps(flags.max_steps, step))
-    if flags.max_time is not None:
-        callbacks.append(Timer(flags.max_time))
+    callbacks: list[Callback] = [StopOnNaN(), *limits_of(flags, step)]
     callbacks += [LearningRateMonitor(), throughput]
     others = [c for c in mine if not isinstance(c, ModelCheckpoint)]
     callbacks += sorted(others, key=_place)
@@ -106,6 +107,21 @@ def callbacks_in_order(
     if flags.enable_checkpointing:
         callbacks.append(the_checkpoint(mine) or ModelCheckpoint())
     return callbacks
+
+
+def limits_of(flags: Flags, step: int) -> list[Limit]:
+    """Return what the flags say may end the training before `max_epochs`.
+
+    Args:
+        flags: Resolved.
+        step: Batches trained on before.
+    """
+    limits: list[Limit] = []
+    if flags.max_steps != -1:
+        limits.append(MaxSteps(flags.max_steps, step))
+    if flags.max_time is not None:
+        limits.append(Timer(flags.max_time))
+    return limits
 
 
 def _refuse(callback: Callback) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import keras
 import tensorflow as tf
 
-from keras_densenet.callbacks import ModelCheckpoint, ProgressBar, StopAfterEpoch, Timer
+from keras_densenet.callbacks import Limit, ModelCheckpoint, ProgressBar
 from keras_densenet.callbacks.interruption import Interruption
 from keras_densenet.callbacks.run import Run
 from keras_densenet.devices import Devices
@@ -102,16 +102,13 @@ def why_it_ended(run: Run, plan: Plan) -> str:
     """Return why a training ended."""
     if run.step >= plan.max_epochs * plan.steps_per_epoch:
         return f"max_epochs={plan.max_epochs} reached"
-    if plan.flags.max_steps != -1 and run.step >= plan.flags.max_steps:
-        return f"max_steps={plan.flags.max_steps} reached"
+    for limit in run.callbacks:
+        if isinstance(limit, Limit) and limit.is_over:
+            return limit.reached
     stopping = run.first(keras.callbacks.EarlyStopping)
     if stopping and stopping.stopped_epoch:
         return (
             f"{stopping.monitor} has not improved for {stopping.patience} epochs "
             "(EarlyStopping)"
         )
-    if any(isinstance(c, Timer) and c.is_over for c in run.callbacks):
-        return f"max_time={plan.flags.max_time} is over"
-    if any(isinstance(c, StopAfterEpoch) and c.is_over for c in run.callbacks):
-        return f"the end of epoch {run.epoch + 1} reached (StopAfterEpoch)"
     return "a callback asked for it"

@@ -195,6 +195,14 @@ def _loggers(flags: Flags) -> None:
         )
 
 
+def _anomaly(flags: Flags) -> None:
+    if flags.detect_anomaly and flags.jit_compile is True:
+        raise MisconfigurationError(
+            "detect_anomaly=True looks at each operation, and jit_compile=True melts "
+            "them into one: choose one of the two."
+        )
+
+
 COMPILED = {  # flags that become arguments of the optimizer and of model.compile
     "accumulate_grad_batches": 1,
     "gradient_clip_val": None,
@@ -215,11 +223,3 @@ def refuse_compiled(flags: Flags) -> None:
                 "yourself: say it where you make and compile it, or train an "
                 "ImageClassifier."
             )
-
-
-def _anomaly(flags: Flags) -> None:
-    if flags.detect_anomaly and flags.jit_compile is True:
-        raise MisconfigurationError(
-            "detect_anomaly=True looks at each operation, and jit_compile=True melts "
-            "them into one: choose one of the two."
-        )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_densenet.callbacks import ModelCheckpoint, StopAfterEpoch
+from keras_densenet.callbacks import Limit, ModelCheckpoint
 from keras_densenet.callbacks.run import preprocessing_of
 from keras_densenet.checkpoint_file import (
     RunState,
@@ -18,6 +18,7 @@ from keras_densenet.data import DataModule
 from keras_densenet.devices import Devices
 from keras_densenet.devices.precision import unscaled
 from keras_densenet.errors import MisconfigurationError
+from keras_densenet.training.callback_order import limits_of
 from keras_densenet.training.plan import Plan
 from keras_densenet.training.run_folder import written
 
@@ -148,14 +149,13 @@ def nothing_left(
     Args:
         state: Of its last checkpoint.
         plan: Of the fit that would go on.
-        callbacks: The user's, of which `StopAfterEpoch` may end it early.
+        callbacks: The user's, of which a `Limit` may be reached.
     """
-    epochs = state.step / plan.steps_per_epoch
-    if epochs >= plan.max_epochs:
-        return f"max_epochs={plan.max_epochs}. Raise max_epochs to go on"
-    for callback in callbacks:
-        if isinstance(callback, StopAfterEpoch) and epochs >= callback.epochs:
-            return f"StopAfterEpoch({callback.epochs})"
-    if plan.flags.max_steps != -1 and state.step >= plan.flags.max_steps:
-        return f"max_steps={plan.flags.max_steps}. Raise max_steps to go on"
+    if state.step >= plan.max_epochs * plan.steps_per_epoch:
+        return f"max_epochs={plan.max_epochs} reached. Raise it to go on"
+    for limit in (*limits_of(plan.flags, state.step), *callbacks):
+        if isinstance(limit, Limit) and limit.is_over_at(
+            state.step, plan.steps_per_epoch
+        ):
+            return f"{limit.reached}. Raise it to go on"
     return "a callback ended it, such as EarlyStopping" if state.stopped else ""

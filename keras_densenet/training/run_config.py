@@ -85,10 +85,13 @@ def _arguments(thing: Any) -> dict[str, Any]:
         names = _names_of_arguments(type(thing))
     except ValueError:  # of a class that is not Python's own
         return {}
-    there = vars(thing)
+    attributes = vars(thing)
     # A private one is what was given where the public one is what came of it.
-    kept = {name: there.get(f"_{name}", there.get(name, there)) for name in names}
-    return {name: value for name, value in kept.items() if value is not there}
+    return {
+        name: attributes.get(f"_{name}", attributes.get(name))
+        for name in names
+        if f"_{name}" in attributes or name in attributes
+    }
 
 
 def _names_of_arguments(thing: type) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
+from keras_densenet.analysis.answers import predictions_of
 from keras_densenet.analysis.curves import plot_curves
 from keras_densenet.analysis.report import write_report
 from keras_densenet.callbacks.run import Run, skip_first
@@ -25,11 +26,8 @@ from keras_densenet.devices.multi_worker import (
     refuse_to_disagree,
 )
 from keras_densenet.errors import MisconfigurationError
-from keras_densenet.training.callback_order import (
-    callbacks_in_order,
-    the_checkpoint,
-    users_callbacks,
-)
+from keras_densenet.training.beginning import announce, make_folder, make_run
+from keras_densenet.training.callback_order import the_checkpoint, users_callbacks
 from keras_densenet.training.compilation import (
     compiled,
     refuse_foreign,
@@ -38,7 +36,6 @@ from keras_densenet.training.compilation import (
 from keras_densenet.training.ending import (
     checked_numerics,
     errors_told,
-    interruption_of,
     no_history,
     why_it_ended,
 )
@@ -56,7 +53,6 @@ from keras_densenet.training.reporting import (
     HELD_OUT,
     command_to_report,
     held_out,
-    predictions_of,
     some_pictures,
 )
 from keras_densenet.training.resumption import (
@@ -66,14 +62,8 @@ from keras_densenet.training.resumption import (
     nothing_left,
     resumed,
 )
-from keras_densenet.training.run_config import write_config
-from keras_densenet.training.run_folder import (
-    CHECKPOINTS,
-    CONFIG,
-    run_of,
-    shared_run_folder,
-)
-from keras_densenet.training.screen import Screen, device_line
+from keras_densenet.training.run_folder import run_of
+from keras_densenet.training.screen import Screen
 
 
 class Trainer(LatestFit):
@@ -180,7 +170,11 @@ class Trainer(LatestFit):
             datamodule.teardown("fit")
             return no_history(model)
         train, val = plan.train_batches(state.step), plan.val_batches()
-        run = self._begin(plan, module, model, mine, source, state)
+        runs = self._runs(model, datamodule)
+        folder = make_folder(plan, runs, source, state.step, self._said, module)
+        run = make_run(plan, model, mine, folder, state, self._screen)
+        self._run, self._plan, self._measured = run, plan, Measured()
+        announce(plan, model, self._screen)
         if val is not None and flags.num_sanity_val_steps:
             model.evaluate(val.take(flags.num_sanity_val_steps), verbose=0)
         history = self._train(run, train, val, class_weight_of(module))
@@ -367,63 +361,6 @@ class Trainer(LatestFit):
             order = plan.data.state_dict()
             refuse_to_disagree(self.hardware.strategy, state.step, order)
         return state
-
-    def _begin(
-        self,
-        plan: Plan,
-        module: Module,
-        model: keras.Model,
-        mine: list[keras.callbacks.Callback],
-        source: Path | None,
-        state: RunState,
-    ) -> Run:
-        """Make the run, with its folder and its callbacks, and say what it is."""
-        folder = None
-        if not self.flags.fast_dev_run:
-            epoch = state.step // plan.steps_per_epoch
-            folder = shared_run_folder(
-                self.hardware, self._runs(model, plan.data), source, epoch
-            )
-            if self.is_global_zero:
-                write_config(folder / CONFIG, self._said, module, plan.data)
-        callbacks = callbacks_in_order(
-            mine,
-            flags=self.flags,
-            devices=self.hardware,
-            images_per_step=plan.batch_size,
-            folder=folder,
-            step=state.step,
-            console=self.console,
-        )
-        checkpoint = the_checkpoint(callbacks)
-        run = Run(
-            callbacks,
-            model=model,
-            data=plan.data,
-            epochs=plan.max_epochs,
-            steps_per_epoch=plan.steps_per_epoch,
-            interruption=interruption_of(self.hardware, checkpoint, self._screen.say),
-            folder=folder,
-            state=state if source else None,
-        )
-        if checkpoint and folder:
-            checkpoint.attach(run, folder / CHECKPOINTS, self.is_global_zero)
-        self._run, self._plan, self._measured = run, plan, Measured()
-        self._announce(model, plan)
-        return run
-
-    def _announce(self, model: keras.Model, plan: Plan) -> None:
-        """Say what is going to be trained, and how."""
-        if self.flags.fast_dev_run:
-            self._screen.say(
-                f"Running in fast_dev_run mode: {self.flags.fast_dev_run} batch(es) of "
-                "everything, nothing is kept."
-            )
-        if self.flags.enable_model_summary:
-            self._screen.summary(model)
-        if self.flags.enable_progress_bar:
-            line = device_line(self.hardware, plan.batch_size, plan.steps_per_epoch)
-            self._screen.say(line)
 
     def _train(
         self,

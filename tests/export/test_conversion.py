@@ -94,7 +94,7 @@ def test_int8_takes_raw_pixels_and_keeps_the_accuracy(trained, tmp_path, capsys)
     path = tmp_path / "digits.tflite"
     assert trainer.export(module, path, format="litert", quantize="int8") == path
     printed = capsys.readouterr().out
-    assert f"{accuracy:.2%} before it was quantised" in printed
+    assert f"{accuracy:.2%} before it was quantized" in printed
     data.setup("test")
     images, labels = conversion._raw_pictures(data.test_dataset(), data, 360)
     found = [

@@ -409,7 +409,7 @@ PICTURES = {
 
 @pytest.mark.parametrize("command", PICTURES)
 def test_the_papers_pictures(command, given):
-    """Section 4.1; peers.md 1d."""
+    """Section 4.1 of the paper, and the constants of the authors' code."""
     recipe, *arguments = command.split()
     augment, held_out, mean, std = PICTURES[command]
     data = given(recipe, *arguments).data
@@ -422,7 +422,8 @@ def test_the_papers_pictures(command, given):
         assert (data.image_size, data.short_side) == (224, 256)
 
 
-PAPER = {  # peers.md 1d: batch, epochs, dropout, the epochs after which the rate drops
+# Section 4.2: batch, epochs, dropout, the epochs after which the rate drops.
+PAPER = {
     "cifar10.py": (64, 300, 0.0, (150, 225)),
     "cifar10.py --no-augment": (64, 300, 0.2, (150, 225)),
     "cifar100.py": (64, 300, 0.0, (150, 225)),
