@@ -26,3 +26,20 @@ def _seeded():
 
     keras.utils.clear_session(free_memory=False)  # which takes a quarter of a second
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _versions_are_replayed_in_one_process():
+    """Replay golden requests in one process for all tests: TensorFlow loads slowly."""
+    if tf is None:
+        yield
+        return
+    from replaying import Replaying
+
+    from keras_densenet.export import verification
+
+    one_process = Replaying(verification.REPLAY)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(verification, "replay", one_process)
+        yield
+    one_process.close()

@@ -48,12 +48,7 @@ def verify(version: str | os.PathLike) -> dict[str, Any]:
             f"{version} is no exported version: it has no {', '.join(missing)}. Pass "
             "the folder with the number, such as saved_models/cifar10/1."
         )
-    # -I: no folder of the user's is searched for modules. No GPU is taken.
-    command = [sys.executable, "-I", str(REPLAY), str(folder)]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, check=False
-    )
+    done = replay(folder)
     lines = done.stdout.strip().splitlines()
     if done.returncode not in (0, 1) or not lines:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
@@ -69,6 +64,16 @@ def verify(version: str | os.PathLike) -> dict[str, Any]:
             + "\n".join(errors)
         )
     return report
+
+
+def replay(folder: Path) -> subprocess.CompletedProcess:
+    """Run `replay.py` on a version, in a process of its own."""
+    # -I: no folder of the user's is searched for modules. No GPU is taken.
+    command = [sys.executable, "-I", str(REPLAY), str(folder)]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False
+    )
 
 
 class OpenVINOAnswer(NamedTuple):

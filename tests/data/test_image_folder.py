@@ -282,6 +282,7 @@ def test_a_split_whose_folder_is_empty_is_named(tmp_path):
         kd.data.ImageNet(8, folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_folder_is_trained_resumed_and_tested_by_two_replicas(tmp_path):
     root = folder(tmp_path / "pictures", cat=12, dog=8)
     flags = {"strategy": "mirrored", "devices": 2, "enable_progress_bar": False}

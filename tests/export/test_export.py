@@ -154,7 +154,14 @@ def test_a_model_with_nans_is_not_published(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "mixed_bfloat16",
+        pytest.param("mixed_float16", marks=pytest.mark.slow),
+        pytest.param("float64", marks=pytest.mark.slow),
+    ],
+)
 def test_any_precision_is_served_in_float32(tmp_path, policy):
     keras.config.set_dtype_policy(policy)
     model = network()
@@ -169,7 +176,9 @@ def test_any_precision_is_served_in_float32(tmp_path, policy):
     np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("strategy", ["none", "mirrored"])
+@pytest.mark.parametrize(
+    "strategy", ["none", pytest.param("mirrored", marks=pytest.mark.slow)]
+)
 def test_the_trainer_exports_its_predictions(tmp_path, strategy):
     data = kd.data.Digits(batch_size=90)
     module = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)

@@ -375,6 +375,7 @@ np.savez({path!r}, losses, *weights)
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_with_synchronized_batch_norm(tmp_path):
     # TensorFlow's CPU collectives remember the shapes of a process's first program, so
     # that each mode needs a process of its own.
@@ -439,7 +440,7 @@ for ours, theirs in zip(two_devices(), one_device(), strict=True):
 """
 
 
-@pytest.mark.parametrize("mode", [False, "full"])
+@pytest.mark.parametrize("mode", [pytest.param(False, marks=pytest.mark.slow), "full"])
 def test_unequal_shares_of_a_batch_with_synchronized_batch_norm(mode):
     """Four pictures on one device and two on another are like six on one."""
     code = UNEQUAL_SHARES.format(folders=FOLDERS, mode=mode)

@@ -165,7 +165,11 @@ def test_help_is_given_without_tensorflow(recipe, tmp_path):
 
 @pytest.mark.parametrize(
     ("recipe", "name"),
-    [("cifar10.py", "CIFAR-10"), ("cifar100.py", "CIFAR-100"), ("svhn.py", "SVHN")],
+    [
+        ("cifar10.py", "CIFAR-10"),
+        pytest.param("cifar100.py", "CIFAR-100", marks=pytest.mark.slow),
+        pytest.param("svhn.py", "SVHN", marks=pytest.mark.slow),
+    ],
 )
 def test_without_data_it_falls_back_to_the_digits_loudly(
     recipe, name, tmp_path, run_here

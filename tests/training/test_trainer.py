@@ -369,6 +369,7 @@ def losses_of_a_run(tmp_path, copies, **options):
     return trainer, module, data, [*history["loss"], *history["val_loss"]]
 
 
+@pytest.mark.slow
 def test_two_replicas_give_the_losses_of_one_device(tmp_path):
     """Each replica sees the batch that the one device sees.
 
@@ -416,6 +417,7 @@ def test_replicas_agree_on_the_moving_statistics_that_are_saved(tmp_path):
     np.testing.assert_array_equal(saved.get_layer("final_bn").moving_mean, first)
 
 
+@pytest.mark.slow
 def test_frozen_statistics_two_replicas_share_a_batch_of_one_device(tmp_path):
     """With moving statistics every picture counts alone, so batches may be split."""
     losses = []
@@ -595,7 +597,10 @@ def test_a_finished_run_is_loaded_and_not_trained(trainer, capsys):
     trainer.fit(module, Blobs())
     history = trainer.fit(again, Blobs(), ckpt_path="last")
     assert history.history == {}
-    assert "Nothing is left to train: max_epochs=4. Raise" in capsys.readouterr().out
+    assert (
+        "Nothing is left to train: max_epochs=4 reached. Raise"
+        in capsys.readouterr().out
+    )
     for ours, theirs in zip(
         again.model.get_weights(), module.model.get_weights(), strict=True
     ):

@@ -186,7 +186,10 @@ def test_a_candidate_is_counted_without_a_weight(monkeypatch):
 # --- the budget --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", ["random", "bayesian", "hyperband"])
+@pytest.mark.parametrize(
+    "algorithm",
+    ["random", pytest.param("bayesian", marks=pytest.mark.slow), "hyperband"],
+)
 def test_what_is_over_the_budget_is_never_built(tmp_path, built, algorithm):
     hypermodel = space(max_parameters=12_000)
     found = searched(tmp_path, hypermodel, algorithm=algorithm, max_trials=5)
@@ -326,6 +329,7 @@ def test_no_trial_begins_after_its_time(tmp_path, built):
     assert len(found.records) == len(built)
 
 
+@pytest.mark.slow
 def test_two_replicas(tmp_path):
     found = searched(tmp_path, space(), max_trials=1, devices=2, strategy="mirrored")
     assert found.best.status == "COMPLETED"
@@ -341,6 +345,7 @@ def test_the_best_is_trained_anew(tmp_path):
     assert (found.folder / "coordinates.png").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_keras_tuners_own_tuners_take_it(tmp_path, built):
     tuner = keras_tuner.RandomSearch(
         space(max_parameters=12_000),
@@ -372,6 +377,7 @@ def test_a_search_that_is_over_runs_nothing_again(tmp_path, built):
     assert len(more.records) == 4
 
 
+@pytest.mark.slow
 def test_killed_after_a_trials_end_was_written(tmp_path, built):
     """keras-tuner notes that it has ended when the next one begins."""
     found = searched(tmp_path, space())
