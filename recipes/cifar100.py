@@ -106,6 +106,8 @@ def main(
     if data == "auto":
         pictures = kd.data.prepared_or_digits(pictures)
     on_digits = isinstance(pictures, kd.data.Digits)
+    if max_epochs is None:
+        max_epochs = 10 if on_digits else 300
 
     module = kd.ImageClassifier(
         getattr(kd, network),
@@ -120,7 +122,7 @@ def main(
         weight_decay=1e-4,
     )
     trainer = kd.Trainer(
-        max_epochs=max_epochs or (10 if on_digits else 300),
+        max_epochs=max_epochs,
         max_time=max_time,
         precision=precision,
         strategy=strategy,

@@ -122,12 +122,14 @@ def main(
     data.refuse_empty("test")  # which comes after the training
 
     small = {"depth": depth, "growth_rate": growth_rate}
+    if learning_rate is None:
+        learning_rate = 0.1 if from_scratch else 0.01
     module = kd.FineTuning(
         getattr(kd, network),
         weights=None if from_scratch else weights,
         frozen=frozen,
         layer_decay=1.0 if from_scratch else 0.8,
-        learning_rate=learning_rate or (0.1 if from_scratch else 0.01),
+        learning_rate=learning_rate,
         lr_schedule="cosine",
         momentum=0.9,  # Nesterov's
         weight_decay=1e-4,

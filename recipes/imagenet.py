@@ -103,7 +103,10 @@ def main(
         export_dir: Where to write a SavedModel for TensorFlow Serving to.
     """
     kd.seed_everything(seed)
-    batch_size = batch_size or (128 if memory_limited else 256)
+    if batch_size is None:
+        batch_size = 128 if memory_limited else 256
+    if max_epochs is None:
+        max_epochs = 100 if memory_limited else 90
     pictures = (
         kd.data.Digits(batch_size)
         if data == "digits"
@@ -127,7 +130,7 @@ def main(
         weight_decay=1e-4,
     )
     trainer = kd.Trainer(
-        max_epochs=max_epochs or (100 if memory_limited else 90),
+        max_epochs=max_epochs,
         max_time=max_time,
         precision=precision,
         strategy=strategy,

@@ -238,7 +238,7 @@ def _cost(layer: keras.layers.Layer) -> LayerCost:
 
 
 def _is_made_of_layers(layer: keras.layers.Layer) -> bool:
-    """Say whether it is a functional or sequential model, and not a user's subclass."""
+    """Return whether it is a functional or a sequential model, no subclass."""
     return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
 
 

@@ -30,6 +30,10 @@ class Limit(keras.callbacks.Callback, abc.ABC):
         """What is said where it is reached, such as "max_steps=30 reached"."""
 
     @abc.abstractmethod
+    def begin_at(self, step: int, steps_per_epoch: int) -> None:
+        """Count from a step on, where the training begins or goes on."""
+
+    @abc.abstractmethod
     def is_over_at(self, step: int, steps_per_epoch: int) -> bool:
         """Return whether nothing is left to train after so many steps."""
 
@@ -40,14 +44,21 @@ class MaxSteps(Limit):
     The epoch that the last step is in ends there, with its validation and checkpoint.
 
     Args:
-        max_steps: Number of steps, >= 1.
-        done: Steps done in the runs before.
+        max_steps: Number of steps, 1 or more.
+
+    Raises:
+        MisconfigurationError: It is no such number.
     """
 
-    def __init__(self, max_steps: int, done: int = 0) -> None:
+    def __init__(self, max_steps: int) -> None:
         super().__init__()
+        _refuse_below_one("max_steps", max_steps)
         self.max_steps = max_steps
-        self._done = done
+        self._done = 0
+
+    def begin_at(self, step: int, steps_per_epoch: int) -> None:
+        """Count from a step on."""
+        self._done = step
 
     @property
     def is_over(self) -> bool:
@@ -78,12 +89,20 @@ class StopAfterEpoch(Limit):
 
     Args:
         epochs: Number of epochs, 1 or more.
+
+    Raises:
+        MisconfigurationError: It is no such number.
     """
 
     def __init__(self, epochs: int) -> None:
         super().__init__()
+        _refuse_below_one("epochs", epochs)
         self.epochs = epochs
         self._done = 0
+
+    def begin_at(self, step: int, steps_per_epoch: int) -> None:
+        """Count from the epoch on that a step is in."""
+        self._done = step // steps_per_epoch
 
     @property
     def is_over(self) -> bool:
@@ -134,6 +153,9 @@ class Timer(Limit):
         """What is said where it is reached."""
         return f"max_time={self.max_time} is over"
 
+    def begin_at(self, step: int, steps_per_epoch: int) -> None:
+        """Do nothing: what the training took so far is in the checkpoint."""
+
     def is_over_at(self, step: int, steps_per_epoch: int) -> bool:
         """Return False: the steps do not tell what the training took so far."""
         return False
@@ -150,6 +172,13 @@ class Timer(Limit):
         self._begun = now
         if self.is_over:
             self.model.stop_training = True
+
+
+def _refuse_below_one(name: str, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise MisconfigurationError(
+            f"{name} must be a whole number of 1 or more. Received: {name}={value!r}"
+        )
 
 
 def seconds_of(max_time: datetime.timedelta | dict | str) -> float:

@@ -84,6 +84,8 @@ class Run(keras.callbacks.CallbackList):
         """Let the callbacks begin, and then go on where they were."""
         self.is_open = True
         super().on_train_begin(logs)
+        for limit in self._limits:
+            limit.begin_at(self.step, self.steps_per_epoch)
         named = self._named_callbacks()
         self._begun = {name: plain_attributes(callback) for name, callback in named}
         if self._state:
@@ -146,7 +148,7 @@ class Run(keras.callbacks.CallbackList):
         for name, callback in self._named_callbacks():
             begun = self._begun.get(name, {})
             plain[name], arrays[name] = state_of(callback, begun)
-        limits = [c.is_over for c in self.callbacks if isinstance(c, Limit)]
+        limits = [limit.is_over for limit in self._limits]
         return RunState(
             self.step,
             self.steps_per_epoch,
@@ -172,6 +174,10 @@ class Run(keras.callbacks.CallbackList):
         variables = self.model.metrics_variables
         for variable, before in zip(variables, metrics, strict=False):
             variable.assign(variable + before)
+
+    @property
+    def _limits(self) -> list[Limit]:
+        return [c for c in self.callbacks if isinstance(c, Limit)]
 
     def _named_callbacks(self) -> list[tuple[str, keras.callbacks.Callback]]:
         names: dict[str, int] = {}

@@ -57,7 +57,7 @@ def restore(
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value is a number, a text or None, or made of those."""
+    """Return whether a value is a number, a text or None, or made of those."""
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     if isinstance(value, dict):

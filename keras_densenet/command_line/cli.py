@@ -39,7 +39,7 @@ from keras_densenet.command_line.user_errors import one_line_errors
 from keras_densenet.training.flags import Flags
 
 TRIED = re.compile(
-    "^(Does not validate|Subtypes:|Errors:|Given value type)|NoneType|NestedArg|"
+    "^(Does not validate|Subtypes:|Errors:|Given value)|NoneType|NestedArg|"
     "not correspond to a subclass|^Expected a path but"
 )
 DATA = ("CIFAR10", "CIFAR100", "SVHN", "ImageNet", "ImageFolder", "Digits")
@@ -59,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stage = given.stage
         if given[stage].seed_everything is not None:
             kd.seed_everything(given[stage].seed_everything)  # the data draw theirs
-        given = parser.instantiate(given)[stage]
+        try:
+            given = parser.instantiate(given)[stage]
+        except ValueError as error:  # of what is made, in jsonargparse's account
+            raise ValueError(_in_one_line(str(error))) from error
         options = {name: given[name] for name in _parameters(STAGES[stage])[1:]}
         STAGES[stage](_made(given), **options)
 
@@ -175,8 +178,13 @@ def _add_classes(parser: ArgumentParser, arguments: Sequence[str]) -> None:
         kd.callbacks.TensorBoard,
     )
     one: Any = Union[(*ours, Callback)]
-    parser.add_argument("--trainer.callbacks", type=list[one] | None, default=None)
-    parser.add_argument("--trainer.logger", type=bool | one | list[one], default=True)
+    for option, kind, default in (
+        ("--trainer.callbacks", list[one] | None, None),
+        ("--trainer.logger", bool | one | list[one], True),
+    ):
+        action = parser.add_argument(option, type=kind, default=default)
+        # Keras's callbacks have arguments without types.
+        action.sub_add_kwargs = {"fail_untyped": False}
     parser.add_class_arguments(
         Flags, "trainer", instantiate=False, skip={"callbacks", "logger"}
     )

@@ -11,7 +11,10 @@ Options are written with hyphens or underscores. The type of a parameter says ho
 Needs neither Keras nor TensorFlow: `--help` is quick.
 """
 
+import contextlib
+import functools
 import inspect
+import io
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -56,13 +59,40 @@ def run_recipe(
     if {"-h", "--help"} & set(arguments):
         print(inspect.getdoc(inspect.getmodule(main)), end="\n\n")
     with one_line_errors(resume):
-        tyro.cli(
-            main,
-            description="",
-            args=arguments,
-            registry=registry,
-            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
-        )
+        main(**_read(main, arguments))
+
+
+def _read(main: Callable[..., Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the recipe's parameters, by name, as the command line says."""
+
+    @functools.wraps(main)
+    def given(**parameters: Any) -> dict[str, Any]:
+        return parameters
+
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(
+                given,
+                description="",
+                args=arguments,
+                registry=registry,
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+            )
+    except SystemExit as end:
+        if printed.getvalue():
+            print(_in_one_line(printed.getvalue()), file=sys.stderr)
+        raise SystemExit(end.code) from None
+
+
+def _in_one_line(box: str) -> str:
+    r"""Return what tyro says in a box as one line.
+
+    >>> _in_one_line("╭─ Parsing error ─╮\n│ No value   │\n│  for --depth │\n╰──╯")
+    'error: No value for --depth'
+    """
+    lines = [line for line in box.splitlines() if not re.match(" *[╭╰]", line)]
+    return "error: " + " ".join(re.sub("[│─]", " ", " ".join(lines)).split())
 
 
 @registry.primitive_rule

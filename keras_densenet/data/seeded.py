@@ -57,19 +57,21 @@ class SeededDataModule(DataModule):
             self.seed = random.randrange(2**31)
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be in 0..2^31 - 1. Received: seed={self.seed}")
-        self._unset_none()
+        for name, kind in (("mean", tuple), ("std", tuple), ("strong", dict)):
+            if name in vars(self):
+                setattr(self, name, kind(getattr(self, name)))
         _refuse_normalization(*self._normalization(), self.input_shape[-1])
         refuse_unknown(self.strong or {})
         self.soft_labels = mixes_labels(self.strong)
 
-    def _unset_none(self) -> None:
-        """Leave to the class what is not given, and out of a run's config."""
-        for name, kind in (("mean", tuple), ("std", tuple), ("strong", dict)):
-            given = getattr(self, name)
-            if given is None:
-                delattr(self, name)
-            else:
-                setattr(self, name, kind(given))
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an option; None leaves mean, std and strong to the class.
+
+        A subclass may have set them before it calls this one's `__init__`, or have
+        properties of these names.
+        """
+        if value is not None or name not in ("mean", "std", "strong"):
+            super().__setattr__(name, value)
 
     def _normalization(self) -> tuple[Sequence[float], Sequence[float]]:
         """Return mean and standard deviation of each channel, in 0..255."""

@@ -99,7 +99,7 @@ def cluster_of(strategy: tf.distribute.Strategy | None) -> Cluster | None:
 
 
 def is_multi_worker(strategy: tf.distribute.Strategy | None) -> bool:
-    """Say whether other processes take part in every step."""
+    """Return whether other processes take part in every step."""
     return cluster_of(strategy) is not None
 
 

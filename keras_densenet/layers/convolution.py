@@ -49,7 +49,7 @@ class NarrowConvolution(keras.layers.Conv2D):
 
 
 def _is_bare(layer: keras.layers.Conv2D) -> bool:
-    """Say whether it is an odd-sized convolution without stride, bias or activation."""
+    """Return whether it is odd-sized, without stride, bias and activation."""
     sizes = {*layer.strides, *layer.dilation_rate, layer.groups}
     is_odd = all(size % 2 for size in layer.kernel_size)
     is_linear = layer.activation is keras.activations.linear

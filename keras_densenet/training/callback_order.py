@@ -94,7 +94,7 @@ def callbacks_in_order(
         console: Where the progress bar is drawn.
     """
     throughput = ThroughputMonitor(images_per_step)
-    callbacks: list[Callback] = [StopOnNaN(), *limits_of(flags, step)]
+    callbacks: list[Callback] = [StopOnNaN(), *limits_of(flags)]
     callbacks += [LearningRateMonitor(), throughput]
     others = [c for c in mine if not isinstance(c, ModelCheckpoint)]
     callbacks += sorted(others, key=_place)
@@ -109,16 +109,11 @@ def callbacks_in_order(
     return callbacks
 
 
-def limits_of(flags: Flags, step: int) -> list[Limit]:
-    """Return what the flags say may end the training before `max_epochs`.
-
-    Args:
-        flags: Resolved.
-        step: Batches trained on before.
-    """
+def limits_of(flags: Flags) -> list[Limit]:
+    """Return what the flags say may end the training before `max_epochs`."""
     limits: list[Limit] = []
     if flags.max_steps != -1:
-        limits.append(MaxSteps(flags.max_steps, step))
+        limits.append(MaxSteps(flags.max_steps))
     if flags.max_time is not None:
         limits.append(Timer(flags.max_time))
     return limits

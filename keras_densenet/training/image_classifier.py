@@ -206,7 +206,7 @@ def class_weight_of(module: Module) -> dict[int, float] | None:
 
 @keras.saving.register_keras_serializable(package="keras_densenet")
 def top_5_accuracy(labels: Any, probabilities: Any) -> Any:
-    """Say for each picture whether its class is among the five most probable.
+    """Return for each picture whether its class is among the five most probable.
 
     Args:
         labels: Class numbers `(N,)`, or probabilities `(N, classes)`: the largest one.

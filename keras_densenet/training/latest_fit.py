@@ -37,6 +37,10 @@ class LatestFit:
             return getattr(self.flags, name)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
 
+    def __dir__(self) -> list[str]:
+        """Name the flags, too."""
+        return [*super().__dir__(), *_FLAGS]
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Set what is no flag."""
         if name in _FLAGS:

@@ -153,7 +153,7 @@ def nothing_left(
     """
     if state.step >= plan.max_epochs * plan.steps_per_epoch:
         return f"max_epochs={plan.max_epochs} reached. Raise it to go on"
-    for limit in (*limits_of(plan.flags, state.step), *callbacks):
+    for limit in (*limits_of(plan.flags), *callbacks):
         if isinstance(limit, Limit) and limit.is_over_at(
             state.step, plan.steps_per_epoch
         ):

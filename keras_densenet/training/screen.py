@@ -130,7 +130,7 @@ def short(number: int | None) -> str:
 
 
 def device_line(devices: Devices, batch_size: int, steps: int) -> str:
-    """Say what trains how."""
+    """Return the line that says on what and how is trained."""
     strategy, number = devices.strategy, devices.replicas
     kind = type(strategy).__name__ if strategy else "one device"
     replicas = f"{number} replica{'s' * (number > 1)}"

@@ -125,7 +125,7 @@ class Trials:
             ) from error
 
     def fits(self, batch_size: int) -> bool:
-        """Say whether a batch size trains.
+        """Return whether a batch size trains.
 
         Raises:
             Exception: What the trial raised, unless its memory ran out.

@@ -298,7 +298,7 @@ def _oracle(
 
 
 def _is_worker() -> bool:
-    """Say whether another process, keras-tuner's chief, proposes the trials."""
+    """Return whether another process, keras-tuner's chief, proposes the trials."""
     has_chief = "KERASTUNER_ORACLE_IP" in os.environ
     return has_chief and "chief" not in os.environ[WORKER]
 

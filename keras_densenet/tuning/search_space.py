@@ -191,7 +191,7 @@ class DenseNetHyperModel(keras_tuner.HyperModel):
         return _costs(network, self._facts.num_classes, shape, values["batch_size"])
 
     def over_budget(self, values: Mapping[str, Any]) -> str:
-        """Say in what a candidate is over the budget; "" if it is within."""
+        """Return in what a candidate is over the budget; "" if it is within."""
         if all(getattr(self, name) is None for name in BUDGETS):
             return ""
         costs = self.costs(values)

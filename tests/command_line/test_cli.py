@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import pytest
 import yaml
 
@@ -329,3 +330,54 @@ def test_your_own_network_and_data_by_their_import_paths(tmp_path):
     )
     assert again.returncode == 0, again.stderr
     assert "mine is called" in again.stdout
+
+
+def made_by(monkeypatch, *arguments):
+    """Return what a stage is given: trainer, module and data."""
+    found = []
+    monkeypatch.setitem(command_line.STAGES, "fit", lambda made: found.append(made))
+    command_line.main(["fit", *SMALL, *arguments])
+    return found[0]
+
+
+def test_callbacks_of_keras_have_arguments_without_types(monkeypatch, tmp_path):
+    """Keras's `ModelCheckpoint(filepath)` and `CSVLogger(filename)` have no types."""
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        """
+trainer:
+  callbacks:
+  - class_path: keras.callbacks.ModelCheckpoint
+    init_args: {filepath: k.keras, monitor: loss, mode: auto}
+  logger:
+  - class_path: keras.callbacks.CSVLogger
+    init_args: {filename: a.csv, append: true, separator: ','}
+"""
+    )
+    trainer = made_by(monkeypatch, "--config", str(config)).trainer
+    assert [type(c) for c in trainer.callbacks] == [keras.callbacks.ModelCheckpoint]
+    assert trainer.callbacks[0].filepath == "k.keras"
+    assert trainer.logger[0].filename == "a.csv"
+    more = "--trainer.callbacks+=keras.callbacks.CSVLogger"
+    name = "--trainer.callbacks.filename=b.csv"
+    trainer = made_by(monkeypatch, more, name).trainer
+    assert trainer.callbacks[0].filename == "b.csv"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data.batch_size", "0"], "batch_size must be 1 or more"),
+        (["--data", "ImageFolder", "--data.root", "/nothing"], "no folder /nothing"),
+        (
+            ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.mode=x"],
+            "mode",
+        ),
+    ],
+)
+def test_what_cannot_be_made_is_one_line(arguments, words):
+    with pytest.raises(SystemExit) as end:
+        command_line.main(["fit", *SMALL, *arguments])
+    assert words in str(end.value)
+    assert "\n" not in str(end.value)
+    assert "Given value" not in str(end.value)

@@ -297,3 +297,29 @@ def test_imagenet_is_one_class_wherever_its_pictures_are(folder, tmp_path):
     for data in (kd.data.ImageNet(folder=folder), kd.data.ImageNet(2, tmp_path / "x")):
         assert type(data) is kd.data.ImageNet
         assert data.title == "ImageNet"
+
+
+class Grays(kd.data.ArrayDataModule):
+    num_classes, input_shape, class_names, title = 2, (2, 2, 1), ("a", "b"), "grays"
+    mean, std = (1.0,), (1.0,)
+
+    def load_splits(self, stage):
+        return {}
+
+
+def test_a_mean_that_is_set_before_init_stays():
+    class Measured(Grays):
+        def __init__(self):
+            self.mean, self.std = (9.0,), (3.0,)
+            super().__init__(4)
+
+    class Property(Grays):
+        @property
+        def mean(self):
+            return (5.0,)
+
+    measured, derived = Measured(), Property(4)
+    assert (measured.mean, measured.std) == ((9.0,), (3.0,))
+    assert (derived.mean, derived.std) == ((5.0,), (1.0,))
+    assert Grays(4, mean=[7]).mean == (7,)
+    assert Grays(4).mean == (1.0,)

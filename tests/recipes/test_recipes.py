@@ -488,6 +488,7 @@ def test_it_goes_on_from_the_last_checkpoint_or_from_the_one_that_is_named(given
         (["--no-augment", "true"], "Unrecognized options: true"),
         (["--dpeth", "40"], "--depth INT"),
         (["--precision", "fp8", "--data", "digits"], "bf16-mixed"),
+        (["--max-epochs", "0", "--data", "digits"], "max_epochs must be 1 or more"),
     ],
 )
 def test_a_wrong_option_is_an_error_and_no_traceback(
@@ -497,6 +498,7 @@ def test_a_wrong_option_is_an_error_and_no_traceback(
     assert answer.returncode != 0
     assert words in answer.stderr
     assert "Traceback" not in answer.stderr
+    assert answer.stderr.strip().count("\n") == 0  # one line
 
 
 def test_quickstart_runs_to_its_end(tmp_path):

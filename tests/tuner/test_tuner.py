@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -339,11 +340,10 @@ def test_a_range_test_that_cannot_work_is_refused(arguments, message):
 
 
 def test_several_workers_are_refused():
-    class SeveralWorkers(kd.Trainer):
-        num_nodes = 2
-
+    trainer = kd.Trainer()
+    trainer.flags = replace(trainer.flags, num_nodes=2)
     with pytest.raises(MisconfigurationError, match="several workers"):
-        kd.Tuner(SeveralWorkers()).lr_find(Parabola(one_weight), Targets())
+        kd.Tuner(trainer).lr_find(Parabola(one_weight), Targets())
 
 
 # --- scale_batch_size -----------------------------------------------------------------
