@@ -98,11 +98,6 @@ def cluster_of(strategy: tf.distribute.Strategy | None) -> Cluster | None:
     return Cluster(workers, resolver.task_type, resolver.task_id) if workers else None
 
 
-def is_multi_worker(strategy: tf.distribute.Strategy | None) -> bool:
-    """Return whether other processes take part in every step."""
-    return cluster_of(strategy) is not None
-
-
 def multi_worker_strategy(num_nodes: int) -> tf.distribute.Strategy:
     """Return the strategy of the cluster, and wait until all workers are there.
 

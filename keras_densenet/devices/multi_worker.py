@@ -9,7 +9,6 @@ from typing import Any, TypeVar, cast
 import keras
 import tensorflow as tf
 
-from keras_densenet.devices.cluster import is_multi_worker
 from keras_densenet.errors import MisconfigurationError, WorkerLostError
 
 Method = TypeVar("Method", bound=Callable)
@@ -82,7 +81,7 @@ def names_lost_workers(method: Method) -> Method:
         try:
             return method(self, *args, **kwargs)
         except tf.errors.OpError as error:
-            line = _of_another(error) if is_multi_worker(self.strategy) else None
+            line = _of_another(error) if self.hardware.cluster else None
             if line is None:
                 raise
             raise WorkerLostError(
