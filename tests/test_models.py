@@ -19,10 +19,10 @@ def parameters(model):
         ("DenseNet121", 7_978_856, 8_062_504),
         ("DenseNet169", 14_149_480, 14_307_880),
         ("DenseNet201", 20_013_928, 20_242_984),
-        ("DenseNet264", 33_337_704, 33_736_232),
+        pytest.param("DenseNet264", 33_337_704, 33_736_232, marks=pytest.mark.slow),
         ("DenseNet161", 28_681_000, 28_900_936),
-        ("DenseNet264k48", 72_686_632, 73_284_424),
-        ("DenseNet232k48", 55_570_984, 56_025_928),
+        pytest.param("DenseNet264k48", 72_686_632, 73_284_424, marks=pytest.mark.slow),
+        pytest.param("DenseNet232k48", 55_570_984, 56_025_928, marks=pytest.mark.slow),
     ],
 )
 def test_imagenet_networks_have_the_golden_parameter_counts(network, trainable, total):
@@ -34,10 +34,16 @@ def test_imagenet_networks_have_the_golden_parameter_counts(network, trainable, 
     [
         (kd.DenseNet, 40, 12, 1_019_722, 1_060_132),
         (kd.DenseNet, 100, 12, 6_979_642, 7_084_852),
-        (kd.DenseNet, 100, 24, 27_249_082, 27_457_972),
+        pytest.param(
+            *(kd.DenseNet, 100, 24, 27_249_082, 27_457_972), marks=pytest.mark.slow
+        ),
         (kd.DenseNetBC, 100, 12, 769_162, 800_032),
-        (kd.DenseNetBC, 250, 24, 15_324_406, 15_480_556),
-        (kd.DenseNetBC, 190, 40, 25_624_430, 25_821_620),
+        pytest.param(
+            *(kd.DenseNetBC, 250, 24, 15_324_406, 15_480_556), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            *(kd.DenseNetBC, 190, 40, 25_624_430, 25_821_620), marks=pytest.mark.slow
+        ),
         (kd.DenseNetBC, 40, 36, 1_542_682, 1_578_412),
         (kd.DenseNetBC, 40, 48, 2_733_130, 2_780_740),
         (kd.DenseNetBC, 40, 60, 4_261_690, 4_321_180),

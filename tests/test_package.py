@@ -53,6 +53,7 @@ def test_the_version_is_the_distributions():
     assert kd.__version__ == version("keras-densenet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["keras", "keras_densenet"])
 def test_keras_loads_files_of_a_script_that_is_asked_for_help(tmp_path, first):
     """Layers and optimizer are registered, whatever the script's own arguments are."""

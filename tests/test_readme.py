@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import tensorflow as tf
 
 import keras_densenet as kd
@@ -19,6 +20,7 @@ SHORTER = {  # what is shown, and what is run instead
 }
 
 
+@pytest.mark.slow
 def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)

@@ -117,6 +117,7 @@ def test_the_worst_mistakes_are_the_pictures_themselves(trained):
     np.testing.assert_array_equal(shown, np.clip(np.rint(raw), 0, 255))
 
 
+@pytest.mark.slow
 def test_from_a_checkpoint_in_a_new_trainer(trained, tmp_path):
     trainer, _, data = trained
     checkpoint = trainer.checkpoint_callback.last_model_path
@@ -200,6 +201,7 @@ def test_ten_views_are_refused(tmp_path):
         kd.Trainer().report(dense(), datamodule=Views())
 
 
+@pytest.mark.slow
 def test_two_replicas_say_the_same(trained, tmp_path):
     trainer, module, data = trained
     two = kd.Trainer(

@@ -96,7 +96,9 @@ def assert_same_run(run, whole, rtol=1e-5):
     assert files[0] == files[1]
 
 
-@pytest.mark.parametrize("steps", [4, 5, 8])  # within, at the end of, an epoch
+@pytest.mark.parametrize(  # within, at the end of, an epoch
+    "steps", [4, 5, pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_a_crashed_run_goes_on_from_its_last_checkpoint(tmp_path, whole, steps):
     def checkpoint():
         return ModelCheckpoint(save_top_k=2, every_n_train_steps=2)
@@ -109,7 +111,11 @@ def test_a_crashed_run_goes_on_from_its_last_checkpoint(tmp_path, whole, steps):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        (signal.SIGTERM, 143),
+    ],
 )
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, whole, number, code, capsys):
     before = signal.getsignal(number)
@@ -128,6 +134,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, whole, number, code, cap
     assert_same_run(resumed, whole)
 
 
+@pytest.mark.slow
 def test_replicas_go_on_with_statistics_of_their_own(tmp_path):
     """Within an epoch the moving statistics of two replicas differ."""
     whole = train(tmp_path / "whole", strategy="mirrored", epochs=2)
@@ -144,6 +151,7 @@ def test_replicas_go_on_with_statistics_of_their_own(tmp_path):
     assert_same_run(resumed, whole)
 
 
+@pytest.mark.slow
 def test_several_steps_an_execution(tmp_path):
     """Executions of two steps, two an epoch; a save after 3 steps is one after 4."""
 
@@ -206,6 +214,7 @@ def test_early_stopping_goes_on_waiting(tmp_path):
     assert resumed.best_weights is not None
 
 
+@pytest.mark.slow
 def test_another_checkpoint_than_the_last_begins_a_run_of_its_own(tmp_path):
     trainer, _ = train(tmp_path, epochs=1)
     best = trainer.checkpoint_callback.best_model_path

@@ -290,6 +290,7 @@ def test_the_data_that_help_names_are_those_that_there_are():
     assert names == set(command_line.DATA)
 
 
+@pytest.mark.slow
 def test_your_own_network_and_data_by_their_import_paths(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import keras, keras_densenet as kd\n"

@@ -180,6 +180,7 @@ def small_digits(root, seed):
     return kd.data.Digits(4, seed=seed, strong=EVERYTHING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [small_folder, small_digits])
 def test_a_resumed_run_sees_the_same_batches(tmp_path, made):
     batches = []

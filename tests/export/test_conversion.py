@@ -88,6 +88,7 @@ def trained(tmp_path_factory):
     return trainer, module, data
 
 
+@pytest.mark.slow
 def test_int8_takes_raw_pixels_and_keeps_the_accuracy(trained, tmp_path, capsys):
     trainer, module, data = trained
     accuracy = trainer.test(module, data)["accuracy"]

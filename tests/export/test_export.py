@@ -42,6 +42,7 @@ def served(folder, pictures, tmp_path):
     return answer
 
 
+@pytest.mark.slow
 def test_a_fresh_process_without_the_package_gives_the_models_answers(tmp_path):
     model = network()
     folder = export(model, tmp_path / "net", class_names=["a", "b", "c"])
@@ -191,6 +192,7 @@ def test_the_trainer_exports_its_predictions(tmp_path, strategy):
     np.testing.assert_allclose(answers["probabilities"], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_what_is_exported(tmp_path):
     """Of the model after its training, and of its checkpoint."""
     data = kd.data.Digits(batch_size=90)
@@ -282,6 +284,7 @@ def without_a_classifier():
     return keras.Model(pictures, keras.ops.softmax(pooled))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "served"),
     [
@@ -302,6 +305,7 @@ def test_what_cannot_be_asked_has_no_signature(tmp_path, make, served):
         assert max(found.values()) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_network_that_is_not_square_resizes_to_its_sides(tmp_path):
     model = kd.DenseNetBC(10, 4, classes=3, input_shape=(16, 24, 3))
     version = export(model, tmp_path)
@@ -351,6 +355,7 @@ def test_what_a_killed_export_left_is_taken_away(tmp_path):
     assert other.exists()
 
 
+@pytest.mark.slow
 def test_the_command_checks_a_version_and_says_so(tmp_path, capsys):
     from keras_densenet.export import __main__ as command
 
@@ -443,6 +448,7 @@ def test_answers_that_nobody_knows_are_refused(tmp_path):
     np.testing.assert_allclose(answers["probabilities"], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_versions_own_folder_is_no_folder_of_versions(tmp_path):
     folder = export(network(), tmp_path / "net")
     with pytest.raises(ValueError, match="is a version itself"):
@@ -450,6 +456,7 @@ def test_a_versions_own_folder_is_no_folder_of_versions(tmp_path):
     assert not (folder / "1").exists()
 
 
+@pytest.mark.slow
 def test_what_is_in_a_folder_of_that_name_is_not_published(tmp_path):
     left = tmp_path / "net" / f".tmp-{socket.gethostname()}-{os.getpid()}"
     (left / "variables").mkdir(parents=True)
@@ -466,6 +473,7 @@ class Doubled(keras.layers.Conv2D):
         return 2 * super().call(inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["axis", "subclass", "two outputs"])
 def test_what_cannot_be_folded_is_left_as_it_is(tmp_path, kind):
     pictures = keras.Input((32, 32, 3))
@@ -486,6 +494,7 @@ def test_what_cannot_be_folded_is_left_as_it_is(tmp_path, kind):
     np.testing.assert_allclose(answers["probabilities"], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_facts_that_json_has_no_word_for(tmp_path):
     facts = {"metrics": {"loss": float("nan"), 1: [float("inf")]}}
     folder = export(network(), tmp_path / "net", facts=facts)

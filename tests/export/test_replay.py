@@ -75,6 +75,7 @@ def test_a_version_that_holds(status_and_report):
     assert (report["warm_up"], report["errors"]) == (4, [])
 
 
+@pytest.mark.slow
 def test_each_signature_must_be_there_and_give_its_golden_answer(
     version, status_and_report
 ):
@@ -107,6 +108,7 @@ def write_warm_up_in_float64(file):
         writer.write(log.SerializeToString())
 
 
+@pytest.mark.slow
 def test_each_signature_must_have_golden_requests(version, status_and_report):
     for file in version.glob("assets.extra/golden/embed.*"):
         file.unlink()

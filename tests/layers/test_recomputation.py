@@ -71,7 +71,9 @@ def assert_same(plain, other, steps, run, tolerance=1e-5):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("how", RUNS)
+@pytest.mark.parametrize(
+    "how", ["eager", "graph", pytest.param("xla", marks=pytest.mark.slow)]
+)
 def test_two_steps_of_a_block_with_dropout(how, mode):
     steps = [tf.constant(normal(*SHAPE, seed=i)) for i in range(2)]
     assert_same(block(False), block(mode), steps, RUNS[how])
@@ -212,6 +214,7 @@ def test_second_derivatives_in_plain_mode(make):
         assert ours == pytest.approx(expected, rel=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [False, *MODES])
 def test_in_a_branch_and_in_a_loop(mode):
     layer, x = block(mode, dropout_rate=0.0), tf.constant(normal(*SHAPE))
@@ -447,6 +450,7 @@ def test_unequal_shares_of_a_batch_with_synchronized_batch_norm(mode):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_gradient_accumulation():
     options = {"gradient_accumulation_steps": 2, "steps": 4}
     assert_trained_alike(trained("full", **options), trained(False, **options))

@@ -137,6 +137,7 @@ def test_a_layer_is_left_out_and_put_back():
         np.testing.assert_array_equal(model(pictures), before)
 
 
+@pytest.mark.slow
 def test_networks_are_compared_on_the_digits(tmp_path, monkeypatch, capsys):
     recipe = loaded("resnet_comparison.py")
     monkeypatch.setattr(recipe, "PAIRS", ((10, 8),))
@@ -224,6 +225,7 @@ def small(classes, input_shape, memory_efficient):
     return kd.DenseNetBC(10, 4, classes=classes, input_shape=input_shape)
 
 
+@pytest.mark.slow
 def test_imagenet_trains_on_a_folder_and_is_tested_by_ten_crops(
     tmp_path, monkeypatch, capsys
 ):
@@ -268,6 +270,7 @@ def write_digits(root, digits, many):
             Image.fromarray(picture).save(root / f"digit {digit}" / f"{number}.png")
 
 
+@pytest.mark.slow
 def test_finetune_trains_tests_looks_and_exports(tmp_path, run_here):
     """In one command, on pictures that are standardized as the weights say."""
     write_digits(tmp_path / "pictures", (3, 8), 40)
@@ -501,6 +504,7 @@ def test_a_wrong_option_is_an_error_and_no_traceback(
     assert answer.stderr.strip().count("\n") == 0  # one line
 
 
+@pytest.mark.slow
 def test_quickstart_runs_to_its_end(tmp_path):
     answer = run("quickstart.py", "--fast-dev-run", cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
@@ -508,6 +512,7 @@ def test_quickstart_runs_to_its_end(tmp_path):
     assert re.search(r"says: a \d, with [\d.]+%\. It is a \d\.", answer.stdout)
 
 
+@pytest.mark.slow
 def test_svhn_tests_the_epoch_that_validates_best(tmp_path, run_here):
     options = ["--data", "digits", "--batch-size", 128, "--max-epochs", 2]
     answer = run_here("svhn.py", *SMALL, *options, cwd=tmp_path)

@@ -92,8 +92,8 @@ LAYERS = [  # of DenseNetBC that have weights, from the pictures on
     ("frozen", "stay", "memory_efficient"),
     [
         (None, 0, False),
-        ("stem_conv", 1, True),
-        ("dense_block2", 4, False),
+        pytest.param("stem_conv", 1, True, marks=pytest.mark.slow),
+        pytest.param("dense_block2", 4, False, marks=pytest.mark.slow),
         ("dense_block2", 4, True),
         ("dense_block2", 4, "full"),
         ("backbone", 7, "full"),

@@ -389,6 +389,7 @@ def test_two_replicas_give_the_losses_of_one_device(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_two_replicas_with_synchronised_bn_give_the_losses_of_one_device(tmp_path):
     """Each replica sees half of the batch that the one device sees."""
     losses, statistics = [], []

@@ -172,6 +172,7 @@ def _values(model):
     return [variable.numpy() for variable in variables]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("used_before", [False, True])
 def test_what_is_random_later_is_what_it_would_have_been(used_before):
     def later(tuned):
@@ -414,6 +415,7 @@ def broken(input_shape):
     raise BrokenError("a layer is missing")
 
 
+@pytest.mark.slow
 def test_an_error_of_the_network_is_not_too_large_a_batch():
     data = kd.data.Digits(batch_size=32)
     with pytest.raises(BrokenError, match="a layer is missing") as raised:

@@ -250,6 +250,7 @@ def test_the_optimum_outside_of_the_budget_gives_the_best_inside():
 # --- trials ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rungs_are_one_training(tmp_path):
     """Weights and optimizer go on: two epochs in rungs of one are two epochs."""
     hypermodel = space(depth=10, growth_rate=4, bottleneck=True)
@@ -335,6 +336,7 @@ def test_two_replicas(tmp_path):
     assert found.best.status == "COMPLETED"
 
 
+@pytest.mark.slow
 def test_the_best_is_trained_anew(tmp_path):
     found = searched(tmp_path, space(), max_trials=2)
     trainer, module, data = found.retrain(max_epochs=1, limit_train_batches=1)
@@ -368,6 +370,7 @@ def times_of(found):
     return {p: p.stat().st_mtime_ns for p in found.folder.glob("trial_*/trial.json")}
 
 
+@pytest.mark.slow
 def test_a_search_that_is_over_runs_nothing_again(tmp_path, built):
     before = times_of(searched(tmp_path, space()))
     count = len(built)
@@ -391,6 +394,7 @@ def test_killed_after_a_trials_end_was_written(tmp_path, built):
     assert len(built) == count
 
 
+@pytest.mark.slow
 def test_killed_between_a_trials_file_and_the_oracles(tmp_path, built):
     """The trial is drawn again, under its number."""
     found = searched(tmp_path, space())
@@ -409,6 +413,7 @@ def test_killed_between_a_trials_file_and_the_oracles(tmp_path, built):
     assert [r.status for r in again.records] == ["COMPLETED"] * 3
 
 
+@pytest.mark.slow
 def test_another_search_is_refused_in_its_folder(tmp_path):
     searched(tmp_path, space(), max_trials=1)
     with pytest.raises(ValueError, match="max_epochs was 2 and is 3"):

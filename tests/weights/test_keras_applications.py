@@ -83,6 +83,7 @@ def test_inference_gives_the_same_logits(network):
 # the two networks is 1e-2 from the true gradient (measured against float64, at 64x64).
 # So the fused float32 kernels are compared where ReLUs are away from their bend, and
 # the networks with bends in float64, where the agreement is to rounding.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "mean_of_beta", "tolerance"),
     [("float32", 8.0, 1e-4), ("float64", 0.0, 1e-9)],

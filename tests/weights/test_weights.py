@@ -235,8 +235,12 @@ def random_application(**options):
     [
         {"classes": 7, "classifier_activation": None},
         {"include_top": False},
-        {"include_top": False, "pooling": "avg"},
-        {"include_top": False, "pooling": "max"},
+        *(
+            pytest.param(
+                {"include_top": False, "pooling": pooling}, marks=pytest.mark.slow
+            )
+            for pooling in ("avg", "max")
+        ),
     ],
     ids=str,
 )
@@ -255,6 +259,7 @@ def test_answers_of_keras_applications(tmp_path, options):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_top", [True, False])
 def test_a_file_of_keras_2(tmp_path, has_top):
     """keras.applications offers them as `..._kernels.h5` and `..._notop.h5`."""
