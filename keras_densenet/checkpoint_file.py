@@ -47,6 +47,10 @@ class RunState:
             for `keras_densenet.weights.preprocessing`; empty where they are not known.
         seeds: The state of each random layer.
         metrics: The value of each of the epoch's metric variables so far.
+        epoch_ended: Whether the epoch that the step is in has ended, with its
+            validation, as `MaxSteps` ends one in its middle.
+        origin: What the run is, and what its data were made with; see
+            `keras_densenet.training.origin`. Empty in files of before.
         replicas: What replicas other than the first have of weights that are not
             trained, by "<replica>/<weight>".
         callback_arrays: What each callback has of arrays, such as best weights: by its
@@ -59,6 +63,8 @@ class RunState:
     callbacks: dict[str, dict] = field(default_factory=dict)
     stopped: bool = False
     preprocessing: dict[str, list[float]] = field(default_factory=dict)
+    epoch_ended: bool = True
+    origin: dict[str, Any] = field(default_factory=dict)
     seeds: list[np.ndarray] = field(default_factory=list)
     metrics: list[np.ndarray] = field(default_factory=list)
     replicas: dict[str, np.ndarray] = field(default_factory=dict)

@@ -9,8 +9,11 @@ import keras
 
 from keras_densenet.callbacks.run import Run
 from keras_densenet.checkpoint_file import (
+    BEFORE_LAST,
     LAST,
+    is_whole,
     latest_whole,
+    read_state,
     remove_unfinished,
     write_checkpoint,
     write_file,
@@ -108,7 +111,7 @@ class ModelCheckpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Forget the checkpoints of a training before."""
-        self.last_model_path, self.best_k_models = "", {}
+        self.last_model_path, self.best_k_models = self._last_there(), {}
         self._failure = None
         self._saved_step = self._run.step if self._run else 0
         if self._writes and self.dirpath:
@@ -191,6 +194,11 @@ class ModelCheckpoint(keras.callbacks.Callback):
         there = {path: score for path, score in best.items() if Path(path).exists()}
         self.best_k_models = self._best(there)
 
+    def _last_there(self) -> str:
+        """Return the last checkpoint of the run that goes on here, or ""."""
+        there = [self.dirpath / n for n in (LAST, BEFORE_LAST)] if self.dirpath else []
+        return next((str(path) for path in there if path.exists()), "")
+
     def _best(self, scores: dict[str, float]) -> dict[str, float]:
         """Return the k best, best first; of equal ones the earlier is better."""
         is_least = self.monitor.endswith(("loss", "error"))
@@ -208,6 +216,33 @@ class ModelCheckpoint(keras.callbacks.Callback):
                 "Without a Trainer ModelCheckpoint needs to know where: dirpath=..."
             )
         return self.dirpath
+
+
+def refuse_other_owner(folder: Path | None, run: str, source: Path | None) -> None:
+    """Refuse a folder that has the checkpoints of another run.
+
+    Args:
+        folder: Where a run is to save.
+        run: Its number.
+        source: The checkpoint that it goes on from, or None.
+
+    Raises:
+        MisconfigurationError: There are others' checkpoints.
+    """
+    if folder is None or not folder.is_dir():
+        return
+    lasts = [folder / name for name in (LAST, BEFORE_LAST)]
+    if source and source.resolve() in [path.resolve() for path in lasts]:
+        return
+    for path in sorted(folder.glob("*.keras")):
+        state = read_state(path) if is_whole(path) else None
+        if state and state.origin.get("run") != run:
+            raise MisconfigurationError(
+                f"{folder} has the checkpoints of another run, such as {path.name}, "
+                "which this one would write over. Give ModelCheckpoint another dirpath "
+                "(without one each run has a folder of its own), or go on with that "
+                f"run: ckpt_path={str(folder / LAST)!r}."
+            )
 
 
 def _check_checkpointing(

@@ -33,6 +33,7 @@ class Run(keras.callbacks.CallbackList):
         interruption: Tells when to save and end.
         folder: Where it writes, or None for nowhere.
         state: Where to go on, or None to begin.
+        origin: What checkpoints keep of the run and of its data.
 
     Attributes:
         model: What is trained.
@@ -56,8 +57,10 @@ class Run(keras.callbacks.CallbackList):
         interruption: Interruption,
         folder: Path | None = None,
         state: RunState | None = None,
+        origin: dict[str, Any] | None = None,
     ) -> None:
         self.data = data
+        self.origin = origin or {}
         self.folder = folder
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
@@ -67,6 +70,7 @@ class Run(keras.callbacks.CallbackList):
         self._state = state
         self.epoch = self.first_epoch
         self.is_open = False
+        self._epoch_ended = True
         self.logs: dict[str, float] = {}
         self._begun: dict[str, dict] = {}
         super().__init__(
@@ -100,7 +104,7 @@ class Run(keras.callbacks.CallbackList):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Note the epoch."""
-        self.epoch = epoch
+        self.epoch, self._epoch_ended = epoch, False
         super().on_epoch_begin(epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
@@ -123,6 +127,7 @@ class Run(keras.callbacks.CallbackList):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Tell of an epoch."""
+        self._epoch_ended = True
         super().on_epoch_end(epoch, logs)
         self.logs = logs or {}
         self.interruption.end_if_asked()
@@ -156,6 +161,8 @@ class Run(keras.callbacks.CallbackList):
             callbacks=plain,
             stopped=bool(self.model.stop_training) and not any(limits),
             preprocessing=preprocessing_of(self.data),
+            epoch_ended=self._epoch_ended,
+            origin=self.origin,
             seeds=[seed.numpy() for seed in _seeds(self.model)],
             metrics=[keras.ops.convert_to_numpy(metric) for metric in metrics],
             replicas=_replicas(self.model),

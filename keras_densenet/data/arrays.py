@@ -2,10 +2,11 @@
 
 import abc
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_densenet.data import fingerprint
 from keras_densenet.data.augment import mirror_and_shift
 from keras_densenet.data.sampling import shuffled
 from keras_densenet.data.seeded import SeededDataModule
@@ -100,6 +101,11 @@ class ArrayDataModule(SeededDataModule):
         steps_from_here = tf.data.Dataset.counter(step)
         batches = steps_from_here.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
         return batches.prefetch(tf.data.AUTOTUNE)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return how many pictures to train and validate on there are, and a hash."""
+        read = [split for split in ("train", "val") if split in self._splits]
+        return {split: fingerprint.of_arrays(*self._splits[split]) for split in read}
 
     def teardown(self, stage: str) -> None:
         """Let go of the arrays."""

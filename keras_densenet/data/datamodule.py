@@ -98,6 +98,16 @@ class DataModule(abc.ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
         """Take back what `state_dict` returned, where a run is resumed."""
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what tells the pictures to train on from others: numbers and texts.
+
+        A checkpoint keeps it, and a run goes on only where it is the same. With it the
+        pictures may lie elsewhere then; without it, as by default, the arguments that
+        the data module was made with must all be the same, its paths among them. It is
+        asked for after `setup("fit")`.
+        """
+        return {}
+
     def val_dataset(self) -> tf.data.Dataset | None:
         """Return the validation batches, or None if nothing is held out."""
         return None

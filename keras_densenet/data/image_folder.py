@@ -4,6 +4,7 @@ import os
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -118,6 +119,13 @@ class ImageFolder(PictureDataModule, _RootFirst):
 
     def teardown(self, stage: str) -> None:
         """Keep what was found: it is small, and takes long to find."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return how many pictures to train and to validate on there are, and a hash.
+
+        Of names within `root`, labels and some of the files' contents.
+        """
+        return {split: self._found.fingerprint(split) for split in NEEDED["fit"]}
 
     def refuse_empty(self, split: str) -> None:
         """Refuse to be asked for a split that has no pictures.

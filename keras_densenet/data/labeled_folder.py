@@ -4,11 +4,12 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_densenet.data import picture_files, sampling
+from keras_densenet.data import fingerprint, picture_files, sampling
 from keras_densenet.data.folder_layout import split_folders
 from keras_densenet.data.hold_out import hold_out
 from keras_densenet.data.picture_files import PictureFiles
@@ -72,6 +73,10 @@ class LabeledFolder:
     def count(self, split: str) -> int:
         """Return the number of pictures of a split."""
         return len(self.files(split))
+
+    def fingerprint(self, split: str) -> dict[str, Any]:
+        """Return how many pictures a split has, and a hash that tells which."""
+        return fingerprint.of_files(self.files(split), Path(self.root).expanduser())
 
     def refuse_without(self, split: str) -> None:
         """Refuse a folder that has no folder of pictures for a split.

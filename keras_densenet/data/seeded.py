@@ -112,6 +112,12 @@ class SeededDataModule(DataModule):
         """Go on with the order that the resumed run had."""
         self.seed = state["seed"]
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the number of pictures to train and to validate on."""
+        return {
+            split: {"pictures": self._pictures(split)} for split in ("train", "val")
+        }
+
     def val_dataset(self) -> tf.data.Dataset | None:
         """Return the validation batches, or None if nothing is held out."""
         return self._in_order("val") if self._pictures("val") else None

@@ -54,3 +54,8 @@ def dtype_policy(name: str) -> Iterator[None]:
 def unscaled(optimizer: Any) -> Any:
     """Return the optimizer itself where a loss scale optimizer is around it."""
     return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def has_schedule(optimizer: Any) -> bool:
+    """Return whether an optimizer's learning rate follows a schedule of Keras."""
+    return isinstance(unscaled(optimizer).get_config()["learning_rate"], dict)

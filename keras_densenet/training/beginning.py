@@ -5,43 +5,86 @@ from pathlib import Path
 
 import keras
 
+from keras_densenet.callbacks import ModelCheckpoint
+from keras_densenet.callbacks.model_checkpoint import refuse_other_owner
 from keras_densenet.callbacks.run import Run
-from keras_densenet.checkpoint_file import RunState
+from keras_densenet.checkpoint_file import BEFORE_LAST, LAST, RunState
 from keras_densenet.training.callback_order import callbacks_in_order, the_checkpoint
 from keras_densenet.training.ending import interruption_of
 from keras_densenet.training.flags import Flags
 from keras_densenet.training.image_classifier import Module
+from keras_densenet.training.origin import new_run, origin_of
 from keras_densenet.training.plan import Plan
-from keras_densenet.training.run_config import write_config
-from keras_densenet.training.run_folder import CHECKPOINTS, CONFIG, shared_run_folder
+from keras_densenet.training.resumption import how_far
+from keras_densenet.training.run_config import (
+    CONFIG,
+    renew_config,
+    run_in,
+    write_config,
+)
+from keras_densenet.training.run_folder import (
+    CHECKPOINTS,
+    continued_folder,
+    keep_epochs,
+    shared_run_folder,
+)
 from keras_densenet.training.screen import Screen, device_line
 
 
 def make_folder(
-    plan: Plan,
-    runs: Path,
-    resumed_from: Path | None,
-    step: int,
-    said: Flags,
-    module: Module,
+    plan: Plan, runs: Path, source: Path | None, state: RunState
 ) -> Path | None:
-    """Make the folder of a run, with its config.yaml; return None for no folder.
+    """Make the folder of a run, or return that of the run that goes on.
 
     Args:
         plan: Of the fit.
         runs: Where the runs of this network on these data are.
-        resumed_from: The checkpoint that it goes on from, or None.
-        step: Batches trained on before.
-        said: The flags as the user said them.
-        module: What is trained.
+        source: The checkpoint that it goes on from, or None.
+        state: Where it begins, or goes on.
+
+    Returns:
+        None for no folder.
     """
     if plan.flags.fast_dev_run:
         return None
-    epoch = step // plan.steps_per_epoch
-    folder = shared_run_folder(plan.devices, runs, resumed_from, epoch)
-    if plan.devices.is_first:
-        write_config(folder / CONFIG, said, module, plan.data)
-    return folder
+    goes_on_in = continued_folder(runs, source, state.origin.get("run"))
+    return shared_run_folder(plan.devices, runs, goes_on_in)
+
+
+def run_number(folder: Path | None, source: Path | None, state: RunState) -> str:
+    """Return the number of a run: that of the run which goes on, or a new one."""
+    goes_on = source is not None and source.name in (LAST, BEFORE_LAST)
+    kept = state.origin.get("run") or (run_in(folder) if folder else None)
+    return (kept if goes_on else None) or new_run()
+
+
+def keep_books(
+    run: Run, plan: Plan, said: Flags, module: Module, over: bool
+) -> list[str]:
+    """Write what a run is made with, and let its log end where the run goes on.
+
+    Args:
+        run: It has a folder, which is held.
+        plan: Of the fit.
+        said: The flags as the user said them.
+        module: What is trained.
+        over: Whether nothing is left to train.
+
+    Returns:
+        What is other than in the run that goes on, in words.
+    """
+    folder, devices = run.folder, plan.devices
+    if folder is None or not devices.is_first:
+        return []
+    if not over:
+        keep_epochs(folder / "metrics.csv", run.first_epoch)
+    config = folder / CONFIG
+    if not config.exists():
+        number = run.origin["run"]
+        write_config(config, said, module, plan.data, number)
+        return []
+    when = how_far(run.step, run.steps_per_epoch)
+    return renew_config(config, said, module, plan.data, when)
 
 
 def make_run(
@@ -49,6 +92,7 @@ def make_run(
     model: keras.Model,
     mine: Sequence[keras.callbacks.Callback],
     folder: Path | None,
+    source: Path | None,
     state: RunState,
     screen: Screen,
 ) -> Run:
@@ -59,9 +103,14 @@ def make_run(
         model: Compiled.
         mine: The user's callbacks and the module's.
         folder: Of the run, or None for nowhere.
+        source: The checkpoint that it goes on from, or None.
         state: Where it begins, or goes on.
         screen: Where it prints.
+
+    Raises:
+        MisconfigurationError: It would write over another run's checkpoints.
     """
+    number = run_number(folder, source, state)
     callbacks = callbacks_in_order(
         mine,
         flags=plan.flags,
@@ -81,10 +130,19 @@ def make_run(
         interruption=interruption_of(plan.devices, checkpoint, screen.say),
         folder=folder,
         state=state if state.step else None,
+        origin=origin_of(number, plan.data, plan.scheduled_steps),
     )
     if checkpoint and folder:
         checkpoint.attach(run, folder / CHECKPOINTS, plan.devices.is_first)
+        refuse_other_owner(checkpoint.dirpath, number, source)
     return run
+
+
+def folders_of(run: Run) -> list[Path]:
+    """Return the folders that a run writes to, and no other one may meanwhile."""
+    checkpoint = run.first(ModelCheckpoint)
+    folders = [run.folder, checkpoint.dirpath if checkpoint else None]
+    return [folder for folder in folders if folder and run.folder]
 
 
 def announce(plan: Plan, model: keras.Model, screen: Screen) -> None:

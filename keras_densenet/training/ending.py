@@ -84,14 +84,6 @@ def checked_numerics(checked: bool) -> Iterator[None]:
         tf.debugging.disable_check_numerics()
 
 
-def no_history(model: keras.Model) -> keras.callbacks.History:
-    """Return the history of a run that trained nothing."""
-    history = keras.callbacks.History()
-    history.set_model(model)
-    history.on_train_begin()
-    return history
-
-
 def _last_good(run: Run) -> str:
     checkpoint = run.first(ModelCheckpoint)
     path = checkpoint.last_model_path if checkpoint else ""

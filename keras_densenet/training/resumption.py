@@ -16,11 +16,17 @@ from keras_densenet.checkpoint_file import (
 )
 from keras_densenet.data import DataModule
 from keras_densenet.devices import Devices
-from keras_densenet.devices.precision import unscaled
+from keras_densenet.devices.precision import has_schedule, unscaled
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.callback_order import limits_of
+from keras_densenet.training.origin import (
+    of_which_data,
+    refuse_other_answers,
+    refuse_other_training,
+)
 from keras_densenet.training.plan import Plan
-from keras_densenet.training.run_folder import written
+from keras_densenet.training.run_config import run_in
+from keras_densenet.training.run_folder import CHECKPOINTS, latest_first, run_of
 
 
 def checkpoint_path(
@@ -62,20 +68,71 @@ def _best_of_last(last: Path) -> Path:
 
 def _last(own: Path | None, runs: Path, say: Callable[[str], None]) -> Path:
     """Find the last whole checkpoint of the latest run that has one."""
-    folders = sorted(runs.glob("version_*/checkpoints"), key=written, reverse=True)
+    folders = [folder / CHECKPOINTS for folder in latest_first(runs)]
     if own and own.is_dir():
         folders.insert(0, own)
+    without: list[Path] = []
     for folder in folders:
         path, damaged = latest_whole(folder)
         for file in damaged:
             say(f"{file} is damaged: taking the checkpoint before it.")
         if path:
+            _say_what_is_passed_over(without, path, say)
             return path
+        without.append(folder)
     places = f"{own} or {runs}" if own else f"{runs}"
     raise MisconfigurationError(
         f"There is no last checkpoint in {places}: name a checkpoint, or begin anew "
         "with ckpt_path=None."
     )
+
+
+def _say_what_is_passed_over(
+    without: list[Path], taken: Path, say: Callable[[str], None]
+) -> None:
+    for folder in dict.fromkeys(without):
+        say(f"There is no last checkpoint in {folder}, which is newer than {taken}.")
+
+
+def checkpoint_of_run(
+    run: Path,
+    ckpt_path: str,
+    own: ModelCheckpoint | None,
+    say: Callable[[str], None],
+) -> Path:
+    """Return the last or the best checkpoint of one run.
+
+    Args:
+        run: Its folder.
+        ckpt_path: "last" or "best".
+        own: Where the run's `ModelCheckpoint` has a folder of its own.
+        say: Called with a line to print, where a damaged file is passed over.
+
+    Raises:
+        MisconfigurationError: The run has none.
+    """
+    folders = [run / CHECKPOINTS]
+    if own and own.dirpath:
+        folders.append(own.dirpath)
+    for folder in folders:
+        path, damaged = latest_whole(folder)
+        for file in damaged:
+            say(f"{file} is damaged: taking the checkpoint before it.")
+        if path and _is_of(path, run):
+            return _best_of_last(path) if ckpt_path == "best" else path
+    raise MisconfigurationError(
+        f"The run in {run} has no last checkpoint in "
+        f"{' or '.join(map(str, folders))}: name a checkpoint, or the config.yaml of "
+        "another run."
+    )
+
+
+def _is_of(path: Path, run: Path) -> bool:
+    """Return whether a checkpoint is of the run in a folder."""
+    if run_of(path) == run:
+        return True
+    state, number = read_state(path), run_in(run)
+    return state is not None and number == state.origin.get("run", "")
 
 
 def resumed(model: keras.Model, path: Path, plan: Plan) -> RunState:
@@ -88,13 +145,36 @@ def resumed(model: keras.Model, path: Path, plan: Plan) -> RunState:
     if state is None:  # a plain .keras file, saved after a whole epoch
         done = int(model.optimizer.iterations)
         state = RunState(done, plan.steps_per_epoch, plan.data.state_dict())
+    refuse_other_training(path, state, plan.data)
     _refuse_to_resume(path, state, plan.steps_per_epoch, plan.data)
     plan.data.load_state_dict(state.data)
     return state
 
 
-def load_trained(model: keras.Model, path: Path, devices: Devices) -> None:
-    """Load a checkpoint for anything but training.
+def moved_schedule(state: RunState, plan: Plan, model: keras.Model) -> str:
+    """Say that the learning rate falls elsewhere than it would have; "" where not.
+
+    Args:
+        state: Where the run goes on.
+        plan: Of the fit that goes on.
+        model: It has the optimizer of the checkpoint.
+    """
+    before, now = state.origin.get("scheduled_steps"), plan.scheduled_steps
+    optimizer = unscaled(model.optimizer)
+    if before in (None, now) or not has_schedule(optimizer):
+        return ""
+    rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    return (
+        f"The learning rate's schedule was made for {before} steps and is for {now} "
+        f"now: after {state.step} steps the rate is {rate:.3g}. A StopAfterEpoch ends "
+        "a run without moving it."
+    )
+
+
+def load_trained(
+    model: keras.Model, path: Path, devices: Devices, data: DataModule
+) -> RunState | None:
+    """Load a checkpoint for anything but training, and return what it has of its run.
 
     The averages of the weights (EMA), if it has them, are then the weights: they are
     what `fit` leaves in the model at its end, and what is validated.
@@ -102,10 +182,20 @@ def load_trained(model: keras.Model, path: Path, devices: Devices) -> None:
     if model.compiled:  # the checkpoint has its optimizer, too
         with devices.scope():
             model.optimizer.build(model.trainable_variables)
-    load_checkpoint(model, path)
+    state = load_checkpoint(model, path)
+    if state:
+        refuse_other_answers(path, state, data)
     optimizer = unscaled(getattr(model, "optimizer", None))
     if getattr(optimizer, "use_ema", False):
         optimizer.finalize_variable_values(model.trainable_variables)
+    return state
+
+
+def which(path: Path, state: RunState | None) -> str:
+    """Return the line that says which checkpoint "last" and "best" stand for."""
+    far = f", after {how_far(state.step, state.steps_per_epoch)}" if state else ""
+    data = of_which_data(state)
+    return f"Taking {path}{far}{', trained on ' * bool(data)}{data}"
 
 
 def _refuse_to_resume(
@@ -135,9 +225,13 @@ def _refuse_to_resume(
         )
 
 
-def how_far(state: RunState) -> str:
-    """Return how far a run has come, as "epoch 2 and 3 batches"."""
-    epochs, batches = divmod(state.step, state.steps_per_epoch)
+def how_far(step: int, steps_per_epoch: int) -> str:
+    """Return how far a run has come.
+
+    >>> how_far(23, 10)
+    'epoch 2 and 3 batches'
+    """
+    epochs, batches = divmod(step, steps_per_epoch)
     return f"epoch {epochs}" + (f" and {batches} batches" if batches else "")
 
 

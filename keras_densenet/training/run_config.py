@@ -6,7 +6,7 @@ import inspect
 import os
 import platform
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from keras_densenet.training.image_classifier import ImageClassifier
 from keras_densenet.training.seed import last_seed
 from keras_densenet.whole_file import whole_file
 
+CONFIG = "config.yaml"  # in a run's folder
+RUN = "# run "  # before the run's number, in its comments
 _OF_THE_DATA = ("classes", "input_shape")  # arguments that the data tell a network
 
 
@@ -31,28 +33,100 @@ def write_config(
     flags: Flags,
     module: ImageClassifier | keras.Model,
     data: DataModule,
+    run: str,
 ) -> None:
     """Write `config.yaml`: the seed, the trainer, the network and the data.
-
-    A run that goes on keeps the file that it has.
 
     Args:
         path: Of the file.
         flags: What the user said.
         module: What is trained.
         data: What it is trained on.
+        run: The run's number.
     """
-    if path.exists():
-        return
-    config = {
+    _write(path, [_versions(), RUN + run], _config(flags, module, data))
+
+
+def renew_config(
+    path: Path,
+    flags: Flags,
+    module: ImageClassifier | keras.Model,
+    data: DataModule,
+    when: str,
+) -> list[str]:
+    """Write to the `config.yaml` of a run that goes on what is other than before.
+
+    What it was stands in the comments that the file begins with.
+
+    Args:
+        path: Of the file.
+        flags: What the user said.
+        module: What is trained.
+        data: What it is trained on.
+        when: How far the run has come, such as "epoch 2".
+
+    Returns:
+        What is other than before, such as "trainer.max_epochs was 2 and is 4".
+    """
+    text = path.read_text()
+    before = yaml.safe_load(text) or {}
+    now = _config(flags, module, data)
+    now["seed_everything"] = before.get("seed_everything")  # all that is drawn goes on
+    changes = list(_changes(_flat(before), _flat(now)))
+    if changes:
+        comments = [line for line in text.splitlines() if line.startswith("#")]
+        _write(path, [*comments, *(f"# since {when}: {c}" for c in changes)], now)
+    return changes
+
+
+def run_in(folder: Path) -> str | None:
+    """Return the number of the run that a folder is of; None where it does not say."""
+    config = folder / CONFIG
+    lines = config.read_text().splitlines() if config.is_file() else []
+    return next((n.removeprefix(RUN) for n in lines if n.startswith(RUN)), None)
+
+
+def _config(
+    flags: Flags, module: ImageClassifier | keras.Model, data: DataModule
+) -> dict[str, Any]:
+    return {
         "seed_everything": last_seed(),
         "trainer": _plain(flags.given()),
         "model": _model(module),
-        "data": _described(data),
+        "data": described(data),
     }
+
+
+def _write(path: Path, comments: Sequence[str], config: dict[str, Any]) -> None:
     with whole_file(path) as beside:
         text = yaml.safe_dump(config, sort_keys=False)
-        beside.write_text(f"{_versions()}\n{text}")
+        beside.write_text("\n".join([*comments, text]))
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a tree of options as dotted names and values.
+
+    >>> _flat({"trainer": {"max_epochs": 2}, "data": "mine"})
+    {'trainer.max_epochs': 2, 'data': 'mine'}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        deeper = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{name}.") if deeper else {prefix + name: value}
+    return flat
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Say in words what is other than before."""
+    for name in [*before, *(name for name in now if name not in before)]:
+        was, is_ = (
+            yaml.safe_dump(it[name], default_flow_style=True).split("\n...")[0].strip()
+            if name in it
+            else "its default"
+            for it in (before, now)
+        )
+        if was != is_:
+            yield f"{name} was {was} and is {is_}"
 
 
 def _versions() -> str:
@@ -72,7 +146,7 @@ def _model(module: ImageClassifier | keras.Model) -> dict[str, Any]:
     return _plain(arguments)
 
 
-def _described(thing: Any) -> dict[str, Any] | str:
+def described(thing: Any) -> dict[str, Any] | str:
     """Return class and arguments, as LightningCLI writes them."""
     if not hasattr(thing, "__dict__"):
         return repr(thing)
@@ -107,7 +181,7 @@ def _names_of_arguments(thing: type) -> list[str]:
 @functools.singledispatch
 def _plain(value: Any) -> Any:
     """Turn a value into what YAML has."""
-    return _described(value)
+    return described(value)
 
 
 @_plain.register(bool)

@@ -6,49 +6,48 @@ from pathlib import Path
 
 from keras_densenet.checkpoint_file import BEFORE_LAST, LAST
 from keras_densenet.devices import Devices
+from keras_densenet.training.run_config import CONFIG, run_in
 from keras_densenet.whole_file import whole_file
 
-CHECKPOINTS, CONFIG = "checkpoints", "config.yaml"  # within it
+CHECKPOINTS = "checkpoints"  # within it
 _PREFIX = "version_"
 
 
-def run_folder(runs: Path, resumed_from: Path | None, epoch: int = 0) -> Path:
-    """Return the folder of a run: a new one, or that of the run that goes on.
+def shared_run_folder(devices: Devices, runs: Path, goes_on_in: Path | None) -> Path:
+    """Return the folder of a run; of several workers the first one makes it.
 
     Args:
+        devices: What trains.
         runs: Where the `version_N` folders of a network are.
-        resumed_from: The checkpoint that the run goes on from, if any. If it is the
-            last one of a run in `runs`, that run goes on in its folder.
-        epoch: The number of epochs it has seen; the log keeps those.
+        goes_on_in: The folder of the run that goes on; None for a new one.
     """
-    folder = continued_folder(runs, resumed_from)
-    if folder:
-        _keep_epochs(folder / "metrics.csv", epoch)
-        return folder
-    return _next_version(runs)
-
-
-def shared_run_folder(
-    devices: Devices, runs: Path, resumed_from: Path | None, epoch: int
-) -> Path:
-    """Return what `run_folder` does; of several workers the first one makes it."""
+    if goes_on_in:
+        return goes_on_in
     if devices.cluster is None:
-        return run_folder(runs, resumed_from, epoch)
-    goes_on = continued_folder(runs, resumed_from)
-    made = run_folder(runs, resumed_from, epoch) if devices.is_first else None
-    if goes_on:
-        return goes_on
-    number = version_of(made) if made else 0
+        return _next_version(runs)
+    number = version_of(_next_version(runs)) if devices.is_first else 0
     return folder_of(runs, devices.number_of_first(number))
 
 
-def continued_folder(runs: Path, resumed_from: Path | None) -> Path | None:
-    """Return the folder of the run that goes on, or None for a new one."""
-    if resumed_from and resumed_from.name in (LAST, BEFORE_LAST):
-        folder = resumed_from.parent.parent
-        if folder.parent == runs:
-            return folder
-    return None
+def continued_folder(
+    runs: Path, resumed_from: Path | None, run: str | None
+) -> Path | None:
+    """Return the folder of the run that goes on, or None for a new one.
+
+    Args:
+        runs: Where the `version_N` folders of a network are.
+        resumed_from: The checkpoint that is gone on from, or None. If it is the last
+            one of a run in `runs`, that run goes on in its folder.
+        run: The number of the checkpoint's run, where it is known: its checkpoints may
+            lie elsewhere.
+    """
+    if resumed_from is None or resumed_from.name not in (LAST, BEFORE_LAST):
+        return None
+    folder = run_of(resumed_from)
+    if folder and folder.parent.resolve() == runs.resolve():
+        return folder
+    same = (each for each in runs.glob(f"{_PREFIX}*") if run and run_in(each) == run)
+    return next(same, None)
 
 
 def run_of(checkpoint: Path) -> Path | None:
@@ -71,9 +70,17 @@ def version_of(folder: Path) -> int:
     return int(folder.name.removeprefix(_PREFIX))
 
 
-def written(folder: Path) -> float:
-    """Return the time at which a file of a folder was last written."""
-    return max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+def latest_first(runs: Path) -> list[Path]:
+    """Return the folders of runs: first the one that saved last, or began last."""
+    folders = [folder for folder in runs.glob(f"{_PREFIX}*") if folder.is_dir()]
+    return sorted(folders, key=_latest, reverse=True)
+
+
+def _latest(folder: Path) -> float:
+    """Return when a run saved last; where it has not, when it began."""
+    saved = list((folder / CHECKPOINTS).glob("*.keras"))
+    begun = [path for path in (folder / CONFIG, folder) if path.exists()][:1]
+    return max(path.stat().st_mtime for path in saved or begun)
 
 
 def _next_version(runs: Path) -> Path:
@@ -94,7 +101,7 @@ def _next_version(runs: Path) -> Path:
             return version
 
 
-def _keep_epochs(metrics: Path, epochs: int) -> None:
+def keep_epochs(metrics: Path, epochs: int) -> None:
     """Take epochs that will be trained once more out of a log."""
     if not metrics.exists():
         return

@@ -26,7 +26,14 @@ from keras_densenet.devices.multi_worker import (
     refuse_to_disagree,
 )
 from keras_densenet.errors import MisconfigurationError
-from keras_densenet.training.beginning import announce, make_folder, make_run
+from keras_densenet.one_owner import held_alone
+from keras_densenet.training.beginning import (
+    announce,
+    folders_of,
+    keep_books,
+    make_folder,
+    make_run,
+)
 from keras_densenet.training.callback_order import the_checkpoint, users_callbacks
 from keras_densenet.training.compilation import (
     compiled,
@@ -36,7 +43,6 @@ from keras_densenet.training.compilation import (
 from keras_densenet.training.ending import (
     checked_numerics,
     errors_told,
-    no_history,
     why_it_ended,
 )
 from keras_densenet.training.exporting import Measured, refuse_to_export, write
@@ -59,8 +65,10 @@ from keras_densenet.training.resumption import (
     checkpoint_path,
     how_far,
     load_trained,
+    moved_schedule,
     nothing_left,
     resumed,
+    which,
 )
 from keras_densenet.training.run_folder import run_of
 from keras_densenet.training.screen import Screen
@@ -165,21 +173,18 @@ class Trainer(LatestFit):
         source = self._checkpoint(model, datamodule, ckpt_path)
         state = self._resumed(model, source, plan)
         over = nothing_left(state, plan, mine)
-        if over:
-            self._screen.say(f"Nothing is left to train: {over}.")
+        folder = make_folder(plan, self._runs(model, datamodule), source, state)
+        run = make_run(plan, model, mine, folder, source, state, self._screen)
+        with held_alone(folders_of(run) if self.is_global_zero else ()):
+            changes = keep_books(run, plan, self._said, module, bool(over))
+            self._run, self._plan, self._measured = run, plan, Measured()
+            if over:
+                self._screen.say(f"Nothing is left to train: {over}.")
+            else:
+                self._say_what_begins(run, plan, changes, state)
+            history = self._train(run, plan, class_weight_of(module), bool(over))
             datamodule.teardown("fit")
-            return no_history(model)
-        train, val = plan.train_batches(state.step), plan.val_batches()
-        runs = self._runs(model, datamodule)
-        folder = make_folder(plan, runs, source, state.step, self._said, module)
-        run = make_run(plan, model, mine, folder, state, self._screen)
-        self._run, self._plan, self._measured = run, plan, Measured()
-        announce(plan, model, self._screen)
-        if val is not None and flags.num_sanity_val_steps:
-            model.evaluate(val.take(flags.num_sanity_val_steps), verbose=0)
-        history = self._train(run, train, val, class_weight_of(module))
-        datamodule.teardown("fit")
-        self._say_how_it_went(run, plan, begun)
+            self._say_how_it_went(run, plan, begun)
         return history
 
     def validate(
@@ -356,32 +361,49 @@ class Trainer(LatestFit):
             state = RunState(0, plan.steps_per_epoch)
         else:
             state = resumed(model, source, plan)
-            self._screen.say(f"Resuming after {how_far(state)} from {source}")
+            far = how_far(state.step, state.steps_per_epoch)
+            self._screen.say(f"Resuming after {far} from {source}")
         if self.hardware.cluster:
             order = plan.data.state_dict()
             refuse_to_disagree(self.hardware.strategy, state.step, order)
         return state
 
+    def _say_what_begins(
+        self, run: Run, plan: Plan, changes: list[str], state: RunState
+    ) -> None:
+        """Say what is trained; of a run that goes on what is other than before."""
+        for change in changes:
+            self._screen.say(f"Other than before: {change}.")
+        moved = moved_schedule(state, plan, run.model)
+        if moved:
+            self._screen.say(moved)
+        announce(plan, run.model, self._screen)
+
     def _train(
-        self,
-        run: Run,
-        train: tf.data.Dataset,
-        val: tf.data.Dataset | None,
-        class_weight: dict[int, float] | None,
+        self, run: Run, plan: Plan, class_weight: dict[int, float] | None, over: bool
     ) -> keras.callbacks.History:
-        """Call the one plain `model.fit` that all this is for."""
+        """Call the one plain `model.fit` that all this is for.
+
+        Where nothing is left to train, it does what is done at the end: callbacks put
+        the best weights into the model, and the optimizer the averages.
+        """
+        train, val = plan.train_batches(run.step), plan.val_batches()
+        first_epoch = max(1, run.first_epoch) if over else run.first_epoch
         with (
             errors_told(run, self.hardware),
             run.interruption.heeded(),
-            skip_first(run.model, run.skipped),
+            skip_first(run.model, 0 if over else run.skipped),
             checked_numerics(self.flags.detect_anomaly),
         ):
+            if val is not None and self.flags.num_sanity_val_steps and not over:
+                few = val.take(self.flags.num_sanity_val_steps)
+                run.model.evaluate(few, verbose=0)
             return run.model.fit(
                 train,
                 validation_data=val,
                 validation_freq=self.flags.check_val_every_n_epoch,
-                epochs=run.epochs,
-                initial_epoch=run.first_epoch,
+                epochs=first_epoch if over else run.epochs,
+                initial_epoch=first_epoch,
                 steps_per_epoch=run.steps_per_epoch,
                 callbacks=run,
                 class_weight=class_weight,
@@ -410,7 +432,9 @@ class Trainer(LatestFit):
             mend_keras(model)
         source = self._checkpoint(model, data, ckpt_path)
         if source:
-            load_trained(model, source, self.hardware)
+            state = load_trained(model, source, self.hardware, data)
+            if ckpt_path in ("last", "best"):
+                self._screen.say(which(source, state))
         return model
 
     def _built(

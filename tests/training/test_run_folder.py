@@ -85,9 +85,11 @@ def test_tensorboards_steps_go_on(resumed):
 
 
 def test_the_config_has_what_was_given(resumed):
-    config = yaml.safe_load((resumed.log_dir / "config.yaml").read_text())
+    text = (resumed.log_dir / "config.yaml").read_text()
+    assert "# since epoch 2: trainer.max_epochs was 2 and is 4\n" in text
+    config = yaml.safe_load(text)
     assert config["seed_everything"] == 5
-    assert config["trainer"]["max_epochs"] == 2
+    assert config["trainer"]["max_epochs"] == 4
     assert config["trainer"]["log_every_n_steps"] == 2
     assert config["model"]["network"] == "keras_densenet.models.DenseNetBC"
     assert config["model"]["depth"] == 10

@@ -1,0 +1,182 @@
+"""Whose a checkpoint is: its run, and the data that it was trained on.
+
+What a checkpoint keeps of it, in its `RunState.origin`:
+
+    run               a number of the run, by chance, which its config.yaml has, too
+    data              class and arguments of the data module, as in config.yaml
+    pictures          the data module's `fingerprint`
+    class_names, input_shape
+    scheduled_steps   steps that the learning rate's schedule was made for
+"""
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_densenet.callbacks.run import preprocessing_of
+from keras_densenet.checkpoint_file import RunState
+from keras_densenet.data import DataModule
+from keras_densenet.errors import MisconfigurationError
+from keras_densenet.training.run_config import described
+
+# Arguments that do not change what is trained. The order is the checkpoint's: its seed
+# is taken back. Of pictures that are left out, the fingerprint tells.
+_HARMLESS = frozenset(
+    {
+        *("seed", "workers", "num_workers", "num_parallel_calls", "prefetch"),
+        *("verbose", "download", "check_files", "on_error"),
+    }
+)
+# Where the pictures lie does not matter as long as they are the same.
+_PLACES = frozenset(("root", "folder", "data_dir", "manual_dir"))
+
+SHOWN = 8  # values of a long list that an error names
+
+
+def new_run() -> str:
+    """Return a number for a run, by chance, that no other one has."""
+    return uuid.uuid4().hex[:12]
+
+
+def origin_of(run: str, data: DataModule, scheduled_steps: int) -> dict[str, Any]:
+    """Return what a checkpoint keeps of its run and data: numbers and texts.
+
+    Args:
+        run: The run's number.
+        data: Set up to fit.
+        scheduled_steps: Steps that the learning rate's schedule is made for.
+    """
+    return {
+        "run": run,
+        "scheduled_steps": scheduled_steps,
+        "data": described(data),
+        "pictures": data.fingerprint(),
+        **_facts(data),
+    }
+
+
+def _facts(data: DataModule) -> dict[str, Any]:
+    """Return what any data say of themselves, and a network depends on."""
+    facts: dict[str, Any] = {"input_shape": list(data.input_shape)}
+    if getattr(data, "class_names", None) is not None:
+        facts["class_names"] = list(map(str, data.class_names))
+    return facts
+
+
+def refuse_other_training(path: Path, state: RunState, data: DataModule) -> None:
+    """Refuse to go on with data that would be trained on in another way.
+
+    Args:
+        path: Of the checkpoint.
+        state: What it has of its run.
+        data: What the run would go on with, set up to fit.
+
+    Raises:
+        MisconfigurationError: It names each difference.
+    """
+    kept = state.origin
+    if not kept:  # a file of before, or a plain .keras file
+        return
+    now = origin_of(kept["run"], data, kept["scheduled_steps"])
+    differences = [
+        *_other_arguments(kept, now),
+        *_other_pictures(kept["pictures"], now["pictures"]),
+        *_other_values(kept, now, ("class_names", "input_shape")),
+    ]
+    if differences:
+        raise MisconfigurationError(
+            f"The run of {path} would go on with other data than it was trained on: "
+            f"{'; '.join(differences)}. Go on with the same data, or begin a run of "
+            "its own, with ckpt_path=None."
+        )
+
+
+def refuse_other_answers(path: Path, state: RunState, data: DataModule) -> None:
+    """Refuse to ask a network about pictures that it was not trained to answer about.
+
+    Args:
+        path: Of the checkpoint.
+        state: What it has of its run.
+        data: What it is asked about.
+
+    Raises:
+        MisconfigurationError: The names of the classes differ, or what pictures are
+            standardized with; it names both.
+    """
+    differences = [
+        *_other_values(state.origin, _facts(data), ("class_names",)),
+        *_other_values(state.preprocessing, preprocessing_of(data), ("mean", "std")),
+    ]
+    if differences:
+        raise MisconfigurationError(
+            f"{path} would answer about {type(data).__name__} wrongly: "
+            f"{'; '.join(differences)}. Give the data that it was trained on, or data "
+            "with the same classes, mean and std; or the checkpoint that these data "
+            "are for."
+        )
+
+
+def of_which_data(state: RunState | None) -> str:
+    """Return what a checkpoint was trained on, such as "Digits"; "" where unknown."""
+    data = state.origin.get("data", {}) if state else {}
+    if not isinstance(data, dict):
+        return ""
+    name = data.get("class_path", "").rpartition(".")[2]
+    places = [str(v) for k, v in data.get("init_args", {}).items() if k in _PLACES if v]
+    return " of ".join([name, *places[:1]])
+
+
+# --- differences, in words -------------------------------------------------------
+
+
+def _other_arguments(kept: Mapping, now: Mapping) -> Iterator[str]:
+    """Say which arguments the data module was made with before."""
+    before, given = kept["data"], now["data"]
+    if not (isinstance(before, dict) and isinstance(given, dict)):
+        return
+    if before["class_path"] != given["class_path"]:
+        yield _was("the data module", before["class_path"], given["class_path"])
+        return
+    harmless = _HARMLESS | (_PLACES if kept["pictures"] else frozenset())
+    yield from _other_values(
+        before["init_args"],
+        given["init_args"],
+        [name for name in before["init_args"] if name not in harmless],
+    )
+
+
+def _other_pictures(kept: Mapping, now: Mapping) -> Iterator[str]:
+    """Say of which splits the pictures are others."""
+    for split in kept.keys() & now.keys():
+        before, given = kept[split], now[split]
+        if before == given:
+            continue
+        if before.get("pictures") != given.get("pictures"):
+            many = before.get("pictures"), given.get("pictures")
+            yield _was(f"the number of {split} pictures", *many)
+        else:
+            yield f"the {split} pictures are others, as many as they were"
+
+
+def _other_values(kept: Mapping, now: Mapping, names: Iterable[str]) -> Iterator[str]:
+    """Say which values are others, of those that both have."""
+    for name in names:
+        if name in kept and name in now and kept[name] != now[name]:
+            yield _was(name, kept[name], now[name])
+
+
+def _was(name: str, before: Any, now: Any) -> str:
+    if not (isinstance(before, list) and isinstance(now, list)):
+        return f"{name} was {before!r} and is {now!r}"
+    if len(before) != len(now):
+        return f"{name} was {_listed(before)} and is {_listed(now)}"
+    # Of long lists what differs, and not what does not.
+    pairs = [pair for pair in zip(before, now, strict=True) if pair[0] != pair[1]]
+    was, is_ = zip(*pairs, strict=True)
+    return f"{name} was {_listed(was)} and is {_listed(is_)}"
+
+
+def _listed(values: Sequence[Any]) -> str:
+    more = f", ... ({len(values)} in all)" if len(values) > SHOWN else ""
+    return f"[{', '.join(map(repr, values[:SHOWN]))}{more}]"
