@@ -5,6 +5,8 @@ import datetime
 import math
 import re
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
@@ -36,6 +38,14 @@ class Limit(keras.callbacks.Callback, abc.ABC):
     @abc.abstractmethod
     def is_over_at(self, step: int, steps_per_epoch: int) -> bool:
         """Return whether nothing is left to train after so many steps."""
+
+    def was_over(self, kept: Mapping[str, Any]) -> bool:
+        """Return whether nothing was left to train when a checkpoint was written.
+
+        Args:
+            kept: What the checkpoint has of this limit.
+        """
+        return False
 
 
 class MaxSteps(Limit):
@@ -159,6 +169,10 @@ class Timer(Limit):
     def is_over_at(self, step: int, steps_per_epoch: int) -> bool:
         """Return False: the steps do not tell what the training took so far."""
         return False
+
+    def was_over(self, kept: Mapping[str, Any]) -> bool:
+        """Return whether its time was over."""
+        return kept.get("seconds", 0.0) >= self.max_seconds
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Start."""

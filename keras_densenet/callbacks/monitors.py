@@ -75,8 +75,8 @@ class ThroughputMonitor(keras.callbacks.Callback):
         self._seconds += seconds
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Add what this epoch's speed was."""
-        if logs is None:
+        """Add what this epoch's speed was, if a step was taken."""
+        if logs is None or not self._first:
             return
         steps, seconds = self._steps - self._epoch[0], self._seconds - self._epoch[1]
         if not steps:

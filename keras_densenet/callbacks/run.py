@@ -34,6 +34,8 @@ class Run(keras.callbacks.CallbackList):
         folder: Where it writes, or None for nowhere.
         state: Where to go on, or None to begin.
         origin: What checkpoints keep of the run and of its data.
+        is_over: Whether no step is left to take. If the epoch that it is in has not
+            ended, that is left to do.
 
     Attributes:
         model: What is trained.
@@ -58,9 +60,11 @@ class Run(keras.callbacks.CallbackList):
         folder: Path | None = None,
         state: RunState | None = None,
         origin: dict[str, Any] | None = None,
+        is_over: bool = False,
     ) -> None:
         self.data = data
         self.origin = origin or {}
+        self._is_over = is_over
         self.folder = folder
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
@@ -90,7 +94,7 @@ class Run(keras.callbacks.CallbackList):
         super().on_train_begin(logs)
         for limit in self._limits:
             limit.begin_at(self.step, self.steps_per_epoch)
-        named = self._named_callbacks()
+        named = named_callbacks(self.callbacks)
         self._begun = {name: plain_attributes(callback) for name, callback in named}
         if self._state:
             _restore_seeds(self.model, self._state.seeds)
@@ -115,12 +119,13 @@ class Run(keras.callbacks.CallbackList):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Count; `batch` is the last one of an execution of one or more steps."""
         if self._passed_over(batch):
+            if self.ends_an_epoch and batch + 1 >= self.skipped:
+                self._go_on_with_metrics()
+                self.model.stop_training = True  # after the end of this epoch
             return
         done = min(batch + 1, self.steps_per_epoch)
         self.step = self.epoch * self.steps_per_epoch + done
-        if self._state:  # the first batch that is not passed over
-            self._add_metrics(self._state.metrics)
-            self._state = None
+        self._go_on_with_metrics()  # at the first batch that is not passed over
         super().on_train_batch_end(batch, logs)
         if done < self.steps_per_epoch:  # else after the epoch, with its validation
             self.interruption.end_if_asked()
@@ -131,6 +136,12 @@ class Run(keras.callbacks.CallbackList):
         super().on_epoch_end(epoch, logs)
         self.logs = logs or {}
         self.interruption.end_if_asked()
+
+    @property
+    def ends_an_epoch(self) -> bool:
+        """Whether the end of an epoch is all that is left to do."""
+        state = self._state
+        return self._is_over and state is not None and not state.epoch_ended
 
     @property
     def is_within_epoch(self) -> bool:
@@ -150,7 +161,7 @@ class Run(keras.callbacks.CallbackList):
         """
         metrics = self.model.metrics_variables
         plain, arrays = {}, {}
-        for name, callback in self._named_callbacks():
+        for name, callback in named_callbacks(self.callbacks):
             begun = self._begun.get(name, {})
             plain[name], arrays[name] = state_of(callback, begun)
         limits = [limit.is_over for limit in self._limits]
@@ -170,9 +181,14 @@ class Run(keras.callbacks.CallbackList):
         )
 
     def _restore_callbacks(self, state: RunState) -> None:
-        for name, callback in self._named_callbacks():
+        for name, callback in named_callbacks(self.callbacks):
             arrays = state.callback_arrays.get(name, {})
             restore(callback, state.callbacks.get(name, {}), arrays)
+
+    def _go_on_with_metrics(self) -> None:
+        if self._state:
+            self._add_metrics(self._state.metrics)
+            self._state = None
 
     def _add_metrics(self, metrics: list[np.ndarray]) -> None:
         """Add what the epoch's metrics were: all of Keras's are made of sums."""
@@ -186,19 +202,23 @@ class Run(keras.callbacks.CallbackList):
     def _limits(self) -> list[Limit]:
         return [c for c in self.callbacks if isinstance(c, Limit)]
 
-    def _named_callbacks(self) -> list[tuple[str, keras.callbacks.Callback]]:
-        names: dict[str, int] = {}
-        named = []
-        for callback in self.callbacks:
-            if isinstance(callback, keras.callbacks.History):
-                continue  # fit returns what it has seen itself
-            name = type(callback).__name__
-            names[name] = names.get(name, 0) + 1
-            named.append((f"{name}{names[name]}", callback))
-        return named
-
     def _passed_over(self, batch: int) -> bool:
         return self.epoch == self.first_epoch and batch < self.skipped
+
+
+def named_callbacks(
+    callbacks: Iterable[keras.callbacks.Callback],
+) -> list[tuple[str, keras.callbacks.Callback]]:
+    """Return the names that checkpoints have for callbacks, such as "Timer1"."""
+    names: dict[str, int] = {}
+    named = []
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.History):
+            continue  # fit returns what it has seen itself
+        name = type(callback).__name__
+        names[name] = names.get(name, 0) + 1
+        named.append((f"{name}{names[name]}", callback))
+    return named
 
 
 def preprocessing_of(data: DataModule) -> dict[str, list[float]]:
@@ -209,11 +229,12 @@ def preprocessing_of(data: DataModule) -> dict[str, list[float]]:
 
 
 @contextmanager
-def skip_first(model: keras.Model, batches: int) -> Iterator[None]:
-    """Let the model's training function do nothing for the first `batches` inside.
+def skip_first(run: Run) -> Iterator[None]:
+    """Let the model's training function do nothing for the batches to pass over.
 
     They are trained on already: see `Run`.
     """
+    model, batches = run.model, run.skipped
     if not batches:
         yield
         return
@@ -225,7 +246,7 @@ def skip_first(model: keras.Model, batches: int) -> Iterator[None]:
         nonlocal left
         if left:
             left -= 1
-            return {}
+            return model.get_metrics_result() if run.ends_an_epoch else {}
         model.train_function = train_function
         return train_function(iterator)
 

@@ -42,6 +42,7 @@ TRIED = re.compile(
     "^(Does not validate|Subtypes:|Errors:|Given value)|NoneType|NestedArg|"
     "not correspond to a subclass|^Expected a path but"
 )
+ROOT = "trainer.default_root_dir"
 DATA = ("CIFAR10", "CIFAR100", "SVHN", "ImageNet", "ImageFolder", "Digits")
 NETWORKS = "DenseNet, DenseNetBC, DenseNet121, ..., or the import path of your own"
 
@@ -64,7 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except ValueError as error:  # of what is made, in jsonargparse's account
             raise ValueError(_in_one_line(str(error))) from error
         options = {name: given[name] for name in _parameters(STAGES[stage])[1:]}
-        STAGES[stage](_made(given), **options)
+        run = _run_of(given, options["ckpt_path"])
+        if run and not any(it.startswith(f"--{ROOT}") for it in arguments):
+            given[ROOT] = run.root or given[ROOT]
+        made = _made(given)
+        if run:
+            options["ckpt_path"] = run.checkpoint(options["ckpt_path"], made)
+        STAGES[stage](made, **options)
 
 
 def _made(given: Namespace) -> Made:
@@ -73,6 +80,15 @@ def _made(given: Namespace) -> Made:
     network, path = _network(options.pop("network")), options.pop("class_path")
     module = (imported(path) if path else kd.ImageClassifier)(network, **options)
     return Made(kd.Trainer(**vars(given.trainer)), module, given.data)
+
+
+def _run_of(given: Namespace, ckpt_path: str | None) -> Any:
+    """Return the run whose last or best checkpoint is asked for by its config.yaml."""
+    if ckpt_path not in ("last", "best"):
+        return None
+    from keras_densenet.command_line.run_of_config import run_of_config
+
+    return run_of_config(given.config)
 
 
 # --- the options -----------------------------------------------------------------

@@ -95,6 +95,7 @@ def make_run(
     source: Path | None,
     state: RunState,
     screen: Screen,
+    over: bool,
 ) -> Run:
     """Return the run of a fit: its callbacks in order, and where it goes on.
 
@@ -106,6 +107,7 @@ def make_run(
         source: The checkpoint that it goes on from, or None.
         state: Where it begins, or goes on.
         screen: Where it prints.
+        over: Whether no step is left to take.
 
     Raises:
         MisconfigurationError: It would write over another run's checkpoints.
@@ -131,6 +133,7 @@ def make_run(
         folder=folder,
         state=state if state.step else None,
         origin=origin_of(number, plan.data, plan.scheduled_steps),
+        is_over=over,
     )
     if checkpoint and folder:
         checkpoint.attach(run, folder / CHECKPOINTS, plan.devices.is_first)

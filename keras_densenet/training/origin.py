@@ -18,7 +18,7 @@ from keras_densenet.callbacks.run import preprocessing_of
 from keras_densenet.checkpoint_file import RunState
 from keras_densenet.data import DataModule
 from keras_densenet.errors import MisconfigurationError
-from keras_densenet.training.run_config import described
+from keras_densenet.training.run_config import defaults_of, described
 
 # Arguments that do not change what is trained. The order is the checkpoint's: its seed
 # is taken back. Of pictures that are left out, the fingerprint tells.
@@ -79,6 +79,7 @@ def refuse_other_training(path: Path, state: RunState, data: DataModule) -> None
     if not kept:  # a file of before, or a plain .keras file
         return
     now = origin_of(kept["run"], data, kept["scheduled_steps"])
+    now["defaults"] = defaults_of(type(data))
     differences = [
         *_other_arguments(kept, now),
         *_other_pictures(kept["pictures"], now["pictures"]),
@@ -139,11 +140,12 @@ def _other_arguments(kept: Mapping, now: Mapping) -> Iterator[str]:
         yield _was("the data module", before["class_path"], given["class_path"])
         return
     harmless = _HARMLESS | (_PLACES if kept["pictures"] else frozenset())
-    yield from _other_values(
-        before["init_args"],
-        given["init_args"],
-        [name for name in before["init_args"] if name not in harmless],
+    defaults = now["defaults"]
+    was, is_ = (
+        {name: it["init_args"].get(name, defaults[name]) for name in defaults}
+        for it in (before, given)
     )
+    yield from _other_values(was, is_, [n for n in defaults if n not in harmless])
 
 
 def _other_pictures(kept: Mapping, now: Mapping) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from keras_densenet.callbacks import Limit, ModelCheckpoint
-from keras_densenet.callbacks.run import preprocessing_of
+from keras_densenet.callbacks.run import named_callbacks, preprocessing_of
 from keras_densenet.checkpoint_file import (
     RunState,
     latest_whole,
@@ -247,9 +247,10 @@ def nothing_left(
     """
     if state.step >= plan.max_epochs * plan.steps_per_epoch:
         return f"max_epochs={plan.max_epochs} reached. Raise it to go on"
-    for limit in (*limits_of(plan.flags), *callbacks):
-        if isinstance(limit, Limit) and limit.is_over_at(
-            state.step, plan.steps_per_epoch
-        ):
+    for name, limit in named_callbacks((*limits_of(plan.flags), *callbacks)):
+        if not isinstance(limit, Limit):
+            continue
+        kept = state.callbacks.get(name, {})
+        if limit.is_over_at(state.step, plan.steps_per_epoch) or limit.was_over(kept):
             return f"{limit.reached}. Raise it to go on"
     return "a callback ended it, such as EarlyStopping" if state.stopped else ""

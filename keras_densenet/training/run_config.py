@@ -120,13 +120,16 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
     """Say in words what is other than before."""
     for name in [*before, *(name for name in now if name not in before)]:
         was, is_ = (
-            yaml.safe_dump(it[name], default_flow_style=True).split("\n...")[0].strip()
-            if name in it
-            else "its default"
+            _in_a_line(it[name]) if name in it else "its default"
             for it in (before, now)
         )
         if was != is_:
             yield f"{name} was {was} and is {is_}"
+
+
+def _in_a_line(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"))
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _versions() -> str:
@@ -165,6 +168,18 @@ def _arguments(thing: Any) -> dict[str, Any]:
         name: attributes.get(f"_{name}", attributes.get(name))
         for name in names
         if f"_{name}" in attributes or name in attributes
+    }
+
+
+def defaults_of(thing: type) -> dict[str, Any]:
+    """Return the defaults of a class's arguments, None where there is none."""
+    parameters = inspect.signature(thing).parameters
+    return {
+        name: None
+        if parameters[name].default is inspect.Parameter.empty
+        else _plain(parameters[name].default)
+        for name in _names_of_arguments(thing)
+        if name in parameters
     }
 
 

@@ -60,6 +60,11 @@ def run_of(checkpoint: Path) -> Path | None:
     return folder if checkpoint.parent == folder / CHECKPOINTS else None
 
 
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is of a run: one of before has no number."""
+    return run_in(folder) is not None or (folder / CHECKPOINTS).is_dir()
+
+
 def folder_of(runs: Path, version: int) -> Path:
     """Return the folder of a run by its number."""
     return runs / f"{_PREFIX}{version}"

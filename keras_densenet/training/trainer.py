@@ -172,17 +172,19 @@ class Trainer(LatestFit):
         mine = users_callbacks(flags, devices, module)
         source = self._checkpoint(model, datamodule, ckpt_path)
         state = self._resumed(model, source, plan)
-        over = nothing_left(state, plan, mine)
+        reason = nothing_left(state, plan, mine)
+        over = bool(reason) and state.epoch_ended
         folder = make_folder(plan, self._runs(model, datamodule), source, state)
-        run = make_run(plan, model, mine, folder, source, state, self._screen)
+        screen, ends = self._screen, bool(reason)
+        run = make_run(plan, model, mine, folder, source, state, screen, ends)
         with held_alone(folders_of(run) if self.is_global_zero else ()):
-            changes = keep_books(run, plan, self._said, module, bool(over))
+            changes = keep_books(run, plan, self._said, module, over)
             self._run, self._plan, self._measured = run, plan, Measured()
             if over:
-                self._screen.say(f"Nothing is left to train: {over}.")
+                screen.say(f"Nothing is left to train: {reason}.")
             else:
                 self._say_what_begins(run, plan, changes, state)
-            history = self._train(run, plan, class_weight_of(module), bool(over))
+            history = self._train(run, plan, class_weight_of(module), over)
             datamodule.teardown("fit")
             self._say_how_it_went(run, plan, begun)
         return history
@@ -392,9 +394,11 @@ class Trainer(LatestFit):
         with (
             errors_told(run, self.hardware),
             run.interruption.heeded(),
-            skip_first(run.model, 0 if over else run.skipped),
+            skip_first(run),
             checked_numerics(self.flags.detect_anomaly),
         ):
+            if run.ends_an_epoch:  # Keras makes the metrics at the first batch
+                run.model.evaluate(train.take(1), verbose=0)
             if val is not None and self.flags.num_sanity_val_steps and not over:
                 few = val.take(self.flags.num_sanity_val_steps)
                 run.model.evaluate(few, verbose=0)
