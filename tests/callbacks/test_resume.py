@@ -16,6 +16,7 @@ import pytest
 
 import keras_densenet as kd
 from keras_densenet.callbacks import ModelCheckpoint
+from keras_densenet.checkpoint_file import is_whole
 from keras_densenet.training import MisconfigurationError
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "interrupted_training.py"
@@ -289,6 +290,58 @@ def test_killed_at_random_moments(tmp_path, number):
                 assert_bit_identical(list(weights.values()), expected)
             shutil.rmtree(folder)
     assert_bit_identical(finished(folder), expected)
+
+
+@pytest.mark.slow
+def test_killed_in_the_work_at_the_end(tmp_path):
+    """After the last checkpoint: what fit does then is done again."""
+    expected = finished(tmp_path / "whole")
+    folder = tmp_path / "killed"
+    for place in ("before", "after", "curves", "curves"):
+        flags = ["--resume"] if has_checkpoint(folder) else []
+        process = start(folder, f"--kill-at={place}", *flags)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not (folder / "weights.npz").exists()
+    assert_bit_identical(finished(folder), expected)
+    (run,) = folder.glob("runs/*/*")
+    assert (run / "curves.png").exists()
+
+
+@pytest.mark.slow
+def test_two_trainings_in_one_folder(tmp_path):
+    """The second is refused, and the first comes to its end."""
+    expected = finished(tmp_path / "whole")
+    first = start(tmp_path / "it")
+    _wait_for_training(tmp_path / "it", first, time.monotonic())
+    second = start(tmp_path / "it", "--resume")
+    _, errors = second.communicate()
+    assert second.returncode == 1
+    assert "Another training writes to" in errors
+    first.communicate()
+    with np.load(tmp_path / "it" / "weights.npz") as weights:
+        assert_bit_identical(list(weights.values()), expected)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full(tmp_path):
+    """Logs and checkpoints fail, training does not, and what is saved stays."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("Only root may make a small disk.")
+    try:
+        process = start(small)
+        _, errors = process.communicate()
+        assert "could not be saved" in errors
+        assert "Is there space left" in errors
+        (run,) = small.glob("runs/*/*")
+        whole = [p for p in (run / "checkpoints").glob("*last.keras") if is_whole(p)]
+        assert len(whole) == len(list((run / "checkpoints").glob("*last.keras")))
+        assert "Epoch 4" in errors or process.returncode == 1  # of the last save
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
 
 
 def _wait_for_training(folder, process, begun):
