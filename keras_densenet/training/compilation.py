@@ -1,7 +1,7 @@
 """From a module to a model that is built and compiled on a trainer's devices."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 
@@ -9,6 +9,11 @@ from keras_densenet.data import DataModule
 from keras_densenet.devices import Devices
 from keras_densenet.devices.multi_worker import mend_keras
 from keras_densenet.errors import MisconfigurationError
+from keras_densenet.model_output import output_of
+from keras_densenet.training.fitting_loss import (
+    refuse_numbers_below_0,
+    refuse_other_loss,
+)
 from keras_densenet.training.flags import Flags
 from keras_densenet.training.image_classifier import ImageClassifier, Module
 from keras_densenet.training.misconfiguration import refuse_compiled
@@ -36,18 +41,20 @@ def compiled(
 
     Raises:
         MisconfigurationError: A model from outside the devices' scope, or not compiled,
-            or flags that come too late for it.
+            flags that come too late for it, or a loss for other numbers than it gives.
     """
     if isinstance(module, keras.Model):
         refuse_compiled(flags)
         refuse_foreign(devices, module)
+        refuse_other_loss(module, getattr(module, "loss", None))
         with devices.scope():
             return _ready_to_train(devices, module)
     with devices.scope():
         model = _configured(flags, module, data)
+        loss = _fitting_loss(module, model, data)
         model.compile(
             optimizer=_limited(flags, adapt(module.configure_optimizer(steps))),
-            loss=module.configure_loss(),
+            loss=loss,
             metrics=module.configure_metrics(),
             jit_compile=flags.jit_compile,
             steps_per_execution=flags.steps_per_execution,
@@ -65,6 +72,16 @@ def _configured(flags: Flags, module: ImageClassifier, data: DataModule) -> kera
     if before is not None:
         _take_weights(model, before)
     return model
+
+
+def _fitting_loss(module: ImageClassifier, model: keras.Model, data: DataModule) -> Any:
+    """Return the module's loss, which fits what its network answers."""
+    module.output = output_of(model)  # for the module's own loss,
+    loss = module.configure_loss()
+    refuse_other_loss(model, loss)
+    refuse_numbers_below_0(model, loss, data.input_shape)
+    module.output = output_of(model, loss)  # and now for its metrics
+    return loss
 
 
 def _take_weights(model: keras.Model, before: keras.Model) -> None:

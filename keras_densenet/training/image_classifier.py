@@ -8,6 +8,7 @@ import keras
 
 from keras_densenet.data import DataModule
 from keras_densenet.errors import MisconfigurationError
+from keras_densenet.model_output import ModelOutput
 from keras_densenet.training.optimizer import TorchSGD, cosine_schedule, step_schedule
 
 
@@ -22,9 +23,9 @@ class ImageClassifier:
     Override a `configure_` method to change that part.
 
     Args:
-        network: A function that makes a `keras.Model` giving class probabilities, such
-            as `keras_densenet.DenseNetBC`. Its `classes` and `input_shape`, if it has
-            them and they are not given, come from the data.
+        network: A function that makes a `keras.Model` giving class probabilities or
+            logits, such as `keras_densenet.DenseNetBC`. Its `classes` and
+            `input_shape`, if it has them and they are not given, come from the data.
         learning_rate: At the start.
         momentum: Nesterov's.
         weight_decay: Coupled, on all trainable weights.
@@ -42,6 +43,8 @@ class ImageClassifier:
     Attributes:
         data: What it is trained on; set by the trainer before it calls the rest.
         model: The `keras.Model`, or None before the trainer has built it.
+        output: What the network answers, such as logits; set by the trainer when it
+            has made the network, before it asks for loss and metrics.
 
     Raises:
         MisconfigurationError: An option that the network does not have.
@@ -80,6 +83,7 @@ depth: it has classes, input_shape.
         self.options = options
         self.data: DataModule | None = None
         self.model: keras.Model | None = None
+        self.output = ModelOutput("softmax")
         _refuse_schedule(lr_schedule, scale_lr_from)
         unknown = options.keys() - self._parameters()
         if unknown:
@@ -125,10 +129,15 @@ depth: it has classes, input_shape.
         return step_schedule(learning_rate, total_steps, self.milestones)
 
     def configure_loss(self) -> keras.losses.Loss:
-        """Make the loss: cross-entropy of labels and probabilities."""
+        """Make the loss: cross-entropy of labels and probabilities, or logits.
+
+        It is for one class a picture. For several labels a picture, or one unit with a
+        sigmoid, override it and return `keras.losses.BinaryCrossentropy()`.
+        """
+        from_logits = self.output.kind == "logits"
         if self._has_soft_labels():
-            return keras.losses.CategoricalCrossentropy()
-        return keras.losses.SparseCategoricalCrossentropy()
+            return keras.losses.CategoricalCrossentropy(from_logits=from_logits)
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
 
     def configure_class_weight(self) -> dict[int, float] | None:
         """Return the weight of each class in the loss, or None for the same."""
@@ -147,13 +156,13 @@ depth: it has classes, input_shape.
     def configure_metrics(self) -> list[keras.metrics.Metric]:
         """Make the metrics; "accuracy" says which checkpoint is best.
 
-        With more than 100 classes, as ImageNet has, also "top_5_accuracy".
+        With more than 100 classes, as ImageNet has, also "top_5_accuracy". Of a network
+        that gives a probability of each class by itself, by sigmoids, it is the share
+        of labels that are right at 1/2, if the data have several labels a picture.
         """
-        metrics: list[keras.metrics.Metric] = [
-            keras.metrics.CategoricalAccuracy(name="accuracy")
-            if self._has_soft_labels()
-            else keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-        ]
+        metrics: list[keras.metrics.Metric] = [self._accuracy()]
+        if self._has_several_labels():
+            return metrics
         if self.data is not None and self.data.num_classes > 100:
             metrics += [
                 keras.metrics.MeanMetricWrapper(top_5_accuracy, "top_5_accuracy")
@@ -175,8 +184,25 @@ depth: it has classes, input_shape.
                 f"{classes[-1]}. Received: class_weight={self.class_weight}"
             )
 
+    def _accuracy(self) -> keras.metrics.Metric:
+        if self._has_several_labels():
+            threshold = 0.0 if self.output.kind == "sigmoid_logits" else 0.5
+            return keras.metrics.BinaryAccuracy("accuracy", threshold=threshold)
+        if self._has_soft_labels():
+            return keras.metrics.CategoricalAccuracy(name="accuracy")
+        return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+
     def _has_soft_labels(self) -> bool:
         return self.data is not None and self.data.soft_labels
+
+    def _has_several_labels(self) -> bool:
+        """Return whether each unit is a yes or no: several labels, or one unit alone.
+
+        Pictures that are mixed (mixup, cutmix) have one class each, in shares.
+        """
+        is_mixed = bool(getattr(self.data, "strong", None))
+        several = self._has_soft_labels() and not is_mixed
+        return self.output.is_of_each_class and (several or self.output.units == 1)
 
     def _scaled_learning_rate(self) -> float:
         """Scale the learning rate with the global batch, if asked to."""

@@ -26,6 +26,7 @@ from keras_densenet.devices.multi_worker import (
     refuse_to_disagree,
 )
 from keras_densenet.errors import MisconfigurationError
+from keras_densenet.model_output import output_of
 from keras_densenet.one_owner import held_alone
 from keras_densenet.training.beginning import (
     announce,
@@ -213,7 +214,13 @@ class Trainer(LatestFit):
         datamodule: DataModule,
         ckpt_path: str | os.PathLike | None = None,
     ) -> np.ndarray:
-        """Return class probabilities `(N, classes)` of the pictures to predict."""
+        """Return class probabilities `(N, classes)` of the pictures to predict.
+
+        Logits are made probabilities, and one unit with a sigmoid those of two classes.
+        Several units with sigmoids give each class's own probability, of any sum. Where
+        `keras_densenet.model_output` does not know what the last layers give, the
+        numbers are returned as they are.
+        """
         if self.hardware.cluster:
             raise MisconfigurationError(
                 "predict on several machines would give each the answers of its own "
@@ -225,7 +232,7 @@ class Trainer(LatestFit):
         batches = evaluated_batches("predict", datamodule, self.flags)
         answer = model.predict(self.hardware.shared_out(batches), verbose=0)
         datamodule.teardown("predict")
-        return answer
+        return output_of(model).probabilities(answer, datamodule.num_classes)
 
     @names_lost_workers
     def export(

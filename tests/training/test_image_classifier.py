@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_densenet as kd
+from keras_densenet.model_output import ModelOutput
 from keras_densenet.training import MisconfigurationError
 
 
@@ -137,3 +138,148 @@ def test_balanced_weights_are_the_datas():
         module.configure_class_weight()
     module.data.class_weight = {0: 0.5, 1: 2.0}
     assert module.configure_class_weight() == {0: 0.5, 1: 2.0}
+
+
+# --- the loss fits what the network answers -----------------------------------------
+
+
+def ending_in(*layers):
+    """Return a function that makes a network whose bias is trained."""
+
+    def network(classes, input_shape):
+        given = [layer(classes) for layer in layers]
+        return keras.Sequential(
+            [keras.Input(input_shape), keras.layers.Flatten(), *given], name="small"
+        )
+
+    return network
+
+
+def dense(activation=None, units=None):
+    def make(classes):
+        return keras.layers.Dense(
+            units or classes, activation=activation, kernel_initializer="zeros"
+        )
+
+    return make
+
+
+def after_a_fit(network, tmp_path, data=None, **overridden):
+    """Fit one batch at a learning rate of 1, and return the module."""
+    kind = type("Ours", (kd.ImageClassifier,), overridden)
+    module = kind(
+        network, learning_rate=1.0, momentum=0.0, weight_decay=0.0, milestones=()
+    )
+    trainer = kd.Trainer(fast_dev_run=1, default_root_dir=tmp_path)
+    trainer.fit(module, data or TwoPictures(2, augment=False, seed=0))
+    return module
+
+
+class ThreeOfOne(TwoPictures):
+    """Two pictures of the first of three classes."""
+
+    num_classes, class_names = 3, ("a", "b", "c")
+
+    def load_splits(self, stage):
+        split = kd.data.Split(np.zeros((2, 1, 1, 1), "uint8"), np.array([0, 0]))
+        return {"train": split, "val": split, "test": split}
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [dense()],
+        [dense(), lambda classes: keras.layers.Activation("linear", dtype="float32")],
+        [lambda classes: keras.Sequential([dense()(classes)])],
+        [dense(), lambda classes: keras.layers.Softmax()],
+        [dense("softmax")],
+    ],
+    ids=["logits", "cast", "within", "Softmax", "softmax"],
+)
+def test_logits_are_trained_as_logits(layers, tmp_path):
+    # The gradient of each bias is p - y = 1/3 - y, whatever the ending.
+    module = after_a_fit(ending_in(*layers), tmp_path, ThreeOfOne(2, augment=False))
+    bias = module.model.get_weights()[-1]
+    np.testing.assert_allclose(bias, [2 / 3, -1 / 3, -1 / 3], atol=1e-6)
+    trainer = kd.Trainer(fast_dev_run=1, default_root_dir=tmp_path)
+    answers = trainer.predict(module, ThreeOfOne(2, augment=False))
+    # softmax of (2/3, -1/3, -1/3): e / (e + 2) of the first.
+    expected = math.e / (math.e + 2)
+    np.testing.assert_allclose(answers[:, 0], [expected] * 2, atol=1e-6)
+    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
+
+
+def binary(from_logits=False):
+    return lambda self: keras.losses.BinaryCrossentropy(from_logits=from_logits)
+
+
+def sparse(from_logits):
+    return lambda self: keras.losses.SparseCategoricalCrossentropy(from_logits)
+
+
+def focal(self):
+    return keras.losses.CategoricalFocalCrossentropy()
+
+
+@pytest.mark.parametrize(
+    ("network", "loss", "says"),
+    [
+        (ending_in(dense()), sparse(False), "from_logits=True, or end the network"),
+        (ending_in(dense()), focal, "from_logits=True, or end the network"),
+        (ending_in(dense()), binary(), r'Activation\("sigmoid"\)'),
+        (ending_in(dense("softmax")), sparse(True), "Leave from_logits out"),
+        (ending_in(dense("sigmoid")), binary(True), "Leave from_logits out"),
+        (ending_in(dense("sigmoid")), None, "keras.losses.BinaryCrossentropy()"),
+        (ending_in(dense("sigmoid", 1)), None, "keras.losses.BinaryCrossentropy()"),
+        (ending_in(dense("softmax", 1)), None, "1 for every picture"),
+        (
+            ending_in(lambda classes: keras.layers.Lambda(keras.ops.sin)),
+            None,
+            "gives numbers below 0",
+        ),
+    ],
+)
+def test_a_loss_for_other_numbers_is_refused(network, loss, says, tmp_path):
+    overridden = {"configure_loss": loss} if loss else {}
+    with pytest.raises(MisconfigurationError, match=says):
+        after_a_fit(network, tmp_path, **overridden)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_compiled_models_loss_is_looked_at_too(tmp_path):
+    data, trainer = TwoPictures(2), kd.Trainer(fast_dev_run=1)
+    model = ending_in(dense())(2, (1, 1, 1))
+    model.compile(loss="sparse_categorical_crossentropy")
+    with pytest.raises(MisconfigurationError, match="ends in logits"):
+        trainer.fit(model, data)
+    model.compile(loss=[keras.losses.SparseCategoricalCrossentropy(from_logits=True)])
+    trainer.fit(model, data)
+
+
+def test_one_sigmoid_answers_two_classes(tmp_path):
+    # The gradient of the bias: mean of p - y over labels 0 and 1, which is 0.
+    module = after_a_fit(
+        ending_in(dense("sigmoid", 1)), tmp_path, configure_loss=binary()
+    )
+    np.testing.assert_allclose(module.model.get_weights()[-1], [0.0], atol=1e-6)
+    module.model.layers[-1].bias.assign([math.log(3)])  # sure of class 1 by 3/4
+    trainer = kd.Trainer(fast_dev_run=1, default_root_dir=tmp_path)
+    data = TwoPictures(2, augment=False)
+    answers = trainer.predict(module, data)
+    np.testing.assert_allclose(answers, [[0.25, 0.75]] * 2, atol=1e-6)
+    assert trainer.test(module, data)["accuracy"] == 0.5
+
+
+def test_several_labels_have_an_accuracy_of_labels():
+    module = classifier()
+    module.data = kd.data.Digits()
+    module.data.soft_labels = True
+    labels, answers = np.array([[1.0, 1.0, 0.0]]), np.array([[0.6, 0.9, 0.8]])
+    for kind, shift in (("sigmoid", 0.0), ("sigmoid_logits", 0.5)):
+        module.output = ModelOutput(kind, 3)
+        (accuracy,) = module.configure_metrics()
+        accuracy.update_state(labels, answers - shift)
+        assert accuracy.name == "accuracy"
+        assert float(accuracy.result()) == pytest.approx(2 / 3)
+    module.data.strong = {"mixup": 0.2}  # one class a picture, in shares
+    assert isinstance(module.configure_metrics()[0], keras.metrics.CategoricalAccuracy)
