@@ -4,7 +4,9 @@ It needs the TensorFlow backend.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +14,8 @@ import numpy.typing as npt
 import tensorflow as tf
 from matplotlib.figure import Figure
 
+from keras_densenet.analysis.inside import layers_within, replaced
+from keras_densenet.model_output import is_functional, last_activation
 from keras_densenet.tensor import Tensor
 
 AT_ONCE = 16  # pictures in a batch, whose maps are all kept for the gradient
@@ -32,15 +36,16 @@ def class_activation(
     the logit (class activation mapping, Zhou et al. 2016).
 
     Args:
-        model: A functional or sequential model. Where its last layer is a softmax, or a
-            dense layer with one, the logit is what the softmax reads; else it is the
+        model: A functional or sequential model, also with such models within. Where it
+            ends in a softmax or a sigmoid, the logit is what that reads; else it is the
             model's output.
-        images: Standardized pictures `(N, H, W, channels)`.
+        images: Standardized pictures `(N, H, W, channels)`, or `(N, channels, H, W)` of
+            a model of `data_format="channels_first"`.
         classes: The number of a class for each picture, `(N,)`; by default the most
-            probable class.
-        layer: Name of a layer with maps, such as "dense_block3"; by default the last
-            one. For a network inside of a model pass `model.get_layer(name)` as the
-            model.
+            probable class. One unit, as of a sigmoid, has the number 0: the map is of
+            what speaks for it.
+        layer: Name of a layer with maps, such as "dense_block3", also of a model within
+            this one; by default the last one.
 
     Returns:
         A float32 array `(N, H, W)` in 0..1, each picture divided by its largest value;
@@ -48,19 +53,43 @@ def class_activation(
 
     Raises:
         ValueError: The model is of another kind, has no such layer or no maps, or there
-            are not as many classes as pictures.
+            are not as many classes as pictures; or its probability is 1 and comes from
+            a layer that is not known, so that its gradient is lost.
     """
-    maps_and_logits = _maps_and_logits(model, layer)
+    _check_model(model)
+    with_maps = _layer_with_maps(model, layer)
+    is_first = _is_channels_first(model, with_maps)
     images = np.asarray(images, "float32")
     if classes is not None:
         classes = np.asarray(classes)
-    _check_pictures(images, classes, maps_and_logits.outputs[1].shape[-1])
-    heat = [np.zeros((0, *images.shape[1:3]), "float32")]
+    _check_pictures(images, classes, model.outputs[0].shape[-1])
+    size = images.shape[2:] if is_first else images.shape[1:3]
+    heat = [np.zeros((0, *size), "float32")]
     for first in range(0, len(images), AT_ONCE):
         batch = slice(first, first + AT_ONCE)
         chosen = None if classes is None else classes[batch]
-        heat.append(_heat(maps_and_logits, images[batch], chosen))
+        maps, gradients = _maps_and_gradients(model, with_maps, images[batch], chosen)
+        if is_first:
+            maps, gradients = (tf.transpose(x, [0, 2, 3, 1]) for x in (maps, gradients))
+        heat.append(_heat(maps, gradients, size))
     return np.concatenate(heat)
+
+
+def _check_model(model: keras.Model) -> None:
+    """Raise a `ValueError` unless a model gives a number for each class."""
+    if not is_functional(model) or not model.built:
+        raise ValueError(
+            "class_activation needs a functional or sequential model that knows its "
+            "input: begin it with keras.Input. Received: a "
+            f"{type(model).__name__}."
+        )
+    shapes = [output.shape for output in model.outputs]
+    if len(shapes) != 1 or len(shapes[0]) != 2:
+        raise ValueError(
+            "class_activation needs a model that gives a number for each class, (N, "
+            "classes). Give the whole model, its classifier included; a network within "
+            f"it is looked into. Received: {model.name} with outputs of shape {shapes}."
+        )
 
 
 def _check_pictures(
@@ -80,62 +109,115 @@ def _check_pictures(
         )
 
 
-def _maps_and_logits(model: keras.Model, name: str | None) -> keras.Model:
-    """Build a model from pictures to the maps of a layer, and the logits."""
-    is_known = hasattr(model, "operations") or isinstance(model, keras.Sequential)
-    if not is_known or not model.built:
-        raise ValueError(
-            "class_activation needs a functional or sequential model that knows its "
-            "input: begin it with keras.Input. Received: a "
-            f"{type(model).__name__}."
-        )
-    # A layer inside of another model has no maps in this one.
-    others = (keras.layers.InputLayer, keras.Model)
-    layers = [layer for layer in model.layers if not isinstance(layer, others)]
+def _layer_with_maps(model: keras.Model, name: str | None) -> keras.Layer:
+    """Return the layer of a name, or the last one, whose output is maps."""
+    layers = [layer for layer in layers_within(model) if layer._inbound_nodes]
+    layers = [x for x in layers if not isinstance(x, keras.layers.InputLayer)]
     maps = [layer for layer in layers if len(layer.output.shape) == 4]
-    named = [layer for layer in maps if name in (None, layer.name)]
+    if name is None:  # a model's output is that of a layer within it
+        named = [layer for layer in maps if not is_functional(layer)]
+    else:
+        named = [layer for layer in maps if layer.name == name]
     if not named:
         raise ValueError(
             "layer must name a layer with maps (N, H, W, channels): "
             f"{', '.join(layer.name for layer in maps) or 'here none has any'}. "
-            "If a network within this one has them, pass that network. Received: "
-            f"layer={name!r}."
+            f"Received: layer={name!r}."
         )
-    return keras.Model(model.inputs, [named[-1].output, _logits(model)])
+    if name is None:
+        _refuse_hidden_maps(layers[layers.index(named[-1]) + 1 :], named[-1])
+    return named[-1]
 
 
-def _logits(model: keras.Model) -> Tensor:
-    last = model.layers[-1]
-    if isinstance(last, keras.layers.Softmax):
-        return last.input
-    is_softmax = getattr(last, "activation", None) is keras.activations.softmax
-    if is_softmax and isinstance(last, keras.layers.Activation):
-        return last.input
-    if is_softmax and isinstance(last, keras.layers.Dense):
-        logits = keras.ops.matmul(last.input, last.kernel)
-        return logits if last.bias is None else logits + last.bias
-    return model.outputs[0]
+def _refuse_hidden_maps(after: Sequence[keras.Layer], chosen: keras.Layer) -> None:
+    """Refuse to take maps before a layer that has later ones, which cannot be seen."""
+    for layer in after:
+        shapes = [len(w.shape) for w in layer.weights]
+        if not is_functional(layer) and 4 in shapes:
+            raise ValueError(
+                f"The last maps are inside of {layer.name}, a {type(layer).__name__} "
+                f"that cannot be looked into; those before it are {chosen.name}'s. "
+                "Make it a functional model, or name a layer, such as "
+                f"layer={chosen.name!r}."
+            )
 
 
-def _heat(
-    maps_and_logits: keras.Model, images: np.ndarray, classes: np.ndarray | None
-) -> np.ndarray:
+def _is_channels_first(model: keras.Model, layer: keras.Layer) -> bool:
+    known = [getattr(layer, "data_format", None)]
+    known += [getattr(one, "data_format", None) for one in layers_within(model)]
+    return next((one for one in known if one), "") == "channels_first"
+
+
+@contextmanager
+def _without_last_activation(model: keras.Model) -> Iterator[None]:
+    """Let a model answer what its softmax or sigmoid reads.
+
+    The gradient of a probability that is nearly 0 or 1 vanishes.
+    """
+    name, layer = last_activation(model)
+    if name in ("linear", "unknown"):
+        yield
+    elif hasattr(layer, "activation"):
+        with replaced(layer, "activation", keras.activations.linear):
+            yield
+    else:
+        with replaced(layer, "call", lambda x, *_, **__: x):
+            yield
+
+
+def _maps_and_gradients(
+    model: keras.Model,
+    layer: keras.Layer,
+    images: np.ndarray,
+    classes: np.ndarray | None,
+) -> tuple[Tensor, Tensor]:
+    """Return the maps of a layer, and the gradients of the classes' logits by them."""
     images = tf.convert_to_tensor(images)
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(images)
-        # (N, h, w, C), (N, classes)
-        maps, logits = maps_and_logits(images, training=False)
-        if classes is None:
-            classes = tf.argmax(logits, axis=1)
-        scores = tf.gather(logits, classes, axis=1, batch_dims=1)  # (N,)
+    seen: list[Tensor] = []
+    with _without_last_activation(model):
+        call = layer.call
+
+        def noting(*args: Any, **kwargs: Any) -> Tensor:
+            seen.append(call(*args, **kwargs))
+            return seen[-1]
+
+        with (
+            replaced(layer, "call", noting),
+            tf.GradientTape(watch_accessed_variables=False) as tape,
+        ):
+            tape.watch(images)
+            logits = model(images, training=False)  # (N, classes)
+            if classes is None:
+                classes = tf.argmax(logits, axis=1)
+            scores = tf.gather(logits, classes, axis=1, batch_dims=1)  # (N,)
+    maps = seen[-1]
     gradients = tape.gradient(scores, maps)
     if gradients is None:
         raise ValueError(
             "The answer does not depend on the maps of that layer. Name another layer."
         )
+    _refuse_saturated(model, scores, gradients)
+    return maps, gradients
+
+
+def _refuse_saturated(model: keras.Model, scores: Tensor, gradients: Tensor) -> None:
+    """Refuse a probability of 1 whose logit is not known."""
+    if last_activation(model).name != "unknown":
+        return
+    is_flat = tf.reduce_all(gradients == 0, axis=(1, 2, 3))
+    if tf.reduce_any(is_flat & (scores == 1)):
+        raise ValueError(
+            f"{model.name} gives a probability of 1 by a layer that is not known, and "
+            "the gradient of it is 0. End the model in keras.layers.Softmax(), "
+            'keras.layers.Activation("sigmoid"), or give logits.'
+        )
+
+
+def _heat(maps: Tensor, gradients: Tensor, size: Sequence[int]) -> np.ndarray:
+    """Return the heat `(N, H, W)` of maps `(N, h, w, C)`."""
     weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
     heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1, keepdims=True))
-    heat = tf.image.resize(heat, images.shape[1:3])[..., 0]  # (N, H, W)
+    heat = tf.image.resize(heat, size)[..., 0]  # (N, H, W)
     largest = tf.reduce_max(heat, axis=(1, 2), keepdims=True)
     return tf.math.divide_no_nan(heat, largest).numpy()
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
+from keras_densenet.analysis.inside import parts_of
 from keras_densenet.layers import DenseBlock, DenseLayer, Transition
 from keras_densenet.tensor import Tensor
 
@@ -23,8 +24,9 @@ def feature_reuse(model: keras.Model | str | os.PathLike) -> list[np.ndarray]:
     """Measure how strongly each layer of a dense block reads each layer before it.
 
     Args:
-        model: A trained DenseNet of this package; or a `.keras` file of one; or the
-            folder of a run, whose last checkpoint is loaded.
+        model: A trained DenseNet of this package, also within another model; or a
+            `.keras` file of one; or the folder of a run, whose last checkpoint is
+            loaded.
 
     Returns:
         One matrix a block, float32 `(L + 1, L + 1)`. Row 0 is the block's input, and
@@ -39,13 +41,11 @@ def feature_reuse(model: keras.Model | str | os.PathLike) -> list[np.ndarray]:
     """
     if not isinstance(model, keras.Model):
         model = _loaded(Path(model))
-    blocks = [layer for layer in model.layers if isinstance(layer, DenseBlock)]
+    blocks = parts_of(model, DenseBlock)
     if not blocks:
         raise ValueError(
-            f"{model.name} has no DenseBlock among its own layers: feature reuse is "
-            "measured in networks of keras_densenet (keras.applications' have no block "
-            "to look into). If a network inside of the model has one, pass "
-            "model.get_layer(name)."
+            f"{model.name} has no DenseBlock: feature reuse is measured in networks of "
+            "keras_densenet (keras.applications' have no block to look into)."
         )
     readers = _readers(model, len(blocks))
     return [
@@ -81,12 +81,18 @@ def _loaded(path: Path) -> keras.Model:
 
 def _readers(model: keras.Model, num_blocks: int) -> list[np.ndarray | None]:
     """Return what reads each whole block: a kernel `(..., C, out)`, or None."""
-    readers = [
-        layer.conv.kernel for layer in model.layers if isinstance(layer, Transition)
-    ]
+    between = [layer.conv.kernel for layer in parts_of(model, Transition)]
+    if len(between) != num_blocks - 1:
+        if between:
+            raise ValueError(
+                f"{model.name} has {num_blocks} dense blocks and {len(between)} "
+                "transitions, so that it does not say which reads which. If it is of "
+                "several networks, pass one: model.get_layer(name)."
+            )
+        between = [None] * (num_blocks - 1)
     # If there are several dense layers, the first one reads the maps.
-    dense = [x.kernel for x in model.layers if isinstance(x, keras.layers.Dense)]
-    return [*readers, *dense[:1], None][:num_blocks]
+    dense = [layer.kernel for layer in parts_of(model, keras.layers.Dense)]
+    return [*between, dense[0] if dense else None]
 
 
 def _block_matrix(block: DenseBlock, reader: Tensor | None) -> np.ndarray:

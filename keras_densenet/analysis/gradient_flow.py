@@ -7,7 +7,7 @@ Supervision"). The TensorFlow backend is needed.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import keras
@@ -16,7 +16,9 @@ import tensorflow as tf
 from matplotlib.figure import Figure, SubFigure
 
 from keras_densenet.analysis.feature_reuse import COLORS, label_readers
+from keras_densenet.analysis.inside import parts_of, replaced
 from keras_densenet.layers import DenseBlock
+from keras_densenet.model_output import is_functional, output_of
 from keras_densenet.tensor import Tensor
 
 NONE_IS_ZERO = tf.UnconnectedGradients.ZERO  # the gradient of a map that nothing reads
@@ -53,40 +55,36 @@ def gradient_flow(
 
     Args:
         model: A functional or sequential model, such as a DenseNet of this package or a
-            ResNet.
+            ResNet; dense blocks of models within it are looked into, too.
         batch: Standardized pictures `(N, H, W, channels)`, and class numbers `(N,)` or
             probabilities `(N, classes)`.
         loss: A function from labels and the model's output to a number; by default the
-            cross-entropy of probabilities.
+            cross-entropy of probabilities or of logits, whichever the model gives. A
+            model that ends in sigmoids needs one.
 
     Returns:
         The gradient norms by layer, and the shares of readers in dense blocks.
 
     Raises:
         ValueError: The model is neither functional nor sequential, has more than one
-            output or nothing to train, or the batch is empty or has other classes.
+            output or nothing to train, or the batch is empty or has other classes; or
+            there is no loss, and the model gives neither probabilities of one class nor
+            logits.
     """
-    if not hasattr(model, "operations") and not isinstance(model, keras.Sequential):
+    if not is_functional(model):
         raise ValueError(
             "gradient_flow needs a functional or sequential model. Received: a "
             f"{type(model).__name__}."
         )
     images, labels = (tf.convert_to_tensor(part) for part in batch)
     _check_batch(model, images, labels)
-    blocks: list[_TappedBlock] = []
-
-    def tapped(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if not isinstance(layer, DenseBlock):
-            return layer  # not a copy, so that its weights are the model's
-        blocks.append(_TappedBlock(layer))
-        return blocks[-1]
-
-    watched = keras.models.clone_model(model, clone_function=tapped)
+    loss = loss or _cross_entropy(model, labels)
+    blocks = [_TappedBlock(block) for block in parts_of(model, DenseBlock)]
     kernels = [w for w in model.trainable_weights if len(w.shape) > 1]
-    with _left_as_it_is(model), tf.GradientTape() as tape:
+    with _left_as_it_is(model), _tapped(blocks), tf.GradientTape() as tape:
         tape.watch(images)
-        outputs = watched(images, training=True)
-        value = (loss or _cross_entropy(labels))(labels, outputs)
+        outputs = model(images, training=True)
+        value = loss(labels, outputs)
         targets = [kernel.value for kernel in kernels]
         taps = [block.taps for block in blocks]
     of_kernels, of_taps = tape.gradient(
@@ -115,7 +113,10 @@ def _check_batch(model: keras.Model, images: Tensor, labels: Tensor) -> None:
             "gradient_flow needs a label for each picture, and one picture or more. "
             f"Received: {len(images)} pictures, {len(labels)} labels."
         )
-    classes = model.outputs[0].shape[-1]
+    output = output_of(model)
+    classes = output.units or 0
+    if output.is_of_each_class and classes == 1:
+        classes = 2  # yes or no
     if labels.dtype.is_integer and not 0 <= int(tf.reduce_max(labels)) < classes:
         raise ValueError(
             f"{model.name} has {classes} classes, so that labels must be in "
@@ -123,10 +124,27 @@ def _check_batch(model: keras.Model, images: Tensor, labels: Tensor) -> None:
         )
 
 
-def _cross_entropy(labels: Tensor) -> keras.losses.Loss:
+def _cross_entropy(model: keras.Model, labels: Tensor) -> keras.losses.Loss:
+    output = output_of(model)
+    if output.is_of_each_class or output.kind == "unknown":
+        raise ValueError(
+            f"{model.name} gives neither probabilities of one class a picture nor "
+            f"their logits ({output.kind}). Give gradient_flow the loss that it is "
+            "trained with, such as loss=keras.losses.BinaryCrossentropy() for sigmoids."
+        )
+    from_logits = output.kind == "logits"
     if len(labels.shape) > 1:
-        return keras.losses.CategoricalCrossentropy()
-    return keras.losses.SparseCategoricalCrossentropy()
+        return keras.losses.CategoricalCrossentropy(from_logits=from_logits)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+
+
+@contextmanager
+def _tapped(blocks: Sequence["_TappedBlock"]) -> Iterator[None]:
+    """Let dense blocks compute with copies for each reader."""
+    with ExitStack() as stack:
+        for block in blocks:
+            stack.enter_context(replaced(block.block, "call", block.call))
+        yield
 
 
 @contextmanager
@@ -142,20 +160,19 @@ def _left_as_it_is(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
-class _TappedBlock(keras.layers.Layer):
+class _TappedBlock:
     """A dense block in which each reader has its own copies, `taps[reader][source]`.
 
     The gradient of a copy is what comes through its reader.
     """
 
     def __init__(self, block: DenseBlock) -> None:
-        super().__init__(dtype=block.dtype_policy, autocast=False, name=block.name)
         self.block = block
         self.taps: list[list[Tensor]] = []
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         """Let each layer add its maps, as the block does."""
-        sources = [keras.ops.cast(x, self.compute_dtype)]
+        sources = [keras.ops.cast(x, self.block.compute_dtype)]
         self.taps = []
         for layer in self.block.dense_layers:
             sources.append(layer(self._read(sources), training=training))

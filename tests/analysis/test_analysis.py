@@ -214,3 +214,21 @@ def test_a_line_that_was_not_written_whole_is_left_out(tmp_path):
     path.write_text("epoch,loss\n0,abc\n")
     with pytest.raises(ValueError, match=r"metrics\.csv is no table of numbers"):
         kd.analysis.read_metrics(path)
+
+
+def test_a_network_within_a_model_is_looked_into():
+    network = kd.DenseNetBC(10, 4, classes=3, input_shape=(8, 8, 3))
+    backbone = keras.Model(network.input, network.get_layer("final_relu").output)
+    top = [keras.layers.GlobalAveragePooling2D(), network.get_layer("classifier")]
+    nested = keras.Sequential([keras.Input((8, 8, 3)), backbone, *top])
+    right = kd.analysis.feature_reuse(network)
+    for one, other in zip(kd.analysis.feature_reuse(nested), right, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_of_two_networks_it_does_not_guess():
+    pictures = keras.Input((8, 8, 3))
+    networks = [kd.DenseNetBC(10, 4, input_shape=(8, 8, 3), name=n) for n in "ab"]
+    both = keras.layers.Average()([network(pictures) for network in networks])
+    with pytest.raises(ValueError, match=r"6 dense blocks and 4 transitions.*get_lay"):
+        kd.analysis.feature_reuse(keras.Model(pictures, both))

@@ -92,13 +92,128 @@ def test_what_cannot_be_looked_at(arguments, says):
         class_activation(two_maps(), **{"images": PICTURE} | arguments)
 
 
-def test_of_a_network_within_a_model_it_says_what_to_give():
-    inner = kd.DenseNetBC(10, 4, input_shape=(8, 8, 3))
-    outer = keras.Sequential([keras.Input((8, 8, 3)), inner])
-    with pytest.raises(ValueError, match="within this one"):
-        class_activation(outer, np.zeros((1, 8, 8, 3)))
+@pytest.fixture(scope="module")
+def flat_and_nested():
+    """A network, the same within a model behind a rescaling, and pictures of both."""
+    keras.utils.set_random_seed(1)
+    flat = kd.DenseNetBC(10, 4, classes=3, input_shape=(16, 16, 3))
+    last = flat.get_layer("final_relu").output
+    backbone = keras.Model(flat.input, last, name="backbone")
+    top = keras.layers.Dense(3, activation="softmax")
+    inner = keras.Sequential([keras.layers.GlobalAveragePooling2D(), top])
+    layers = [keras.layers.Rescaling(1 / 127.5, offset=-1), backbone, inner]
+    nested = keras.Sequential([keras.Input((16, 16, 3)), *layers])
+    flat.get_layer("classifier").set_weights(top.get_weights())
+    pictures = np.random.default_rng(0).uniform(0, 255, (2, 16, 16, 3))
+    return flat, nested, pictures.astype("float32")
+
+
+@pytest.mark.parametrize("layer", [None, "dense_block2"])
+def test_a_network_within_a_model_is_looked_into(flat_and_nested, layer):
+    flat, nested, pictures = flat_and_nested
+    right = class_activation(flat, pictures / 127.5 - 1, [0, 2], layer)
+    found = class_activation(nested, pictures, [0, 2], layer)
+    np.testing.assert_allclose(found, right, atol=1e-3)
+    assert right.max() == 1
+
+
+def test_a_network_without_its_classifier_is_refused(flat_and_nested):
+    _, nested, pictures = flat_and_nested
+    with pytest.raises(ValueError, match="Give the whole model, its classifier"):
+        class_activation(nested.get_layer("backbone"), pictures / 127.5 - 1)
     with pytest.raises(ValueError, match="knows its input"):
         class_activation(keras.Sequential([keras.layers.Flatten()]), PICTURE)
+
+
+class Hidden(keras.layers.Layer):
+    """Maps that cannot be seen from outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = keras.layers.Conv2D(2, 1)
+
+    def build(self, input_shape):
+        self.convolution.build(input_shape)
+
+    def call(self, x):
+        return keras.ops.mean(self.convolution(x), axis=(1, 2))
+
+
+def test_maps_that_are_hidden_are_not_passed_over():
+    scaled = keras.layers.Rescaling(2.0, name="scaled")
+    model = keras.Sequential([keras.Input((2, 2, 2)), scaled, Hidden()])
+    with pytest.raises(ValueError, match=r"cannot be looked into.*layer='scaled'"):
+        class_activation(model, PICTURE)
+    assert class_activation(model, PICTURE, layer="scaled").shape == (1, 2, 2)
+
+
+def ending_in(*layers, units=2, bias=0.0):
+    picture = keras.Input((2, 2, 2))
+    x = keras.layers.Activation("linear", name="maps")(picture)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    for layer in layers:
+        x = layer(x)
+    model = keras.Model(picture, x)
+    kernel = np.array([[2.0, -1.0], [0.0, 3.0]])[:, :units]
+    model.set_weights([kernel, np.full(units, bias)])
+    return model
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [keras.layers.Dense(2, "sigmoid")],
+        [keras.layers.Dense(2), keras.layers.Activation("sigmoid")],
+        [keras.layers.Dense(2), keras.layers.Activation("softmax", dtype="float32")],
+        [keras.layers.Dense(2), keras.layers.Softmax()],
+        [keras.layers.Dense(2), keras.ops.softmax],
+        [keras.layers.Dense(2, "log_softmax")],
+        [keras.Sequential([keras.layers.Dense(2, "softmax")])],
+    ],
+)
+def test_whatever_it_ends_in_the_map_is_of_the_logit(layers):
+    # The logits differ by 20 * (2 * 5 + ...) / 4: all probabilities are 0 or 1.
+    model = ending_in(*layers)
+    pictures = np.concatenate([PICTURE, PICTURE]) * 20
+    answers = model.predict(pictures, verbose=0)
+    found = class_activation(model, pictures, [0, 1])
+    by_hand = class_activation(ending_in(keras.layers.Dense(2)), pictures, [0, 1])
+    np.testing.assert_allclose(found, by_hand, atol=1e-6)
+    np.testing.assert_array_equal(model.predict(pictures, verbose=0), answers)
+    assert not any("call" in vars(layer) for layer in model.layers)  # as it was
+
+
+@pytest.mark.parametrize("bias", [-20.0, 0.0, 20.0])
+def test_one_sigmoid_is_looked_at_as_what_speaks_for_it(bias):
+    # Its logit weighs map 0 with 2 / 4: [[0.5, 0], [2, 0]], divided by 2.
+    model = ending_in(keras.layers.Dense(1, "sigmoid"), units=1, bias=bias)
+    np.testing.assert_allclose(
+        class_activation(model, PICTURE), [[[0.25, 0], [1, 0]]], atol=1e-6
+    )
+
+
+def test_a_probability_of_an_unknown_layer_is_refused_where_it_is_1():
+    def own(x):
+        return keras.ops.softmax(x)
+
+    model = ending_in(keras.layers.Dense(2), keras.layers.Lambda(own))
+    assert class_activation(model, PICTURE).max() == 1  # 0.82, which has a gradient
+    with pytest.raises(ValueError, match="End the model in"):
+        class_activation(model, PICTURE * 100)
+
+
+def test_channels_may_come_first():
+    first = "channels_first"
+    picture = keras.Input((2, 2, 3))
+    x = keras.layers.ZeroPadding2D(0, name="maps", data_format=first)(picture)
+    x = keras.layers.GlobalAveragePooling2D(data_format=first)(x)
+    model = keras.Model(picture, keras.layers.Dense(2)(x))
+    model.set_weights([np.array([[2.0, -1.0], [0.0, 3.0]]), np.zeros(2)])
+    # As above, with a third column that is 0.
+    pictures = np.pad(PICTURE.transpose(0, 3, 1, 2), ((0, 0), (0, 0), (0, 0), (0, 1)))
+    both = class_activation(model, np.concatenate([pictures, pictures]), [0, 1])
+    np.testing.assert_allclose(both[0], [[0.25, 0, 0], [1, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(both[1], [[0, 1, 0], [0, 0, 0]], atol=1e-6)
 
 
 def test_bytes_are_pictures_too():

@@ -163,3 +163,38 @@ def test_a_model_that_is_frozen_has_none():
     batch = np.zeros((2, 8, 8, 3), "float32"), np.zeros(2, "int64")
     with pytest.raises(ValueError, match="weights that are trained"):
         kd.analysis.gradient_flow(model, batch)
+
+
+def test_blocks_within_a_model_are_looked_into():
+    flat = kd.DenseNetBC(10, 4, classes=3, input_shape=(8, 8, 3))
+    backbone = keras.Model(flat.input, flat.get_layer("final_relu").output)
+    top = [keras.layers.GlobalAveragePooling2D(), flat.get_layer("classifier")]
+    nested = keras.Sequential([keras.Input((8, 8, 3)), backbone, *top])
+    images, labels = batch()
+    right = kd.analysis.gradient_flow(flat, (images.astype("float32"), labels))
+    found = kd.analysis.gradient_flow(nested, (images.astype("float32"), labels))
+    np.testing.assert_allclose(found.norms, right.norms, rtol=1e-5)
+    assert len(found.shares) == 3
+    for one, other in zip(found.shares, right.shares, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    # Nothing is left of having looked: the block is called as before.
+    assert "call" not in vars(flat.get_layer("dense_block1"))
+    assert len(flat.get_layer("stem_conv")._inbound_nodes) == 1
+
+
+def test_the_loss_is_of_what_the_model_gives():
+    x = keras.Input((8,))
+    logits = keras.Model(x, keras.layers.Dense(3)(x))
+    softmax = keras.Model(x, keras.layers.Softmax()(logits.output))
+    images, labels = batch()
+    given = images[:, 0, :, 0].astype("float32"), labels
+    norm = kd.analysis.gradient_flow(softmax, given).norms
+    np.testing.assert_allclose(
+        kd.analysis.gradient_flow(logits, given).norms, norm, rtol=1e-5
+    )
+    sigmoid = keras.Model(x, keras.layers.Activation("sigmoid")(logits.output))
+    with pytest.raises(ValueError, match="the loss that it is trained with"):
+        kd.analysis.gradient_flow(sigmoid, given)
+    loss = keras.losses.BinaryCrossentropy()
+    several = given[0], np.eye(3)[labels]
+    assert kd.analysis.gradient_flow(sigmoid, several, loss).norms > 0
