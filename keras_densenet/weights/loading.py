@@ -14,19 +14,21 @@ from safetensors.numpy import load_file
 
 from keras_densenet.layers import DenseBlock
 from keras_densenet.weights.errors import WeightsError
+from keras_densenet.weights.file_kind import BY_SUFFIX, OF_KERAS, FileKind, kind_of
 from keras_densenet.weights.names import (
     Weight,
+    by_todays_names,
     from_pytorch,
-    todays_name,
+    layers_within,
+    unnamed_weights,
     weights_by_name,
 )
-from keras_densenet.weights.pytorch_files import read_pth
+from keras_densenet.weights.pytorch_files import Inert, read_pth
 
 Source: TypeAlias = keras.Model | Mapping[str, Any] | str | os.PathLike
 
-OF_PYTORCH = (".pth", ".pt", ".bin", ".safetensors")
-SUFFIXES = (*OF_PYTORCH, ".keras", ".h5")
-NESTED = ("state_dict", "model", "state_dict_ema")  # keys in files of training scripts
+# Keys in files of training scripts.
+NESTED = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema")
 IMAGENET = "imagenet"
 CLASSIFIER = "classifier."
 COUNTER = ".num_batches_tracked"  # which PyTorch's batch norm has, and ours has not
@@ -37,6 +39,7 @@ APPLICATIONS: dict[
     (6, 12, 32, 32): "DenseNet169",
     (6, 12, 48, 32): "DenseNet201",
 }
+TOPS = ("dense", "predictions", "fc1000", "classifier")  # what files call classifiers
 MOST_NAMED = 5  # weights that an error text lists
 MOST_QUOTED = 400  # letters of Keras's error that ours quotes
 DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile)
@@ -48,7 +51,8 @@ class Loaded(NamedTuple):
     Attributes:
         weights: How many arrays were loaded.
         unused: Names of the source's arrays that were not loaded: PyTorch's counters,
-            and the classifier where the network has none or `include_top` is False.
+            and the classifier where the network has none or `include_top` is False. All
+            layers after the last batch norm are the classifier.
     """
 
     weights: int
@@ -67,11 +71,13 @@ def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loa
         source: One of
 
             - "imagenet": keras.applications downloads its weights, and keeps them
-            - a `keras.Model` of this package or of `keras.applications`
+            - a `keras.Model` of this package or of `keras.applications`, also within
+              another model
             - `model.state_dict()` of torchvision or timm, or arrays by those names
-            - a file of these, `.pth`, `.pt`, `.bin` or `.safetensors`, also with the
-              names of 2017 (`norm.1`) or of DataParallel, or within a checkpoint
-            - a `.keras` or `.weights.h5` file of this package
+            - a file of these, whatever its ending, also with the names of 2017
+              (`norm.1`), with a common beginning of all names (`module.densenet121.`),
+              or within a checkpoint, of which all else is passed over
+            - a `.keras`, `.weights.h5` or `.h5` file of this package
             - a `.weights.h5` or `.h5` file of `keras.applications`, with its classifier
               or without (`_notop`)
         include_top: Whether the classifier is loaded, too. False leaves the network's
@@ -91,6 +97,7 @@ def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loa
             f"{model.name} is no DenseNet of keras_densenet. Give a network that has a "
             "DenseBlock among its own layers."
         )
+    _refuse_unloaded(model, ours, include_top)
     if not include_top:
         ours = [weight for weight in ours if not weight.name.startswith(CLASSIFIER)]
     theirs = _arrays_of(model, source)
@@ -108,17 +115,46 @@ def _arrays_of(model: keras.Model, source: Source) -> dict[str, np.ndarray]:
         return of_pytorch(source)
     if source == IMAGENET:
         return _arrays_of_keras(model, _downloaded(model))
-    path = checked_path(source)
-    if path.suffix in OF_PYTORCH:
-        return read_state_dict(path)
-    return _arrays_of_keras(model, _read_keras(model, path))
+    path, kind = checked_path(source)
+    if kind not in OF_KERAS:
+        return read_state_dict(path, kind)
+    return _arrays_of_keras(model, _read_keras(model, path, kind))
 
 
-def checked_path(source: str | os.PathLike) -> Path:
-    """Return the path of a file of weights.
+def _refuse_unloaded(
+    model: keras.Model, ours: Sequence[Weight], include_top: bool
+) -> None:
+    """Refuse a model with weights that nothing would be loaded into.
+
+    Without the classifier these may come after the last weight that is loaded.
+    """
+    extra = [weight for weight in unnamed_weights(model) if weight.trainable]
+    if not include_top:
+        extra = _amid_features(model, ours, extra)
+    if extra:
+        raise WeightsError(
+            f"{model.name} has weights that no other DenseNet has, and they would stay "
+            f"as they are: {_few([weight.path for weight in extra])}. Load the weights "
+            "before these layers are added; of layers after the last batch norm, with "
+            "include_top=False."
+        )
+
+
+def _amid_features(
+    model: keras.Model, named: Sequence[Weight], weights: Sequence[keras.Variable]
+) -> list[keras.Variable]:
+    """Return those of the weights that come before the last one of the features."""
+    features = {id(w.variable) for w in named if not w.name.startswith(CLASSIFIER)}
+    places = {id(weight): place for place, weight in enumerate(model.weights)}
+    last = max((places[weight] for weight in features), default=0)
+    return [weight for weight in weights if places[id(weight)] < last]
+
+
+def checked_path(source: str | os.PathLike) -> tuple[Path, FileKind]:
+    """Return the path of a file of weights, and of which kind it is.
 
     Raises:
-        WeightsError: The source is no path, or the file's name has another ending.
+        WeightsError: The source is no path, or the file is of another kind.
         FileNotFoundError: There is no such file.
     """
     if not isinstance(source, str | os.PathLike):
@@ -130,14 +166,9 @@ def checked_path(source: str | os.PathLike) -> Path:
     if not path.is_file():
         raise FileNotFoundError(
             f'There is no file {path}. Weights must be "{IMAGENET}", a model, a state '
-            f"dict, or a file that ends in one of {', '.join(SUFFIXES)}."
+            f"dict, or a file that ends in one of {', '.join(BY_SUFFIX)}."
         )
-    if path.suffix not in SUFFIXES:
-        raise WeightsError(
-            f"{path} is no file of weights by its name, which ends in one of "
-            f"{', '.join(SUFFIXES)}. Rename it, or give another file."
-        )
-    return path
+    return path, kind_of(path)
 
 
 # --- keras.applications ------------------------------------------------------------
@@ -175,25 +206,31 @@ def _downloaded(model: keras.Model) -> keras.Model:
 # --- files of Keras ----------------------------------------------------------------
 
 
-def _read_keras(model: keras.Model, path: Path) -> keras.Model:
+def _read_keras(model: keras.Model, path: Path, kind: FileKind) -> keras.Model:
     """Build the network of a file of Keras, and load its weights."""
     try:
-        if path.suffix == ".keras":
+        if kind == "keras":
             return keras.saving.load_model(path, compile=False)
         with h5py.File(path) as file:
             network = _network_of(model, layers_in(file))
         network.load_weights(path)
     except DAMAGED as error:
         raise WeightsError(
-            f"{path} is damaged, or of another network than {model.name}. Keras says: "
+            f"{path} is damaged, or of another network than {model.name}. Of a network "
+            "within a model give that network: load the model in Keras, and pass "
+            "model.get_layer(name). Keras says: "
             f"{' '.join(str(error).split())[:MOST_QUOTED]}"
         ) from error
     return network
 
 
 def layers_in(file: h5py.File) -> Mapping[str, Any]:
-    """Return the groups of a file's layers by name, for Keras 3 and Keras 2 alike."""
-    return file.get("layers", file)
+    """Return the groups of a file's layers by name.
+
+    Keras 3 has them in "layers", a whole model in "model_weights", Keras 2 beside each
+    other.
+    """
+    return file.get("layers") or file.get("model_weights") or file
 
 
 def _network_of(model: keras.Model, layers: Mapping[str, Any]) -> keras.Model:
@@ -201,9 +238,7 @@ def _network_of(model: keras.Model, layers: Mapping[str, Any]) -> keras.Model:
 
     A file of Keras 3 names layers by their class, one of Keras 2 by their name.
     """
-    tops = [
-        layers[name] for name in layers if name in ("dense", "predictions", "fc1000")
-    ]
+    tops = [layers[name] for name in layers if name in TOPS]
     classes = _classes_in(tops[0]) if tops else None
     if any(name.startswith("dense_block") for name in layers):
         return _with_classes(model, classes)
@@ -236,23 +271,71 @@ def _with_classes(model: keras.Model, classes: int | None) -> keras.Model:
 
 
 def _arrays_of_keras(model: keras.Model, theirs: keras.Model) -> dict[str, np.ndarray]:
-    """Return the arrays of a model of Keras by name: their order is that of ours."""
-    if any(isinstance(layer, DenseBlock) for layer in theirs.layers):
-        return {
-            weight.name: keras.ops.convert_to_numpy(weight.variable)
-            for weight in weights_by_name(theirs)
-        }
-    names = [weight.name for weight in weights_by_name(model)]
-    if len(theirs.weights) == len(names) + 2:  # theirs has a classifier
-        names += [f"{CLASSIFIER}weight", f"{CLASSIFIER}bias"]
-    if len(theirs.weights) not in (len(names), len(names) - 2):
+    """Return the arrays of a model of Keras by name, those of its classifier last."""
+    if any(isinstance(layer, DenseBlock) for layer in layers_within(theirs)):
+        arrays, rest = _arrays_by_name(theirs)
+    else:
+        arrays, rest = _arrays_in_order(model, theirs)
+    shapes = [len(weight.shape) for weight in rest]
+    is_classifier = shapes == [2, 1] and f"{CLASSIFIER}weight" not in arrays
+    names = ["weight", "bias"] if is_classifier else [w.path for w in rest]
+    for name, weight in zip(names, rest, strict=True):
+        arrays[CLASSIFIER + name] = keras.ops.convert_to_numpy(weight)
+    return arrays
+
+
+def _arrays_by_name(
+    theirs: keras.Model,
+) -> tuple[dict[str, np.ndarray], list[keras.Variable]]:
+    """Return the arrays of a network of ours by name, and its other weights.
+
+    Raises:
+        WeightsError: It has other weights before its last batch norm.
+    """
+    named = weights_by_name(theirs)
+    rest = unnamed_weights(theirs)
+    amid = _amid_features(theirs, named, rest)
+    if amid:
         raise WeightsError(
-            f"{theirs.name} has {len(theirs.weights)} weights and {model.name} has "
-            f"{len(names)}, so that it is another network. Give weights of the same "
-            "network."
+            f"{theirs.name} has weights before its last batch norm that a DenseNet has "
+            f"not: {_few([w.path for w in amid])}. Give weights of the same network; "
+            "of one within a model, model.get_layer(name)."
         )
-    arrays = dict(zip(names, theirs.get_weights(), strict=False))
-    return _with_our_epsilon(arrays, theirs)
+    return {w.name: keras.ops.convert_to_numpy(w.variable) for w in named}, rest
+
+
+def _arrays_in_order(
+    model: keras.Model, theirs: keras.Model
+) -> tuple[dict[str, np.ndarray], list[keras.Variable]]:
+    """Return the arrays of a network of Keras by name: their order is that of ours.
+
+    Returns:
+        The arrays up to the last batch norm, and the weights after them.
+
+    Raises:
+        WeightsError: The network is another one.
+    """
+    ours = [w for w in weights_by_name(model) if not w.name.startswith(CLASSIFIER)]
+    in_order = theirs.weights
+    pairs = list(zip(ours, in_order, strict=False))
+    if len(in_order) < len(ours) or not all(_is_same(*pair) for pair in pairs):
+        raise WeightsError(
+            f"{theirs.name} has {len(in_order)} weights and {model.name} has "
+            f"{len(model.weights)}, and they are of another network or in another "
+            "order. Give weights of the same network; of one within a model, "
+            "model.get_layer(name)."
+        )
+    arrays = {
+        weight.name: keras.ops.convert_to_numpy(variable) for weight, variable in pairs
+    }
+    return _with_our_epsilon(arrays, theirs), in_order[len(ours) :]
+
+
+def _is_same(ours: Weight, theirs: keras.Variable) -> bool:
+    """Return whether a weight of Keras has the shape and the role of one of ours."""
+    role = ours.variable.path.rsplit("/", 1)[-1]
+    has_role = theirs.path.rsplit("/", 1)[-1] == role
+    return has_role and tuple(theirs.shape) == tuple(ours.variable.shape)
 
 
 def _with_our_epsilon(
@@ -261,7 +344,7 @@ def _with_our_epsilon(
     """Add what Keras's epsilon, 1.001e-5, is above the paper's 1e-5 to variances."""
     norms = (
         layer
-        for layer in theirs.layers
+        for layer in layers_within(theirs)
         if isinstance(layer, keras.layers.BatchNormalization)
     )
     norm = next(norms, None)
@@ -280,9 +363,9 @@ def _with_our_epsilon(
 # --- PyTorch -----------------------------------------------------------------------
 
 
-def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+def read_state_dict(path: Path, kind: FileKind = "pytorch") -> dict[str, np.ndarray]:
     """Return the arrays of a file of PyTorch by today's names, with Keras's axes."""
-    is_safe = path.suffix == ".safetensors"
+    is_safe = kind == "safetensors"
     return of_pytorch(_read_safetensors(path) if is_safe else read_pth(path))
 
 
@@ -316,12 +399,19 @@ def of_pytorch(saved: Any) -> dict[str, np.ndarray]:
             value = value.detach().cpu().float().numpy()
         if not isinstance(value, np.ndarray):
             raise WeightsError(
-                f"{name} is no array but a {type(value).__name__}. Weights are arrays "
-                "or tensors by name, as model.state_dict() returns them."
+                f"{name} is no array but a {_described(value)}. Weights are arrays or "
+                "tensors by name, as model.state_dict() returns them."
             )
-        arrays[todays_name(str(name))] = from_pytorch(value)
+        arrays[str(name)] = from_pytorch(value)
+    arrays = by_todays_names(arrays)
     _refuse_other_kinds(arrays)
     return arrays
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Inert):
+        return f"{value.described}, which was not made"
+    return type(value).__name__
 
 
 def _refuse_other_kinds(arrays: Mapping[str, np.ndarray]) -> None:
@@ -356,12 +446,14 @@ def _matched(
     """
     names = {weight.name for weight in ours}
     unused = [name for name in theirs if name not in names]
+    has_top = any(name.startswith(CLASSIFIER) for name in names)
     problems = {
         "missing": [weight.name for weight in ours if weight.name not in theirs],
         "unexpected": [
             name
             for name in unused
-            if not (name.startswith(CLASSIFIER) or name.endswith(COUNTER))
+            if not name.endswith(COUNTER)
+            and (has_top or not name.startswith(CLASSIFIER))
         ],
         "of another shape": [
             f"{weight.name} is {theirs[weight.name].shape}, not "

@@ -1,8 +1,8 @@
 """The names that torchvision and timm have for a DenseNet's weights."""
 
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -12,6 +12,9 @@ from keras_densenet.layers import BatchNorm, DenseBlock, DenseLayer, Transition
 # "denselayer1.norm.1.weight" of the files of 2017, and of torchvision before 0.3.
 OLD_SPELLING = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 WRAPPERS = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
+STEM = "features.conv0.weight"  # which each DenseNet has once
+# The only layer of a classifier that is a sequence, as CheXNet's: Linear, Sigmoid.
+IN_SEQUENCE = re.compile(r"^classifier\.\d+\.(weight|bias)$")
 
 
 class Weight(NamedTuple):
@@ -30,7 +33,8 @@ def weights_by_name(model: keras.Model) -> list[Weight]:
     """Return all weights of a network with PyTorch's names, in PyTorch's order.
 
     Args:
-        model: A DenseNet of this package, with or without its classifier.
+        model: A DenseNet of this package, with or without its classifier, also within
+            another model.
     """
     return [
         Weight(f"{name}.{kind}", variable)
@@ -39,10 +43,25 @@ def weights_by_name(model: keras.Model) -> list[Weight]:
     ]
 
 
+def unnamed_weights(model: keras.Model) -> list[keras.Variable]:
+    """Return the weights of a model that are no part of a DenseNet, in their order."""
+    named = {id(weight.variable) for weight in weights_by_name(model)}
+    return [weight for weight in model.weights if id(weight) not in named]
+
+
+def layers_within(model: keras.Model) -> Iterator[keras.Layer]:
+    """Iterate over the layers of a model and of the models within it."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from layers_within(layer)
+        else:
+            yield layer
+
+
 def _parts(model: keras.Model) -> Iterator[tuple[str, keras.Layer]]:
     """Iterate over PyTorch's names, from `features.conv0` on, and our layers."""
     blocks = transitions = 0
-    for layer in model.layers:
+    for layer in layers_within(model):
         if isinstance(layer, DenseBlock):
             blocks += 1
             for number, dense_layer in enumerate(layer.dense_layers, 1):
@@ -94,6 +113,30 @@ def todays_name(name: str) -> str:
     for wrapper in WRAPPERS:
         name = name.removeprefix(wrapper)
     return OLD_SPELLING.sub(r"\1\2.", name)
+
+
+def by_todays_names(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arrays by the names that today's torchvision and timm have.
+
+    What all names begin with before `features.conv0.weight` is taken off, such as
+    "module.densenet121." or "backbone.". A classifier that is a sequence with one layer
+    that has weights is that layer.
+
+    >>> list(by_todays_names({"a.features.conv0.weight": 1, "a.classifier.0.bias": 2}))
+    ['features.conv0.weight', 'classifier.bias']
+    """
+    stems = [name for name in arrays if name.endswith(STEM)]
+    prefix = stems[0].removesuffix(STEM) if len(stems) == 1 else ""
+    if not all(name.startswith(prefix) for name in arrays):
+        prefix = ""
+    renamed = {
+        todays_name(name.removeprefix(prefix)): array for name, array in arrays.items()
+    }
+    classifier = [name for name in renamed if name.startswith("classifier.")]
+    numbers = {name.split(".")[1] for name in classifier}
+    if len(numbers) != 1 or not all(map(IN_SEQUENCE.match, classifier)):
+        return renamed
+    return {IN_SEQUENCE.sub(r"classifier.\1", n): a for n, a in renamed.items()}
 
 
 def to_pytorch(array: np.ndarray) -> np.ndarray:

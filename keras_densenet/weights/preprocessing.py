@@ -10,15 +10,16 @@ import keras
 
 from keras_densenet.checkpoint_file import read_preprocessing
 from keras_densenet.weights.errors import WeightsError
+from keras_densenet.weights.file_kind import OF_KERAS
 from keras_densenet.weights.loading import (
     IMAGENET,
-    OF_PYTORCH,
     Source,
     checked_path,
     layers_in,
     of_pytorch,
     read_state_dict,
 )
+from keras_densenet.weights.names import layers_within
 
 MANY_LAYERS = 400  # keras.applications' smallest DenseNet has 427, ours have few
 IMAGENET_STEM = "features.norm0.weight"  # networks for small pictures lack it
@@ -59,16 +60,16 @@ def preprocessing(source: Source) -> Preprocessing | None:
         FileNotFoundError: There is no such file.
     """
     if isinstance(source, keras.Model):
-        return TORCH if len(source.layers) > MANY_LAYERS else None
+        return TORCH if len([*layers_within(source)]) > MANY_LAYERS else None
     if isinstance(source, Mapping):
         return TORCH if IMAGENET_STEM in of_pytorch(source) else None
     if source == IMAGENET:
         return TORCH
-    path = checked_path(source)
-    if path.suffix in OF_PYTORCH:
-        return TORCH if IMAGENET_STEM in read_state_dict(path) else None
+    path, kind = checked_path(source)
+    if kind not in OF_KERAS:
+        return TORCH if IMAGENET_STEM in read_state_dict(path, kind) else None
     try:
-        return _of_checkpoint(path) if path.suffix == ".keras" else _of_h5(path)
+        return _of_checkpoint(path) if kind == "keras" else _of_h5(path)
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(
             f"{path} is damaged and cannot be read ({error}). Copy or download it anew."

@@ -1,9 +1,11 @@
 """PyTorch's files without PyTorch, and without running what is in them.
 
 A `.pth` file is a pickle, which may call any function of Python. Here only those are
-called that make tensors and ordered dictionaries; any other is refused by name. Both
-formats are read: the zip archive of PyTorch 1.6 and later, and the one before, in which
-the networks of 2017 are still offered.
+called that make tensors and ordered dictionaries. For any other an object stands that
+does nothing, since checkpoints of training scripts have options, numbers and more
+beside their weights; nothing is imported by name. Both formats are read: the zip
+archive of PyTorch 1.6 and later, and the one before, in which the networks of 2017 are
+still offered.
 """
 
 import io
@@ -40,6 +42,30 @@ STORAGES: dict[str, Any] = {
 _BIG_ENDIAN = "the file was written on a big-endian machine. Save it on another one."
 
 
+class Inert:
+    """Stands for an object of a class that is not known, and does nothing.
+
+    Attributes:
+        described: Name of the class or function in the file, "module.name".
+    """
+
+    described = ""
+
+    def __new__(cls, *_: Any, **__: Any) -> "Inert":
+        """Take whatever the file gives, and keep nothing of it."""
+        return super().__new__(cls)
+
+    def __call__(self, *_: Any, **__: Any) -> "Inert":
+        """Return an object that does nothing, either."""
+        return self
+
+    def _ignored(self, *_: Any, **__: Any) -> None:
+        return None
+
+    # What a pickle does to an object that it has made.
+    __init__ = __setstate__ = __setitem__ = append = extend = add = _ignored
+
+
 class _Storage(NamedTuple):
     """The numbers that tensors are views of; `key` is their name in the file."""
 
@@ -64,14 +90,16 @@ def read_pth(path: Path) -> Any:
         path: Path of the file.
 
     Raises:
-        WeightsError: The file is damaged, or no file of PyTorch, or it calls a function
-            that does not make a tensor.
+        WeightsError: The file is damaged, or no file of PyTorch, or all of it is an
+            object of a class that is not known.
     """
     try:
         if zipfile.is_zipfile(path):
-            return _read_archive(path)
-        with path.open("rb") as file:
-            return _read_before_1_6(file)
+            saved = _read_archive(path)
+        else:
+            with path.open("rb") as file:
+                saved = _read_before_1_6(file)
+        return _refuse_inert(saved)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     except (
@@ -83,6 +111,17 @@ def read_pth(path: Path) -> Any:
             f"{path} is damaged, or no file of PyTorch ({type(error).__name__}: "
             f"{error}). Copy or download it anew."
         ) from error
+
+
+def _refuse_inert(saved: Any) -> Any:
+    """Return what a file has, unless that is an object that does nothing."""
+    kind: Any = saved if isinstance(saved, type) else type(saved)
+    if issubclass(kind, Inert):
+        raise WeightsError(
+            f"the file calls for {kind.described}, which is no tensor. It was not run. "
+            "Save the weights alone: torch.save(model.state_dict(), path)."
+        )
+    return saved
 
 
 def _read_archive(path: Path) -> Any:
@@ -103,7 +142,7 @@ def _read_archive(path: Path) -> Any:
 
 def _read_before_1_6(file: BinaryIO) -> Any:
     """Read magic number, version, sizes, the pickle, and then all storages."""
-    if _Unpickler(file).load() != MAGIC_NUMBER:
+    if _refuse_inert(_Unpickler(file).load()) != MAGIC_NUMBER:
         raise WeightsError(
             "the file is not PyTorch's. Give one that torch.save has written."
         )
@@ -124,18 +163,14 @@ def _read_before_1_6(file: BinaryIO) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes tensors and dictionaries, and refuses to call anything else."""
+    """Makes tensors and dictionaries, and objects that do nothing of anything else."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return a function or class that a pickle may call.
-
-        Raises:
-            WeightsError: It may not.
-        """
+        """Return what a pickle may call: what makes tensors, or does nothing at all."""
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -146,10 +181,7 @@ class _Unpickler(pickle.Unpickler):
             return STORAGES[name]
         if (module, name) == ("torch", "Size"):
             return tuple
-        raise WeightsError(
-            f"the file calls for {module}.{name}, which is no tensor. It was not run. "
-            "Save the weights alone: torch.save(model.state_dict(), path)."
-        )
+        return type("Inert", (Inert,), {"described": f"{module}.{name}"})
 
     def persistent_load(self, pid: Any) -> _Storage:
         """Note a storage: ("storage", type, key, device, count), before 1.6 a view."""
@@ -174,6 +206,9 @@ def _rebuilt(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _T
 def _with_arrays(saved: Any, numbers: Callable[[_Storage], np.ndarray]) -> Any:
     """Put arrays in the place of tensors; `numbers` reads those of a storage."""
     if isinstance(saved, _Tensor):
+        dtype = saved.storage.dtype
+        if isinstance(dtype, type) and issubclass(dtype, Inert):
+            return dtype()  # numbers of a kind that is not known
         return _array(saved, numbers(saved.storage))
     if isinstance(saved, Mapping):
         return {key: _with_arrays(value, numbers) for key, value in saved.items()}

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.loading import COUNTER
-from keras_densenet.weights.names import to_pytorch, weights_by_name
+from keras_densenet.weights.names import to_pytorch, unnamed_weights, weights_by_name
 from keras_densenet.weights.pytorch_files import write_pth
 from keras_densenet.whole_file import whole_file
 
@@ -29,7 +29,7 @@ def save(model: keras.Model, path: str | os.PathLike) -> Path:
 
     Raises:
         WeightsError: The path has another ending or is a folder, or the model has no
-            dense block.
+            dense block, or other weights than a DenseNet's.
     """
     path = Path(path)
     arrays = {}
@@ -43,6 +43,12 @@ def save(model: keras.Model, path: str | os.PathLike) -> Path:
         raise WeightsError(
             f"{model.name} is no DenseNet of keras_densenet. Only networks with a "
             "DenseBlock can be saved for PyTorch."
+        )
+    extra = [weight.path for weight in unnamed_weights(model)]
+    if extra:
+        raise WeightsError(
+            f"{model.name} has weights that torchvision's DenseNet has no place for: "
+            f"{', '.join(extra)}. Save the DenseNet without these layers."
         )
     if path.suffix not in (".pth", ".pt", ".safetensors"):
         raise WeightsError(

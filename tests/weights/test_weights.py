@@ -3,7 +3,13 @@
 What torchvision and timm answer was written by `pytorch_answers.py`, where they are.
 """
 
+import argparse
+import collections
+import datetime
 import json
+import pickle
+import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -15,9 +21,9 @@ import pytest
 import pytorch_answers as pytorch
 
 import keras_densenet as kd
-from keras_densenet.weights import WeightsError
+from keras_densenet.weights import WeightsError, preprocessing
 from keras_densenet.weights.names import todays_name, weights_by_name
-from keras_densenet.weights.pytorch_files import read_pth
+from keras_densenet.weights.pytorch_files import Inert, read_pth
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 ANSWERS = json.loads((HELPERS / "pytorch_answers.json").read_text())
@@ -105,11 +111,19 @@ def old_spelling(name):
     [
         lambda state: {old_spelling(n): a for n, a in state.items()},
         lambda state: {f"module.{n}": a for n, a in state.items()},
+        lambda state: {f"module.densenet121.{n}": a for n, a in state.items()},
+        lambda state: {
+            f"backbone.{n.replace('classifier.', 'classifier.0.')}": a
+            for n, a in state.items()
+        },
         lambda state: {"epoch": 3, "state_dict": state},
         lambda state: state | {"features.norm5.num_batches_tracked": np.array(7)},
         lambda state: dict(reversed(state.items())),
     ],
-    ids=["of 2017", "DataParallel", "a checkpoint", "counters", "another order"],
+    ids=[
+        *("of 2017", "DataParallel", "CheXNet", "a sequence at the end"),
+        *("a checkpoint", "counters", "another order"),
+    ],
 )
 def test_other_spellings(changed):
     model, other = small(), small()
@@ -213,6 +227,209 @@ def test_other_precisions(dtype):
     kd.weights.load(model, state)
     kd.weights.load(other, {n: a.astype("float32") for n, a in state.items()})
     assert_same(weights_of(model), weights_of(other))
+
+
+def test_the_content_says_what_a_file_is(tmp_path):
+    model, other = small(), small()
+    kd.weights.load(model, state_dict(model))
+    for suffix, endings in (
+        (".pth", (".pth.tar", ".ckpt", ".weights", ".h5")),
+        (".safetensors", (".pth", ".model")),
+    ):
+        saved = kd.weights.save(model, tmp_path / f"saved{suffix}").read_bytes()
+        for ending in endings:
+            path = tmp_path / f"other{ending}"
+            path.write_bytes(saved)
+            other.set_weights([0 * weight for weight in other.get_weights()])
+            kd.weights.load(other, path)
+            assert_same(weights_of(model), weights_of(other))
+            assert preprocessing(path) is None
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "model.keras").rename(tmp_path / "model.zip")
+    with pytest.raises(WeightsError, match=r"rename it so that it ends in \.keras"):
+        kd.weights.load(other, tmp_path / "model.zip")
+    with tarfile.open(tmp_path / "old.tar", "w") as archive:
+        archive.add(tmp_path / "saved.pth", "saved.pth")
+    with pytest.raises(WeightsError, match="an archive of tar"):
+        kd.weights.load(other, tmp_path / "old.tar")
+
+
+class Touching:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_what_is_beside_the_weights_is_passed_over(tmp_path, protocol):
+    """As timm's and Lightning's checkpoints have it; what is called there, is not."""
+    mark = tmp_path / "ran"
+    beside = {
+        "args": argparse.Namespace(lr=0.1, hosts=["a"]),
+        "best": np.float64(0.5),
+        "history": np.zeros(3),
+        "when": datetime.datetime(2020, 1, 1),
+        "counts": collections.defaultdict(list, {1: [2]}),
+        "names": {"a", "b"},
+        "queue": collections.deque([1, 2]),
+        "class": argparse.Namespace,
+        "evil": Touching(mark),
+    }
+    model, other = small(), small()
+    kd.weights.load(model, state_dict(model))
+    plain = kd.weights.save(model, tmp_path / "plain.pth")
+    with zipfile.ZipFile(plain) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    # One pickle of both: {"state_dict": weights} | beside, without PROTO and STOP.
+    name = next(name for name in parts if name.endswith("/data.pkl"))
+    inner = parts.pop(name)[2:-1]
+    other_things = pickle.dumps(beside, protocol)
+    frames = [pickle.PROTO + b"\x05}(X\x0a\0\0\0state_dict", inner, b"X\4\0\0\0rest"]
+    frames += [other_things[2 if protocol else 0 : -1], b"u."]
+    whole = tmp_path / "whole.pth"
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr(name, b"".join(frames))
+        for other_name, part in parts.items():
+            archive.writestr(other_name, part)
+    kd.weights.load(other, whole)
+    assert_same(weights_of(model), weights_of(other))
+    assert not mark.exists()
+    rest = read_pth(whole)["rest"]
+    assert {type(thing).__mro__[-2] for thing in rest.values()} >= {Inert}
+    pickle.loads(pickle.dumps(beside["evil"], protocol))  # what Python would do
+    assert mark.exists()
+
+
+# --- every weight is accounted for -------------------------------------------------
+
+
+def of_keras(*head, front=()):
+    """DenseNetBC(10, 4) of Keras's own layers, in the order of keras.applications."""
+
+    def normalized(x):
+        return keras.layers.ReLU()(keras.layers.BatchNormalization(epsilon=1.001e-5)(x))
+
+    def convolved(x, maps, size):
+        return keras.layers.Conv2D(maps, size, padding="same", use_bias=False)(x)
+
+    pictures = x = keras.Input((8, 8, 3))
+    for layer in front:
+        x = layer(x)
+    x = convolved(x, 8, 3)
+    for block in range(3):
+        if block:
+            x = convolved(normalized(x), x.shape[-1] // 2, 1)
+            x = keras.layers.AveragePooling2D(2)(x)
+        new = convolved(normalized(convolved(normalized(x), 16, 1)), 4, 3)
+        x = keras.layers.Concatenate()([x, new])
+    x = keras.layers.GlobalAveragePooling2D()(normalized(x))
+    for layer in head:
+        x = layer(x)
+    return keras.Model(pictures, x)
+
+
+def of_ours(*head, front=()):
+    """The same of our layers, with another head than ours."""
+    network = tiny()
+    pictures = x = keras.Input((8, 8, 3))
+    for layer in front:
+        x = layer(x)
+    whole = keras.Model(network.input, network.get_layer("global_average_pool").output)
+    x = whole(x)
+    for layer in head:
+        x = layer(x)
+    return keras.Model(pictures, x)
+
+
+def tiny(classes=3):
+    return kd.DenseNetBC(10, 4, classes=classes, input_shape=(8, 8, 3))
+
+
+def softmax(classes=3):
+    return keras.layers.Dense(classes, "softmax")
+
+
+@pytest.mark.parametrize("make", [of_keras, of_ours])
+@pytest.mark.parametrize("is_within", [False, True])
+def test_a_network_of_keras_answers_as_it_did(make, is_within):
+    theirs = make(softmax())
+    if is_within:
+        layers = [keras.layers.Rescaling(1.0), theirs]
+        theirs = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    ours = tiny()
+    assert kd.weights.load(ours, theirs).unused == []
+    pictures = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(ours(pictures), theirs(pictures), atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [of_keras, of_ours])
+def test_a_hidden_layer_is_not_dropped(make):
+    hidden = keras.layers.Dense(9, "relu", name="hidden")  # as wide as the maps
+    theirs, ours = make(hidden, softmax()), tiny()
+    before = weights_of(ours)
+    with pytest.raises(WeightsError, match=r"unexpected: classifier\.hidden/kernel"):
+        kd.weights.load(ours, theirs)
+    assert_same(weights_of(ours), before)
+    loaded = kd.weights.load(ours, theirs, include_top=False)
+    assert loaded.weights + len(loaded.unused) == len(theirs.weights)
+    assert loaded.unused[:2] == ["classifier.hidden/kernel", "classifier.hidden/bias"]
+    assert_same(weights_of(ours)[-2:], before[-2:])  # the classifier is as it was
+    assert_same(weights_of(ours)[:1], weights_of(theirs)[:1])
+
+
+def test_a_hidden_layer_of_pytorch_is_not_dropped():
+    ours = tiny()
+    state = state_dict(ours)
+    head = {n: state.pop(n) for n in ("classifier.weight", "classifier.bias")}
+    hidden = {"classifier.0.weight": np.eye(9), "classifier.0.bias": np.zeros(9)}
+    last = {n.replace(".", ".2."): array for n, array in head.items()}
+    with pytest.raises(WeightsError, match="include_top=False"):
+        kd.weights.load(ours, state | hidden | last)
+    with pytest.raises(WeightsError, match=r"unexpected: classifier\.0\.weight"):
+        kd.weights.load(ours, state | hidden | head)
+    loaded = kd.weights.load(ours, state | hidden | last, include_top=False)
+    assert loaded.unused == [*hidden, *last]
+
+
+@pytest.mark.parametrize("make", [of_keras, of_ours])
+def test_other_weights_before_the_last_batch_norm_are_refused(make):
+    theirs = make(softmax(), front=[keras.layers.Conv2D(3, 1)])
+    for include_top in (True, False):
+        with pytest.raises(WeightsError, match="Give weights of the same network"):
+            kd.weights.load(tiny(), theirs, include_top=include_top)
+
+
+def test_what_would_not_be_loaded_into_is_refused(tmp_path):
+    network = tiny()
+    hidden = keras.layers.Dense(9, "relu", name="hidden")
+    answer = keras.layers.Dense(3, "softmax", name="classifier")
+    x = network.get_layer("global_average_pool").output
+    model = keras.Model(network.input, answer(hidden(x)))
+    with pytest.raises(WeightsError, match=r"no other DenseNet has.*hidden/kernel"):
+        kd.weights.load(model, tiny())
+    assert kd.weights.load(model, tiny(), include_top=False).weights == 47 - 2
+    with pytest.raises(WeightsError, match="no place for: hidden/kernel"):
+        kd.weights.save(model, tmp_path / "model.pth")
+
+
+def test_a_whole_model_in_h5_and_a_model_within_one(tmp_path):
+    ours, other = tiny(), tiny()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras says that .keras is newer
+        ours.save(tmp_path / "whole.h5")
+    kd.weights.load(other, tmp_path / "whole.h5")
+    assert_same(weights_of(ours), weights_of(other))
+    theirs = of_ours(softmax())
+    theirs.save(tmp_path / "nested.keras")
+    kd.weights.load(other, tmp_path / "nested.keras")
+    assert_same(weights_of(theirs), weights_of(other))
+    theirs.save_weights(tmp_path / "nested.weights.h5")
+    with pytest.raises(WeightsError, match=r"pass model\.get_layer\(name\)"):
+        kd.weights.load(other, tmp_path / "nested.weights.h5")
 
 
 # --- keras.applications ------------------------------------------------------------
