@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from keras_densenet.data import picture_files
+from keras_densenet.data import picture_search
 from keras_densenet.data.preparation import DataUnavailableError
 
 SPLITS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
@@ -50,7 +50,7 @@ def class_names(root: Path) -> Sequence[str]:
         raise DataUnavailableError(f"There is no folder {root}. {LAYOUT}")
     folders = split_folders(root)
     folder = folders["train"]
-    names = tuple(picture_files.class_folders(folder))
+    names = tuple(picture_search.class_folders(folder))
     _refuse_pictures_without_class(folders)
     _refuse_splits_as_classes(names, root)
     if not names:
@@ -61,7 +61,7 @@ def class_names(root: Path) -> Sequence[str]:
 
 def _refuse_pictures_without_class(folders: Mapping[str, Path]) -> None:
     for folder in folders.values():
-        if not picture_files.class_folders(folder) and picture_files.has_any(folder):
+        if not picture_search.class_folders(folder) and picture_search.has_any(folder):
             raise DataUnavailableError(
                 f"{folder} has pictures, but no folder a class: put each picture into "
                 f"the folder of its class. {LAYOUT}"
@@ -83,7 +83,7 @@ def _refuse_one_level_too_high(folder: Path, names: Sequence[str]) -> None:
     """Refuse one folder of folders, which would be one class."""
     if len(names) != 1:
         return
-    within = picture_files.class_folders(folder / names[0])
+    within = picture_search.class_folders(folder / names[0])
     alone = all(entry.is_dir() for entry in (folder / names[0]).iterdir())
     if alone and len(within) > 1:
         raise DataUnavailableError(

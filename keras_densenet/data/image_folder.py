@@ -39,11 +39,14 @@ class ImageFolder(PictureDataModule, _RootFirst):
     where they are, in a class of thousands nearly all, and no picture to validate on
     becomes one to test on.
 
-    Pictures are JPEG, PNG, BMP, GIF, WebP, TIFF or PNM, of any size. Gray, palette,
-    RGBA (on white), CMYK and 16-bit pictures become 8-bit RGB, EXIF's orientation is
-    obeyed, and of an animation the first frame is taken. Each picture is decoded once
-    before training, to find broken ones: that takes about a minute for 40,000 of
-    500x400 pixels on two cores.
+    Pictures are what Pillow reads, of any size: JPEG, PNG, WebP, TIFF, AVIF, JPEG 2000
+    and others, by their endings, and where these are unknown by what is in them. A
+    warning counts the files that are left out. Gray, palette, RGBA (on white), CMYK and
+    16-bit pictures become 8-bit RGB, EXIF's orientation is obeyed, and of an animation
+    the first frame is taken. Pixels of unknown range, as of 32-bit TIFFs, are refused,
+    and a warning tells of 16-bit pictures that are all nearly black. Each picture is
+    decoded once before training, to find broken ones: that takes about a minute for
+    40,000 of 500x400 pixels on two cores.
 
     Training pictures are cropped at random, resized and mirrored (`augment`); others
     have their short side resized to 256 / 224 of `image_size` and the center cut out.

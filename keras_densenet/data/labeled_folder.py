@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_densenet.data import fingerprint, picture_files, sampling
+from keras_densenet.data import fingerprint, picture_files, picture_search, sampling
 from keras_densenet.data.folder_layout import split_folders
 from keras_densenet.data.hold_out import hold_out
 from keras_densenet.data.picture_files import PictureFiles
+from keras_densenet.data.pixel_range import DARK
 from keras_densenet.data.preparation import DataUnavailableError
 from keras_densenet.tensor import Tensor
 
@@ -148,12 +150,13 @@ class LabeledFolder:
         files = self.files(split)
         plain = np.zeros(len(files), bool)
         if self.check_files:
-            plain, broken = picture_files.check(files.paths)
+            plain, broken, brightest = picture_files.check(files.paths)
             if self.on_error == "raise":
                 picture_files.refuse_broken(broken, len(files))
             whole = np.array([path not in broken for path in files.paths], bool)
             files, plain = files.at(whole), plain[whole]
             _warn_of(broken, split)
+            _warn_of_dark(brightest, split)
         if split == "train":
             _refuse_empty_classes(files.labels, self.class_names, self.root)
         self._listed[split], self._plain[split] = files, plain
@@ -161,10 +164,12 @@ class LabeledFolder:
     def _find(self) -> dict[str, PictureFiles]:
         """Find all files, and hold out what has no folder of its own."""
         folders = split_folders(Path(self.root).expanduser())
+        left_out: Counter[str] = Counter()
         found = {
-            split: picture_files.find(folder, self.class_names)
+            split: picture_search.find(folder, self.class_names, left_out)
             for split, folder in folders.items()
         }
+        picture_search.warn_of_left_out(left_out, stacklevel=6)
         _refuse_empty_classes(found["train"].labels, self.class_names, self.root)
         empty = [
             str(folders[split]) for split, files in found.items() if not len(files)
@@ -202,10 +207,9 @@ def _refuse_empty_classes(
     many = np.bincount(labels, minlength=len(names))
     empty = [name for name, n in zip(names, many, strict=True) if n == 0]
     if empty:
-        kinds = ", ".join(sorted(picture_files.SUFFIXES))
         raise ValueError(
             f"There are no pictures to train on in {root} of: {', '.join(empty)}. Add "
-            f"some ({kinds}), or take the folders away."
+            "some, such as .jpg or .png, or take the folders away."
         )
 
 
@@ -214,5 +218,20 @@ def _warn_of(broken: Mapping[str, str], split: str) -> None:
         warnings.warn(
             f"{len(broken)} {split} pictures cannot be read and are left out:\n"
             f"{picture_files.named(broken)}",
+            stacklevel=5,  # where the data module is set up
+        )
+
+
+def _warn_of_dark(brightest: np.ndarray, split: str) -> None:
+    """Say so where several pictures of sixteen bits leave nearly all of them unused.
+
+    One alone may be dark.
+    """
+    wide = brightest[~np.isnan(brightest)]
+    if len(wide) > 1 and wide.max() < DARK:
+        warnings.warn(
+            f"Nearly black: none of the {len(wide)} {split} pictures of 16 bits has a "
+            f"pixel above {wide.max():.1%} of the range, as where files of 16 bits "
+            "have numbers of 12. Scale them so that white is 65,535, or 255 of 8 bits.",
             stacklevel=5,  # where the data module is set up
         )

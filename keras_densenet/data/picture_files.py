@@ -1,4 +1,4 @@
-"""Picture files of every kind: finding, checking and decoding them.
+"""Picture files of every kind: checking and decoding them.
 
 JPEGs, as most are, are decoded by TensorFlow, everything else by Pillow: CMYK, 16 bits,
 palettes, transparency, EXIF's orientation, animations. Both use libjpeg-turbo with its
@@ -6,20 +6,23 @@ accurate transform, and decode to the same pixels, to the bit.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
+from keras_densenet.data.pixel_range import (
+    brightest,
+    has_wide_pixels,
+    refuse_unknown_range,
+    to_eight_bits,
+    white_of,
+)
 from keras_densenet.tensor import Tensor
 
-JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
-OTHERS = (".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-SUFFIXES = frozenset(JPEG + OTHERS)
 NAMED = 5  # broken files that an error or a warning names
 ORIENTATION = 0x0112  # of EXIF; 1 is upright
 
@@ -48,94 +51,55 @@ class PictureFiles(NamedTuple):
         return PictureFiles(self.paths[numbers], self.labels[numbers])
 
 
-def class_folders(folder: Path) -> list[str]:
-    """Return the names of the classes: of the folders in `folder`, sorted."""
-    return sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if entry.is_dir() and not entry.name.startswith(".")
-    )
+class Looked(NamedTuple):
+    """What was found out about picture files when each was decoded once.
 
-
-def find(folder: Path, class_names: Sequence[str]) -> PictureFiles:
-    """Find the pictures of each class, in an order that no file system changes.
-
-    Args:
-        folder: It has one folder a class, which may have folders in it.
-        class_names: Names of the classes, in the order of their numbers.
-
-    Raises:
-        ValueError: There is a folder of another name than the classes'.
+    Attributes:
+        plain: Whether TensorFlow decodes each rightly, bool `(N,)`.
+        broken: The reasons, by path, of the files that cannot be decoded at all.
+        brightest: The largest pixel of each picture of sixteen bits, as a share of its
+            range, 0..1, float `(N,)`; NaN of the others.
     """
-    strangers = [name for name in class_folders(folder) if name not in class_names]
-    if strangers:
-        raise ValueError(
-            f"{folder} has folders that are no classes: {', '.join(strangers)}. The "
-            f"classes are the folders to train on: {', '.join(class_names)}. Add "
-            "pictures to train on, or take these folders away."
-        )
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names):
-        found = sorted(_pictures_in(folder / name))
-        paths += found
-        labels += [label] * len(found)
-    return PictureFiles(np.array(paths, object), np.array(labels, np.int64))
+
+    plain: np.ndarray
+    broken: dict[str, str]
+    brightest: np.ndarray
 
 
-def has_any(folder: Path) -> bool:
-    """Return whether there are pictures in a folder, or in one within."""
-    return next(_pictures_in(folder), None) is not None
-
-
-def _pictures_in(folder: Path) -> Iterator[str]:
-    """Find pictures, also behind links, except for links that lead back or up."""
-    seen: set[str] = set()
-    above = Path(os.path.realpath(folder)).parents
-    for where, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(where)
-        if real in seen or Path(real) in above:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(n for n in folders if not n.startswith((".", "@")))
-        for name in names:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield os.path.join(where, name)
-
-
-def check(paths: Iterable[str]) -> tuple[np.ndarray, dict[str, str]]:
+def check(paths: Iterable[str]) -> Looked:
     """Decode each picture once, several at a time.
 
     Args:
         paths: Paths of the files.
-
-    Returns:
-        For each file whether TensorFlow decodes it rightly, bool `(N,)`; and the
-        reasons, by path, of the files that cannot be decoded at all.
     """
     paths = list(paths)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         answers = list(pool.map(_checked, paths))
-    plain = np.array([answer is True for answer in answers], bool)
-    broken = {
-        path: answer
-        for path, answer in zip(paths, answers, strict=True)
-        if isinstance(answer, str)
-    }
-    return plain, broken
+    return Looked(
+        np.array([answer is True for answer in answers], bool),
+        {
+            path: answer
+            for path, answer in zip(paths, answers, strict=True)
+            if isinstance(answer, str)
+        },
+        np.array([a if isinstance(a, float) else np.nan for a in answers], float),
+    )
 
 
-def _checked(path: str) -> bool | str:
-    """Return whether TensorFlow decodes a picture rightly; a reason if nothing does."""
+def _checked(path: str) -> bool | float | str:
+    """Return whether TensorFlow decodes a picture rightly; a reason if nothing does.
+
+    Of a picture of sixteen bits, which it does not, return the brightest pixel's share.
+    """
     try:
         with Image.open(path) as image:
+            wide, white = has_wide_pixels(image), white_of(image)
             if _is_plain(image) and _tensorflow_decodes(path):
                 return True
             _to_rgb(image)
+            return brightest(image, white) if wide else False
     except Exception as error:  # Pillow raises of every kind
         return _reason(path, error)
-    return False
 
 
 def _tensorflow_decodes(path: str) -> bool:
@@ -149,8 +113,9 @@ def _tensorflow_decodes(path: str) -> bool:
 
 def _is_plain(image: Image.Image) -> bool:
     """Return whether TensorFlow decodes a picture to the pixels that it should have."""
-    upright = image.getexif().get(ORIENTATION, 1) == 1
-    return upright and image.format == "JPEG" and image.mode in ("L", "RGB")
+    if image.format != "JPEG" or image.mode not in ("L", "RGB"):
+        return False
+    return image.getexif().get(ORIENTATION, 1) == 1
 
 
 def refuse_broken(broken: dict[str, str], pictures: int) -> None:
@@ -236,20 +201,14 @@ def decode(path: str | os.PathLike) -> np.ndarray:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    refuse_unknown_range(image)
+    white = white_of(image)
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):
-        return _from_sixteen_bits(upright).convert("RGB")
-    if upright.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range")
+        return to_eight_bits(upright, white).convert("RGB")
     if upright.has_transparency_data:
         return _on_white(upright.convert("RGBA"))
     return upright.convert("RGB")
-
-
-def _from_sixteen_bits(image: Image.Image) -> Image.Image:
-    """Divide by 257, so that 65,535 becomes 255: Pillow would cut off at 255."""
-    pixels = np.asarray(image).astype(np.float64) / 257
-    return Image.fromarray(np.rint(pixels.clip(0, 255)).astype(np.uint8))
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -1,6 +1,8 @@
 """Folders made of pictures of every awkward kind."""
 
 import os
+import struct
+import warnings
 
 import keras
 import numpy as np
@@ -57,7 +59,7 @@ def test_a_plain_jpeg_has_the_same_pixels_from_either_decoder(
 ):
     options = {} if mode == "L" else {"subsampling": subsampling}
     path = save(tmp_path / "a.jpg", smooth(37, 51).convert(mode), **options)
-    plain, broken = picture_files.check([str(path)])
+    plain, broken, _ = picture_files.check([str(path)])
     assert plain.tolist() == [True]
     assert broken == {}
     read = tf.function(picture_files.read_picture)
@@ -136,6 +138,80 @@ def test_an_animation_gives_its_first_frame(tmp_path, suffix):
     with Image.open(path) as image:
         assert image.n_frames == 2
     assert decode(path)[5, 5].tolist() == list(RED)
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers", "words"),
+    [
+        ("int32", [0, 255], "32-bit numbers of unknown range"),
+        ("float32", [0, 1], "floating-point"),
+    ],
+)
+def test_pixels_of_unknown_range_are_refused(tmp_path, kind, numbers, words):
+    path = tmp_path / "a" / "0.tif"
+    save(path, Image.fromarray(np.array([numbers], kind)))
+    with pytest.raises(ValueError, match=words):
+        decode(path)
+    with pytest.raises(kd.data.BrokenPictureError, match=words):
+        kd.data.ImageFolder(tmp_path, validation_fraction=0).setup("fit")
+    data = kd.data.ImageFolder(tmp_path, 1, validation_fraction=0, check_files=False)
+    data.setup("fit")
+    with pytest.raises(tf.errors.OpError, match=words):
+        next(iter(data.train_dataset()))
+
+
+def tiff(path, bits, pixels, *, signed=False):
+    """Write a TIFF of two pixels by hand: the directory, then the pixels."""
+    tags = {256: 2, 257: 1, 258: bits, 259: 1, 262: 1, 273: 122, 279: len(pixels)}
+    tags |= {277: 1, 339: 2 if signed else 1}
+    made = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    for tag, value in sorted(tags.items()):
+        made += struct.pack("<HHII", tag, 4, 1, value)
+    made += bytes(4)
+    assert len(made) == 122
+    path.write_bytes(made + pixels)
+    return path
+
+
+def test_a_tiff_of_twelve_bits_has_white_at_its_largest_number(tmp_path):
+    # Three bytes are two pixels: 0xFFF and 0x800.
+    path = tiff(tmp_path / "a.tif", 12, b"\xff\xf8\x00")
+    assert decode(path)[0].tolist() == [[255] * 3, [128] * 3]  # 255 * 2048 / 4095
+    path = tiff(tmp_path / "b.tif", 16, b"\xff\xff\x01\x01")
+    assert decode(path)[0].tolist() == [[255] * 3, [1] * 3]
+
+
+def test_numbers_below_black_are_refused(tmp_path):
+    pixels = np.array([-1000, 3000], "<i2").tobytes()
+    path = tiff(tmp_path / "ct.tif", 16, pixels, signed=True)
+    with pytest.raises(ValueError, match=r"in -1000\.\.3000, .* white is 65,535"):
+        decode(path)
+
+
+@pytest.mark.parametrize("colors", [False, True])
+def test_a_split_of_nearly_black_sixteen_bits_is_told(tmp_path, colors):
+    def write(name, white):
+        pixels = np.linspace(0, white, 64).astype("uint16").reshape(8, 8)
+        path = tmp_path / name / f"{white}.png"
+        path.parent.mkdir(exist_ok=True)
+        pixels = np.stack([pixels] * 3, -1) if colors else pixels[..., None]
+        path.write_bytes(tf.io.encode_png(pixels).numpy())
+
+    def warnings_of():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            kd.data.ImageFolder(tmp_path, validation_fraction=0).setup("fit")
+        return [str(warning.message) for warning in caught]
+
+    write("a", 900)
+    save(tmp_path / "b" / "eight.png", Image.new("L", (8, 8), 3))  # of eight bits
+    assert warnings_of() == []  # one picture may be dark
+    write("b", 4095)
+    (said,) = warnings_of()
+    assert said.startswith("Nearly black: none of the 2 train pictures of 16 bits")
+    assert "numbers of 12" in said
+    write("a", 5000)
+    assert warnings_of() == []
 
 
 # --- broken files ----------------------------------------------------------------
@@ -362,7 +438,37 @@ def test_files_that_are_no_pictures_by_name_and_hidden_ones_are_left_alone(tmp_p
     save(root / "dog" / "more" / "DEEP.JPEG", smooth())
     data = kd.data.ImageFolder(root, validation_fraction=0)
     assert data.class_names == ("cat", "dog")
-    assert np.bincount(data._files("train").labels).tolist() == [2, 3]
+    with pytest.warns(UserWarning, match=r"^1 file was left out .*: 1 \.txt\."):
+        assert np.bincount(data._files("train").labels).tolist() == [2, 3]
+
+
+def test_what_pillow_reads_is_taken_and_the_rest_is_counted(tmp_path):
+    root = folder(tmp_path, cat=2, dog=2)
+    for name in ("a.avif", "b.jp2", "c.tga"):
+        save(root / "cat" / name, smooth())
+    save(root / "dog" / "d.png", smooth()).rename(root / "dog" / "photo")
+    (root / "cat" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (root / "dog" / "IMG_2.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (root / "dog" / "film.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
+    (root / "dog" / "scan.ps1").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n" * 9)
+    (root / "dog" / "zeros").write_bytes(bytes(99))
+    data = kd.data.ImageFolder(root, 4, 8, validation_fraction=0)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        data.setup("fit")
+    (warning,) = caught
+    assert str(warning.message).startswith("5 files were left out that Pillow cannot")
+    for count in ("2 .heic", "1 .mp4", "1 .ps1", "1 without ending"):
+        assert count in str(warning.message)
+    assert warning.filename == __file__
+    assert np.bincount(data._files("train").labels).tolist() == [5, 3]
+    assert next(iter(data.train_dataset()))[0].shape == (4, 8, 8, 3)
+
+
+def test_a_broken_file_of_a_known_ending_is_no_file_left_out(tmp_path):
+    root = folder(tmp_path, cat=2, dog=2)
+    (root / "cat" / "cut.avif").write_bytes(b"\0\0\0\x18ftypavif")
+    with pytest.raises(kd.data.BrokenPictureError, match=r"cut\.avif"):
+        kd.data.ImageFolder(root, validation_fraction=0).setup("fit")
 
 
 def test_errors_say_what_to_do(tmp_path):
