@@ -27,6 +27,7 @@ from keras_densenet.analysis.predictions import (
     plot_confusion,
     plot_reliability,
 )
+from keras_densenet.analysis.predictions_file import write_predictions
 from keras_densenet.analysis.profile import LayerCost, Profile, profile
 from keras_densenet.analysis.report import write_report
 
@@ -51,5 +52,6 @@ __all__ = [
     "profile",
     "read_metrics",
     "rescaled",
+    "write_predictions",
     "write_report",
 ]

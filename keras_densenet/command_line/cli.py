@@ -7,6 +7,8 @@
         --trainer.callbacks.patience=3
     python -m keras_densenet test --config runs/.../config.yaml --ckpt_path last
     python -m keras_densenet report --config runs/.../config.yaml --ckpt_path best
+    python -m keras_densenet predict --config runs/.../config.yaml --ckpt_path best
+        --pictures photos/ another.jpg
     python -m keras_densenet export --config ... --ckpt_path last --export_dir served/x
 
 Options of the trainer are the `Flags` of `keras_densenet.training`; those of the model
@@ -17,6 +19,7 @@ of options is YAML: `--print_config` prints one, and each run keeps its own.
 
 import argparse
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -54,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: After help, after an error of the user's, after Ctrl-C.
     """
     arguments = _data_last(sys.argv[1:] if arguments is None else arguments)
+    arguments = _pictures_as_one(arguments)
     with one_line_errors(("--ckpt_path", "last")):
         parser = _parser(arguments)
         given = parser.parse_args(arguments or ["--help"])
@@ -235,6 +239,29 @@ def _data_last(arguments: Sequence[str]) -> list[str]:
             value = names.get(value.lower(), value)
         (options if of_data else others).append(name + equals + value)
     return others + options
+
+
+def _pictures_as_one(arguments: Sequence[str]) -> list[str]:
+    """Write the files after --pictures as one list, as jsonargparse takes it.
+
+    >>> _pictures_as_one(["predict", "--pictures", "a.jpg", "b.jpg", "--x"])
+    ['predict', '--pictures=["a.jpg", "b.jpg"]', '--x']
+    """
+    others: list[str] = []
+    pictures: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, _, value = argument.partition("=")
+        if name != "--pictures":
+            others.append(argument)
+            continue
+        pictures += [value] if value else []
+        while rest and not rest[0].startswith("--"):
+            pictures.append(rest.pop(0))
+    at = next((n for n, it in enumerate(others) if it.startswith("--")), len(others))
+    asked = [f"--pictures={json.dumps(pictures)}"] if pictures else []
+    return others[:at] + asked + others[at:]
 
 
 # --- what is named ---------------------------------------------------------------

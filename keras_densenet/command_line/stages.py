@@ -4,12 +4,14 @@ Their parameters are options. Needs neither Keras nor TensorFlow: `--help` is qu
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from keras_densenet.data import DataModule
     from keras_densenet.training import ImageClassifier, Trainer
+
+
+TOP_OF_NEW = 5  # classes that are named of a picture that nobody has labeled
 
 
 class Made(NamedTuple):
@@ -51,7 +53,11 @@ def test(made: Made, ckpt_path: str | None = None) -> None:  # noqa: PT028
 
 
 def predict(
-    made: Made, ckpt_path: str | None = None, predictions: str = "predictions.csv"
+    made: Made,
+    ckpt_path: str | None = None,
+    predictions: str = "predictions.csv",
+    pictures: list[str] | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> None:
     """Write the class of each picture to predict.
 
@@ -59,13 +65,19 @@ def predict(
         made: What to ask.
         ckpt_path: The checkpoint: a path, last or best.
         predictions: The file to write, a line a picture.
+        pictures: Pictures and folders of pictures, of which the five most probable
+            classes are written; by default the data's test pictures, of which one is.
+        on_error: What to do with broken ones of these pictures.
     """
-    lines = ["picture,class,probability"]
-    probabilities = made.trainer.predict(made.module, made.data, ckpt_path)
-    for number, row in enumerate(probabilities):
-        best = int(row.argmax())
-        lines.append(f"{number},{made.data.class_names[best]},{row[best]:.6f}")
-    Path(predictions).write_text("\n".join(lines) + "\n")
+    from keras_densenet.analysis import write_predictions
+    from keras_densenet.data import Pictures
+
+    data, top_k = made.data, 1
+    if pictures is not None:
+        data, top_k = Pictures(pictures, like=data, on_error=on_error), TOP_OF_NEW
+    probabilities = made.trainer.predict(made.module, data, ckpt_path)
+    files = data.predict_files()
+    write_predictions(predictions, probabilities, data.class_names, files, top_k)
     print(f"Wrote {predictions}")
 
 

@@ -9,12 +9,14 @@ from keras_densenet.data.crops import (
     random_resized_crop,
     resize_and_center_crop,
     resize_short_side,
+    resize_to_input,
     ten_crop,
 )
 from keras_densenet.data.datamodule import DataModule
 from keras_densenet.data.digits import Digits
 from keras_densenet.data.image_folder import ImageFolder
 from keras_densenet.data.imagenet import ImageNet
+from keras_densenet.data.new_pictures import Pictures
 from keras_densenet.data.offline import prepared_or_digits
 from keras_densenet.data.picture_files import BrokenPictureError
 from keras_densenet.data.pictures import PictureDataModule, TenCrops
@@ -34,6 +36,7 @@ __all__ = [
     "ImageFolder",
     "ImageNet",
     "PictureDataModule",
+    "Pictures",
     "Split",
     "StrongAugmentation",
     "TenCrops",
@@ -46,6 +49,7 @@ __all__ = [
     "random_resized_crop",
     "resize_and_center_crop",
     "resize_short_side",
+    "resize_to_input",
     "standardize",
     "ten_crop",
 ]

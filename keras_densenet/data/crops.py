@@ -4,18 +4,31 @@ Each function takes pixels in 0..255 and returns float32 in about 0..255: bicubi
 interpolation can leave the range a little.
 """
 
+import math
+
 import tensorflow as tf
 
 from keras_densenet.tensor import Tensor
+
+Size = int | tuple[int, int]  # of a square; or height and width
 
 ATTEMPTS = 10
 STRIP = 8  # times as long as wide
 
 
+def sides(size: Size) -> tuple[int, int]:
+    """Return height and width, of which a square's side may be given alone.
+
+    >>> sides(224), sides((192, 256))
+    ((224, 224), (192, 256))
+    """
+    return (size, size) if isinstance(size, int) else size
+
+
 def random_resized_crop(
     image: Tensor,
     seed: Tensor,
-    size: int = 224,
+    size: Size = 224,
     *,
     area: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
@@ -26,20 +39,22 @@ def random_resized_crop(
     Args:
         image: One picture `(H, W, channels)`.
         seed: Two integers, shape `(2,)`.
-        size: Height and width of the result, in pixels.
+        size: Height and width of the result, in pixels; one number for both.
         area: Least and largest share of the picture's area.
-        ratio: Least and largest ratio of the window's sides.
+        ratio: Least and largest ratio of the window's sides, where the result is a
+            square. Where it is not, they are multiplied by its width / height.
         method: Method of `tf.image.resize`, which smooths first where it makes pictures
             smaller.
 
     Returns:
-        `(size, size, channels)`.
+        `(height, width, channels)`.
     """
     height, width = tf.unstack(tf.shape(image)[:2])
-    window = random_window(height, width, seed, area=area, ratio=ratio)
-    top, left, rows, columns = tf.unstack(window)
-    cut = image[top : top + rows, left : left + columns]
-    return _resize(cut, [size, size], method)
+    rows, columns = sides(size)
+    shape = columns / rows
+    window = random_window(height, width, seed, area=area, ratio=ratio, shape=shape)
+    top, left, h, w = tf.unstack(window)
+    return _resize(image[top : top + h, left : left + w], [rows, columns], method)
 
 
 def random_window(
@@ -49,18 +64,22 @@ def random_window(
     *,
     area: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    shape: float = 1.0,
 ) -> Tensor:
     """Draw ten windows, and take the first that fits into the picture.
 
     As in fb.resnet.torch, share of the area and ratio are uniform, and the sides are
-    swapped in half of the cases. If none fits, it is the square at the center.
+    swapped in half of the cases. If none fits, it is the square at the center, or the
+    largest window of another `shape` there.
 
     Args:
         height: Height of the picture in pixels, an int32.
         width: Width of the picture in pixels, an int32.
         seed: Two integers, shape `(2,)`.
         area: Least and largest share of the picture's area.
-        ratio: Least and largest ratio of the window's sides.
+        ratio: Least and largest ratio of the window's sides, before `shape`.
+        shape: Width / height of what the window is resized to: the ratio that does not
+            distort it.
 
     Returns:
         Top, left, height and width, int32 `(4,)`.
@@ -70,18 +89,28 @@ def random_window(
     pixels = tf.cast(height * width, tf.float32)
     areas = (area[0] + areas * (area[1] - area[0])) * pixels
     ratios = ratio[0] + ratios * (ratio[1] - ratio[0])
-    ratios = tf.where(coins < 0.5, 1 / ratios, ratios)
+    ratios = tf.where(coins < 0.5, 1 / ratios, ratios) * shape
     rows = tf.cast(tf.round(tf.sqrt(areas / ratios)), tf.int32)
     columns = tf.cast(tf.round(tf.sqrt(areas * ratios)), tf.int32)
-    # The last row is the square at the center, which always fits.
-    square = tf.minimum(height, width)[tf.newaxis]
-    rows, columns = (tf.concat([sides, square], 0) for sides in (rows, columns))
+    # The last row is the window at the center, which always fits.
+    h, w = _largest_window(height, width, shape)
+    rows, columns = tf.concat([rows, [h]], 0), tf.concat([columns, [w]], 0)
     middle = tf.constant([0.5])
     tops = _offset(tf.concat([ys, middle], 0), height - rows)
     lefts = _offset(tf.concat([xs, middle], 0), width - columns)
     fits = (rows <= height) & (columns <= width) & (rows > 0) & (columns > 0)
     first = tf.argmax(fits)  # the first of the largest
     return tf.stack([tops, lefts, rows, columns], axis=1)[first]
+
+
+def _largest_window(height: Tensor, width: Tensor, shape: float) -> tuple:
+    """Return height and width of the largest window whose ratio is `shape`."""
+    if shape == 1:
+        side = tf.minimum(height, width)
+        return side, side
+    h, w = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
+    most = tf.stack([tf.minimum(h, w / shape), tf.minimum(w, h * shape)])
+    return tuple(tf.unstack(tf.maximum(tf.cast(tf.round(most), tf.int32), 1)))
 
 
 def _offset(share: Tensor, room: Tensor) -> Tensor:
@@ -100,24 +129,23 @@ def resize_short_side(
         short_side: Pixels of the short side of the result.
         method: Method of `tf.image.resize`.
     """
-    sides = tf.shape(image)[-3:-1]
-    shortest = tf.reduce_min(sides)
-    rounded = (sides * short_side + shortest // 2) // shortest
+    there = tf.shape(image)[-3:-1]
+    shortest = tf.reduce_min(there)
+    rounded = (there * short_side + shortest // 2) // shortest
     return _resize(image, rounded, method)
 
 
-def center_crop(image: Tensor, size: int = 224) -> Tensor:
-    """Cut the square at the center out of pictures that are at least as large.
+def center_crop(image: Tensor, size: Size = 224) -> Tensor:
+    """Cut the center out of pictures that are at least as large.
 
-    Where the square cannot be in the middle, it is one pixel nearer to the bottom or to
+    Where it cannot be in the middle, it is one pixel nearer to the bottom or to
     the right, as in fb.resnet.torch.
 
     Args:
         image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
-        size: Height and width of the result, in pixels.
+        size: Height and width of the result, in pixels; one number for both.
     """
-    sides = tf.shape(image)[-3:-1]
-    top, left = tf.unstack((sides - size + 1) // 2)
+    top, left = tf.unstack((tf.shape(image)[-3:-1] - sides(size) + 1) // 2)
     return _cut(image, top, left, size)
 
 
@@ -138,15 +166,60 @@ def resize_and_center_crop(
     return center_crop(resized, size)
 
 
+def resize_to_input(
+    image: Tensor, size: Size, short_side: int, method: str = "bicubic"
+) -> Tensor:
+    """Prepare pictures for a network, as all that is not trained on is prepared.
+
+    A square is cut out of the center, as `resize_and_center_crop` does. Where the
+    network reads no square, the whole picture is resized to its height and width.
+
+    Args:
+        image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
+        size: Height and width of what the network reads; one number for both.
+        short_side: Pixels of the short side before the center is cut out.
+        method: Method of `tf.image.resize`.
+    """
+    height, width = sides(size)
+    if height == width:
+        return resize_and_center_crop(image, height, short_side, method)
+    return _resize(image, [height, width], method)
+
+
+def resize_over(
+    image: Tensor, size: Size, short_side: int, method: str = "bicubic"
+) -> Tensor:
+    """Resize pictures so that views of `size` can be cut out at several places.
+
+    The result is as large as it must be to cover `size`, scaled so that its short side
+    is `short_side`: 256 by 342 or more where views are 192 by 256 and that is 256.
+
+    Args:
+        image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
+        size: Height and width of the views; one number for both.
+        short_side: What the short side of `size` is scaled to, in pixels.
+        method: Method of `tf.image.resize`.
+    """
+    height, width = sides(size)
+    if height == width:
+        return resize_short_side(image, short_side, method)
+    scale = short_side / min(height, width)
+    least = [math.ceil(height * scale), math.ceil(width * scale)]
+    there = tf.shape(image)[-3:-1]
+    factor = tf.reduce_max(tf.constant(least, tf.float64) / tf.cast(there, tf.float64))
+    scaled = tf.cast(tf.round(tf.cast(there, tf.float64) * factor), tf.int32)
+    return _resize(image, tf.maximum(scaled, least), method)
+
+
 def _without_far_ends(image: Tensor) -> Tensor:
     """Cut the long side to at most `STRIP` times the short one, about the center."""
-    sides = tf.shape(image)[-3:-1]
-    kept = tf.minimum(sides, STRIP * tf.reduce_min(sides))
-    (top, left), (rows, columns) = tf.unstack((sides - kept) // 2), tf.unstack(kept)
+    there = tf.shape(image)[-3:-1]
+    kept = tf.minimum(there, STRIP * tf.reduce_min(there))
+    (top, left), (rows, columns) = tf.unstack((there - kept) // 2), tf.unstack(kept)
     return image[..., top : top + rows, left : left + columns, :]
 
 
-def ten_crop(image: Tensor, size: int = 224) -> Tensor:
+def ten_crop(image: Tensor, size: Size = 224) -> Tensor:
     """Return ten views of each picture: center, corners, and those of its mirror image.
 
     The order is fb.resnet.torch's: center, top left, top right, bottom left, bottom
@@ -156,13 +229,12 @@ def ten_crop(image: Tensor, size: int = 224) -> Tensor:
     Args:
         image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`, at
             least `size` high and wide; evaluation resizes the short side to 256 first.
-        size: Height and width of each view, in pixels.
+        size: Height and width of each view, in pixels; one number for both.
 
     Returns:
-        `(10, size, size, channels)`, or `(N, 10, size, size, channels)`.
+        `(10, height, width, channels)`, or `(N, 10, height, width, channels)`.
     """
-    height, width = tf.unstack(tf.shape(image)[-3:-1])
-    bottom, right = height - size, width - size
+    bottom, right = tf.unstack(tf.shape(image)[-3:-1] - sides(size))
     center = (bottom + 1) // 2, (right + 1) // 2  # as `center_crop`
     places = [center, (0, 0), (0, right), (bottom, 0), (bottom, right)]
     views = [
@@ -173,9 +245,10 @@ def ten_crop(image: Tensor, size: int = 224) -> Tensor:
     return tf.stack(views, axis=-4)
 
 
-def _cut(image: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
-    cut = image[..., top : top + size, left : left + size, :]
-    return tf.ensure_shape(cut, [*image.shape[:-3], size, size, image.shape[-1]])
+def _cut(image: Tensor, top: Tensor, left: Tensor, size: Size) -> Tensor:
+    height, width = sides(size)
+    cut = image[..., top : top + height, left : left + width, :]
+    return tf.ensure_shape(cut, [*image.shape[:-3], height, width, image.shape[-1]])
 
 
 def _resize(image: Tensor, size: Tensor, method: str) -> Tensor:

@@ -1,7 +1,7 @@
 """The contract between data sets and the trainer, as in PyTorch Lightning."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -10,6 +10,10 @@ _LIGHTNING_NAMES = {
     f"{split}_dataloader": f"{split}_dataset"
     for split in ("train", "val", "test", "predict")
 }
+
+
+# What another view of the same pictures has of them.
+FACTS = ("num_classes", "class_names", "mean", "std", "batch_size", "soft_labels")
 
 
 class DataModule(abc.ABC):
@@ -119,6 +123,15 @@ class DataModule(abc.ABC):
     @abc.abstractmethod
     def predict_dataset(self) -> tf.data.Dataset:
         """Return batches of pictures alone, to predict: by custom the test pictures."""
+
+    def predict_files(self) -> Mapping[int, str] | None:
+        """Return the files of `predict_dataset`'s pictures, in its order, after setup.
+
+        Returns:
+            Paths, by the pictures' numbers: their places among all files, also those
+            that are left out because they are broken. None where there are no files.
+        """
+        return None
 
     def teardown(self, stage: str) -> None:  # noqa: B027
         """Let go of what `setup` took."""

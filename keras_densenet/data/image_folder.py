@@ -49,14 +49,16 @@ class ImageFolder(PictureDataModule, _RootFirst):
     40,000 of 500x400 pixels on two cores.
 
     Training pictures are cropped at random, resized and mirrored (`augment`); others
-    have their short side resized to 256 / 224 of `image_size` and the center cut out.
+    have their short side resized to 256 / 224 of `image_size` and the center cut out,
+    or are resized whole where `image_size` is no square.
     The arguments that are not listed here are those of `PictureDataModule` and of
     `SeededDataModule`.
 
     Args:
         root: The folder.
         batch_size: Pictures in a global batch, over all replicas.
-        image_size: Height and width of what the network sees, in pixels.
+        image_size: Height and width of what the network sees, in pixels: one number for
+            both, or the two.
         validation_fraction: Share held out for validation, 0 <= x < 1.
         test_fraction: Share held out for the test, 0 <= x < 1.
         balanced: Whether each class is shown as often as the others, however many
@@ -129,6 +131,10 @@ class ImageFolder(PictureDataModule, _RootFirst):
         Of names within `root`, labels and some of the files' contents.
         """
         return {split: self._found.fingerprint(split) for split in NEEDED["fit"]}
+
+    def predict_files(self) -> dict[int, str]:
+        """Return the paths of the test pictures within the folder, by their numbers."""
+        return self._found.relative_paths("test")
 
     def refuse_empty(self, split: str) -> None:
         """Refuse to be asked for a split that has no pictures.

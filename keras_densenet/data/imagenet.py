@@ -7,6 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_densenet.data import folder_layout
+from keras_densenet.data.crops import Size
 from keras_densenet.data.imagenet_records import ImageNetRecords
 from keras_densenet.data.labeled_folder import LabeledFolder, refuse_on_error
 from keras_densenet.data.pictures import PictureDataModule
@@ -42,7 +43,8 @@ class ImageNet(PictureDataModule):
         folder: A folder with train/<class>/*.JPEG and val/<class>/*.JPEG, instead of
             TFDS; its classes may be fewer. val/ may be called validation/ or valid/.
         manual_dir: A folder with the two archives, from which TFDS prepares its files.
-        image_size: Height and width of what the network sees, in pixels.
+        image_size: Height and width of what the network sees, in pixels: one number for
+            both, or the two.
         shuffle_buffer: Encoded pictures in memory, of about 0.1 MB each.
         check_files: Whether to look for broken pictures in `folder` before training, as
             `ImageFolder` does: half an hour on two cores. If not, Pillow decodes all,
@@ -62,7 +64,7 @@ class ImageNet(PictureDataModule):
     _: KW_ONLY
     folder: str | os.PathLike | None = None
     manual_dir: str | os.PathLike | None = None
-    image_size: int = field(default=224, kw_only=True)
+    image_size: Size = field(default=224, kw_only=True)
     shuffle_buffer: int = 10_000
     check_files: bool = False
     on_error: str = "raise"
@@ -112,6 +114,10 @@ class ImageNet(PictureDataModule):
     def setup(self, stage: str) -> None:
         """Find the files of a folder, once."""
         self._source.setup(("train", "val") if stage == "fit" else ("val",))
+
+    def predict_files(self) -> dict[int, str] | None:
+        """Return the paths of the pictures within the folder, if there is one."""
+        return self._unpacked.relative_paths("val") if self._unpacked else None
 
     def _pictures(self, split: str) -> int:
         return self._source.count(_stored(split))

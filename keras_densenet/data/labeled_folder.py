@@ -50,6 +50,7 @@ class LabeledFolder:
         self.on_error = on_error
         self._listed: dict[str, PictureFiles] = {}
         self._plain: dict[str, np.ndarray] = {}
+        self._places: dict[str, np.ndarray] = {}  # where broken files are left out
 
     def prepare(self) -> None:
         """Do nothing: the files are there."""
@@ -79,6 +80,16 @@ class LabeledFolder:
     def fingerprint(self, split: str) -> dict[str, Any]:
         """Return how many pictures a split has, and a hash that tells which."""
         return fingerprint.of_files(self.files(split), Path(self.root).expanduser())
+
+    def relative_paths(self, split: str) -> dict[int, str]:
+        """Return the paths of a split's files within the folder, by their numbers.
+
+        These are their places among all files of the split, also the broken ones.
+        """
+        root, paths = Path(self.root).expanduser(), self.files(split).paths
+        places = self._places.get(split, np.arange(len(paths))).tolist()
+        inside = [os.path.relpath(path, root) for path in paths]
+        return dict(zip(places, inside, strict=True))
 
     def refuse_without(self, split: str) -> None:
         """Refuse a folder that has no folder of pictures for a split.
@@ -155,7 +166,8 @@ class LabeledFolder:
                 picture_files.refuse_broken(broken, len(files))
             whole = np.array([path not in broken for path in files.paths], bool)
             files, plain = files.at(whole), plain[whole]
-            _warn_of(broken, split)
+            self._places[split] = np.flatnonzero(whole)
+            picture_files.warn_of_broken(broken, split, stacklevel=5)
             _warn_of_dark(brightest, split)
         if split == "train":
             _refuse_empty_classes(files.labels, self.class_names, self.root)
@@ -210,15 +222,6 @@ def _refuse_empty_classes(
         raise ValueError(
             f"There are no pictures to train on in {root} of: {', '.join(empty)}. Add "
             "some, such as .jpg or .png, or take the folders away."
-        )
-
-
-def _warn_of(broken: Mapping[str, str], split: str) -> None:
-    if broken:
-        warnings.warn(
-            f"{len(broken)} {split} pictures cannot be read and are left out:\n"
-            f"{picture_files.named(broken)}",
-            stacklevel=5,  # where the data module is set up
         )
 
 

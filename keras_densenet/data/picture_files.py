@@ -6,6 +6,7 @@ accurate transform, and decode to the same pixels, to the bit.
 """
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -134,6 +135,22 @@ def refuse_broken(broken: dict[str, str], pictures: int) -> None:
         f"{len(broken)} of {pictures} pictures cannot be read. Repair or delete them, "
         f"or leave them out with on_error='skip':\n{named(broken)}"
     )
+
+
+def warn_of_broken(broken: Mapping[str, str], split: str, *, stacklevel: int) -> None:
+    """Count and name the broken files that are left out, if there are any.
+
+    Args:
+        broken: Why each of them cannot be decoded, by path.
+        split: What they were to be used for; "" for nothing in particular.
+        stacklevel: Of `warnings.warn`, as seen from the caller.
+    """
+    if broken:
+        what = f"{split} pictures" if split else "pictures"
+        warnings.warn(
+            f"{len(broken)} {what} cannot be read and are left out:\n{named(broken)}",
+            stacklevel=stacklevel,
+        )
 
 
 def named(broken: Mapping[str, str]) -> str:

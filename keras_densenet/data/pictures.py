@@ -1,25 +1,28 @@
 """Pictures of unequal sizes, too many for memory: read, cropped, batched on the way."""
 
 import abc
+import numbers
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import cast
+from typing import Any, cast
 
 import tensorflow as tf
 
 from keras_densenet.data.augment import mirror
 from keras_densenet.data.color import color_jitter, pca_lighting
 from keras_densenet.data.crops import (
+    Size,
     random_resized_crop,
-    resize_and_center_crop,
-    resize_short_side,
+    resize_over,
+    resize_to_input,
+    sides,
     ten_crop,
 )
-from keras_densenet.data.datamodule import DataModule
+from keras_densenet.data.datamodule import FACTS, DataModule
 from keras_densenet.data.seeded import SeededDataModule
 from keras_densenet.data.strong_augmentation import StrongAugmentation
 from keras_densenet.tensor import Tensor
 
-FACTS = ("num_classes", "class_names", "mean", "std", "batch_size", "soft_labels")
 CROP, MIRROR, JITTER, LIGHTING, STRONG = range(5)  # each draws from a seed of its own
 
 
@@ -66,18 +69,24 @@ class TenCrops(DataModule):
         """Return the ten views alone."""
         return self.test_dataset().map(lambda views, labels: views)
 
+    def predict_files(self) -> Mapping[int, str] | None:
+        """Return the files of the pictures that the views are of."""
+        return self._data.predict_files()
+
 
 @dataclass(eq=False, repr=False)
 class PictureDataModule(SeededDataModule):
     """A data module over pictures of any size; a subclass says where they come from.
 
     Training pictures are cropped at random and mirrored; others are resized and cut out
-    of the center. Both are resized by the same function. The arguments that are not
+    of the center, or whole where `image_size` is no square. Both are resized by the
+    same function. The arguments that are not
     listed here are those of `SeededDataModule`.
 
     Args:
         batch_size: Pictures in a global batch, over all replicas.
-        image_size: Height and width of what the network sees, in pixels.
+        image_size: Height and width of what the network sees, in pixels: one number for
+            both, or the two.
         augment: Whether training pictures are augmented; if not, they are prepared as
             the others are.
         jitter: How much brightness, contrast and saturation change, 0..1; the paper's
@@ -88,8 +97,8 @@ class PictureDataModule(SeededDataModule):
         std: Standard deviation of each channel, in 0..255; None for ImageNet's.
 
     Attributes:
-        short_side: Pixels of a picture's short side when its center is cut out:
-            256 where `image_size` is 224.
+        short_side: Pixels of a picture's short side when its center is cut out, and
+            ten views are: 256 where `image_size`, or its shorter side, is 224.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -98,7 +107,7 @@ class PictureDataModule(SeededDataModule):
     mean = (123.675, 116.28, 103.53)  # 255 * 0.485, 0.456, 0.406
     std = (58.395, 57.12, 57.375)  # 255 * 0.229, 0.224, 0.225
 
-    image_size: int = 224
+    image_size: Size = 224
     _: KW_ONLY
     jitter: float = 0.0
     lighting: float = 0.0
@@ -106,14 +115,15 @@ class PictureDataModule(SeededDataModule):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        _refuse(self.image_size, self.jitter, self.lighting, self.method)
-        self.input_shape = (self.image_size, self.image_size, 3)
+        self.image_size = _whole_sides(self.image_size)
+        _refuse(self.jitter, self.lighting, self.method)
+        self.input_shape = (*sides(self.image_size), 3)
         super().__post_init__()
 
     @property
     def short_side(self) -> int:
         """Return the pixels of a picture's short side when its center is cut out."""
-        return round(self.image_size * 256 / 224)
+        return round(min(sides(self.image_size)) * 256 / 224)
 
     @abc.abstractmethod
     def _training_examples(
@@ -203,7 +213,7 @@ class PictureDataModule(SeededDataModule):
 
         def views(encoded: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
             image = self._decoded(encoded)
-            resized = resize_short_side(image, self.short_side, self.method)
+            resized = resize_over(image, self.image_size, self.short_side, self.method)
             crops = ten_crop(resized, self.image_size)
             return self._standardized(crops), strong.labels(label)
 
@@ -227,16 +237,32 @@ class PictureDataModule(SeededDataModule):
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _prepared(self, image: Tensor) -> Tensor:
-        return resize_and_center_crop(
-            image, self.image_size, self.short_side, self.method
-        )
+        return resize_to_input(image, self.image_size, self.short_side, self.method)
 
 
-def _refuse(image_size: int, jitter: float, lighting: float, method: str) -> None:
-    if image_size < 1:
+def _whole_sides(image_size: Any) -> Size:
+    """Return `image_size` as it is, or a pair of it as a tuple.
+
+    Raises:
+        ValueError: It is neither a number nor two, or below 1.
+    """
+    one = isinstance(image_size, numbers.Integral)
+    pair = [image_size] if one else image_size
+    right_kind = one or (isinstance(pair, list | tuple) and len(pair) == 2)
+    if not right_kind or not all(map(_is_side, pair)):
         raise ValueError(
-            f"image_size must be 1 or more. Received: image_size={image_size}"
+            "image_size must be 1 or more, a whole number of pixels for height and "
+            f"width, or the two as (height, width). Received: image_size={image_size!r}"
         )
+    return int(pair[0]) if one else (int(pair[0]), int(pair[1]))
+
+
+def _is_side(side: Any) -> bool:
+    whole = isinstance(side, numbers.Integral) and not isinstance(side, bool)
+    return whole and side >= 1
+
+
+def _refuse(jitter: float, lighting: float, method: str) -> None:
     if not 0 <= jitter <= 1 or not lighting >= 0:
         raise ValueError(
             "jitter must be in 0..1, and lighting must be 0 or more. Received: "

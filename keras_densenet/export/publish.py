@@ -162,11 +162,11 @@ def _check(
             'method must be "bicubic" or "bilinear". Received: '
             f"{preprocessing.method!r}"
         )
-    sides = [side for side in model.input_shape[1:3] if side is not None]
-    if sides and preprocessing.short_side < max(sides):
+    height, width = model.input_shape[1:3]
+    if height and height == width and preprocessing.short_side < height:
         raise ValueError(
-            f"short_side must be {max(sides)} or more, since the model reads a center "
-            f"of {max(sides)} pixels. Received: short_side={preprocessing.short_side}"
+            f"short_side must be {height} or more, since the model reads a center of "
+            f"{height} pixels. Received: short_side={preprocessing.short_side}"
         )
 
 

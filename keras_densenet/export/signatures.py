@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_densenet.data import resize_and_center_crop, standardize
+from keras_densenet.data import resize_to_input, standardize
 from keras_densenet.export.decoding import decode
 from keras_densenet.export.inference import Network
 
@@ -45,11 +45,9 @@ class Preprocessing(NamedTuple):
     def resized(self, image: Any) -> Any:
         """Return a picture in the network's size: float32 `(H, W, 3)`."""
         height, width, _ = self.input_shape
-        if height and height == width:
-            return resize_and_center_crop(image, height, self.short_side, self.method)
-        size = height, width
-        resized = tf.image.resize(image, size, self.method, antialias=True)
-        return tf.cast(resized, tf.float32)
+        if height is None or width is None:
+            raise ValueError("A network that takes any size needs no resizing.")
+        return resize_to_input(image, (height, width), self.short_side, self.method)
 
     def decoded(self, encoded: Any) -> Any:
         """Return the pictures of files `(N,)`: float32 `(N, H, W, 3)`, in 0..255."""

@@ -18,7 +18,7 @@ from keras_densenet.analysis.curves import plot_curves
 from keras_densenet.analysis.report import write_report
 from keras_densenet.callbacks.run import Run, skip_first
 from keras_densenet.checkpoint_file import RunState, write_file
-from keras_densenet.data import DataModule
+from keras_densenet.data import DataModule, Pictures
 from keras_densenet.devices import make_devices
 from keras_densenet.devices.multi_worker import (
     mend_keras,
@@ -362,7 +362,7 @@ class Trainer(LatestFit):
     def _read(self, data: DataModule, stage: str) -> None:
         data.prepare_data()
         data.setup(stage)
-        self._data = data
+        self._data = _trained_on(data)
 
     def _resumed(self, model: keras.Model, source: Path | None, plan: Plan) -> RunState:
         """Return where the run begins, or goes on: all workers must agree on it."""
@@ -503,5 +503,10 @@ class Trainer(LatestFit):
         return checkpoint_path(ckpt_path, latest, runs, self._screen.say)
 
     def _runs(self, model: keras.Model, data: DataModule) -> Path:
-        name = f"{type(data).__name__.lower()}-{model.name}"
+        name = f"{type(_trained_on(data)).__name__.lower()}-{model.name}"
         return Path(self.flags.default_root_dir) / "runs" / name
+
+
+def _trained_on(data: DataModule) -> DataModule:
+    """Return the data that a network was trained on, of new pictures."""
+    return data.like if isinstance(data, Pictures) else data

@@ -1,5 +1,6 @@
 """`python -m keras_densenet`, as a user types it."""
 
+import csv
 import dataclasses
 import os
 import subprocess
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import keras
 import pytest
 import yaml
+from PIL import Image
 
 import keras_densenet as kd
 from keras_densenet.command_line import cli as command_line
@@ -114,6 +116,10 @@ def test_a_run_from_the_command_line_and_from_its_config(tmp_path, monkeypatch, 
     command_line.main(["validate", *again])
     command_line.main(["test", *again])
     command_line.main(["predict", *again, "--predictions", "p.csv"])
+    for number in range(2):
+        Image.new("RGB", (40, 50)).save(f"{number}.png")
+    new = ["--pictures", "0.png", "1.png", "--predictions", "new.csv"]
+    command_line.main(["predict", *again, *new])
     command_line.main(["export", *again, "--export_dir", "served/digits"])
     out = capfd.readouterr().out
     assert "Resuming after epoch 1" in out
@@ -122,6 +128,9 @@ def test_a_run_from_the_command_line_and_from_its_config(tmp_path, monkeypatch, 
     assert lines[0] == "picture,class,probability"
     assert len(lines) == 361
     assert lines[1].split(",")[1] in kd.data.Digits.class_names
+    header, *rows = csv.reader((tmp_path / "new.csv").read_text().splitlines())
+    assert (header[3], header[-1]) == ("file", "probability_5")
+    assert [row[3] for row in rows] == ["0.png", "1.png"]
     assert (tmp_path / "served" / "digits" / "1" / "saved_model.pb").is_file()
 
 
@@ -286,7 +295,7 @@ def test_the_data_that_help_names_are_those_that_there_are():
         and issubclass(thing, kd.data.DataModule)
         and not getattr(thing, "__abstractmethods__", None)
     }
-    names.remove("TenCrops")  # views of other data
+    names -= {"TenCrops", "Pictures"}  # which are made of, or like, other data
     assert names == set(command_line.DATA)
 
 

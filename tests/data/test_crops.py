@@ -16,7 +16,7 @@ from keras_densenet.data import (
     resize_short_side,
     ten_crop,
 )
-from keras_densenet.data.crops import random_window
+from keras_densenet.data.crops import random_window, resize_over
 
 SEED = tf.constant([3, 5], tf.int64)
 
@@ -37,6 +37,32 @@ def test_windows_are_those_drawn_by_hand(size):
 def test_a_window_of_a_strip_that_none_fits_is_the_square_at_the_centre():
     window = random_window(tf.constant(10), tf.constant(1001), SEED).numpy().tolist()
     assert window == [0, 496, 10, 10]  # (1001 - 10 + 1) / 2
+
+
+def test_windows_for_a_result_that_is_no_square_keep_its_ratio():
+    find = tf.function(lambda h, w, s: random_window(h, w, s, shape=2.0))
+    size = tf.constant(400), tf.constant(800)
+    windows = [find(*size, tf.constant([1, n], tf.int64)).numpy() for n in range(60)]
+    _, _, h, w = np.transpose(windows)
+    assert 2 * 0.74 < (w / h).min() < (w / h).max() < 2 * 1.35
+    strip = find(tf.constant(10), tf.constant(1001), SEED).numpy().tolist()
+    assert strip == [0, 491, 10, 20]  # (1001 - 20 + 1) / 2
+    upright = find(tf.constant(1001), tf.constant(10), SEED).numpy().tolist()
+    assert upright == [498, 0, 5, 10]  # (1001 - 5 + 1) / 2
+
+
+def test_views_that_are_no_square_are_cut_where_squares_are():
+    image = pictures(300, 500, 3)
+    crop = random_resized_crop(image, SEED, (24, 48))
+    assert crop.shape == (24, 48, 3)
+    np.testing.assert_array_equal(center_crop(image, (10, 20)), image[145:155, 240:260])
+    views = ten_crop(image, (10, 20)).numpy()
+    np.testing.assert_array_equal(views[4], image[290:, 480:])
+    np.testing.assert_array_equal(views[6], image[:10, ::-1][:, :20])
+    # 256 / 192 of 192 x 256 is 256 x 341.3, which needs 342; 300 x 500 covers it at
+    # 256 / 300: 500 * 256 / 300 = 426.7.
+    assert resize_over(image, (192, 256), 256).shape == (256, 427, 3)
+    assert resize_over(pictures(500, 300, 3), (192, 256), 256).shape == (570, 342, 3)
 
 
 def test_windows_have_the_shares_and_ratios_that_they_should():

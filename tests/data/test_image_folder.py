@@ -14,6 +14,7 @@ from PIL import Image
 import keras_densenet as kd
 from keras_densenet.data import pca_lighting, picture_files
 from keras_densenet.data.picture_files import decode
+from keras_densenet.export.signatures import Preprocessing
 
 RED, BLUE = (200, 30, 40), (10, 60, 220)
 
@@ -269,6 +270,23 @@ def test_broken_files_are_skipped_and_counted(with_broken):
     data.setup("fit")  # and looks at no file twice, nor warns again
 
 
+def test_files_to_predict_keep_their_numbers_when_others_are_skipped(tmp_path):
+    root = folder(tmp_path / "train", cat=1, dog=1).parent
+    folder(root / "test", cat=3, dog=2)
+    data = kd.data.ImageFolder(root, 4, 8, on_error="skip")
+    data.setup("predict")
+    files = [
+        f"test/{name}.png" for name in ("cat/0", "cat/1", "cat/2", "dog/0", "dog/1")
+    ]
+    assert data.predict_files() == dict(enumerate(files))
+    (root / "test" / "cat" / "1.png").write_bytes(b"")
+    data = kd.data.ImageFolder(root, 4, 8, on_error="skip")
+    with pytest.warns(UserWarning, match="1 test pictures cannot be read"):
+        data.setup("predict")
+    assert data.predict_files() == {n: files[n] for n in (0, 2, 3, 4)}
+    assert sum(len(images) for images in data.predict_dataset()) == 4
+
+
 def test_an_unchecked_broken_file_is_named_when_it_is_read(with_broken):
     data = kd.data.ImageFolder(
         with_broken, 16, 8, validation_fraction=0, check_files=False
@@ -496,6 +514,11 @@ def test_errors_say_what_to_do(tmp_path):
         ({"on_error": "skip", "check_files": False}, "needs check_files=True"),
         ({"batch_size": 0}, "1 or more"),
         ({"image_size": 0}, "1 or more"),
+        ({"image_size": (32, 0)}, r"1 or more.*\(32, 0\)"),
+        ({"image_size": (32, 32, 3)}, r"\(height, width\).*\(32, 32, 3\)"),
+        ({"image_size": "224"}, r"\(height, width\).*'224'"),
+        ({"image_size": 224.5}, r"\(height, width\).*224\.5"),
+        ({"image_size": None}, r"\(height, width\).*None"),
         ({"jitter": 1.5}, "in 0..1"),
         ({"lighting": -0.1}, "0 or more"),
         ({"method": "nearest"}, '"bicubic" or "bilinear"'),
@@ -548,6 +571,43 @@ def test_evaluation_is_resize_center_crop_and_normalization(tmp_path):
     mirrored = resized[:, ::-1] / 255
     mirrored = (mirrored - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(views[0, 9], mirrored[8:, 34:], atol=1e-4)
+
+
+def test_a_network_that_reads_no_square_sees_whole_pictures(tmp_path):
+    path = save(tmp_path / "test" / "a" / "0.png", smooth(90, 140))
+    save(tmp_path / "train" / "a" / "0.png", smooth(90, 140))
+    data = kd.data.ImageFolder(
+        tmp_path, 1, (28, 42), mean=(0, 0, 0), std=(1, 1, 1), check_files=False
+    )
+    assert data.input_shape == (28, 42, 3)
+    assert data.short_side == 32  # 28 * 256 / 224
+    data.setup("fit")
+    ((images, _),) = data.train_dataset()
+    assert images.shape == (1, 28, 42, 3)
+    data.setup("test")
+    ((images, _),) = data.test_dataset()
+    pixels = np.asarray(Image.open(path))
+    expected = tf.image.resize(pixels, [28, 42], "bicubic", antialias=True)
+    np.testing.assert_allclose(images[0], expected, atol=1e-3)
+    serving = Preprocessing(data.input_shape, data.mean, data.std, 32, "bicubic")
+    np.testing.assert_array_equal(serving.resized(pixels), images[0])
+    ((views, _),) = data.ten_crop_dataset()
+    assert views.shape == (1, 10, 28, 42, 3)
+
+
+def test_two_equal_sides_are_a_square(tmp_path):
+    save(tmp_path / "test" / "a" / "0.png", smooth(90, 140))
+    save(tmp_path / "train" / "a" / "0.png", smooth(90, 140))
+
+    def batches(image_size):
+        data = kd.data.ImageFolder(tmp_path, 1, image_size, seed=1)
+        data.setup("fit")
+        data.setup("test")
+        ((train, _),), ((test, _),) = data.train_dataset(), data.test_dataset()
+        return train, test
+
+    for square, pair in zip(batches(28), batches([28, 28]), strict=True):
+        np.testing.assert_array_equal(square, pair)
 
 
 def test_a_training_batch_is_that_made_by_hand(tmp_path):

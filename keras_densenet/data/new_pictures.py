@@ -1,0 +1,167 @@
+"""Pictures without labels, to ask a trained network about."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_densenet.data import picture_files, picture_search
+from keras_densenet.data.augment import standardize
+from keras_densenet.data.crops import resize_to_input
+from keras_densenet.data.datamodule import FACTS, DataModule
+from keras_densenet.data.labeled_folder import refuse_on_error
+from keras_densenet.tensor import Tensor
+
+LUMA = (19_595, 38_470, 7_471)  # red, green, blue of 65,536, as Pillow makes gray
+ANY_PATH = str | os.PathLike
+
+
+class Pictures(DataModule):
+    """Pictures of your own, prepared as a network's test pictures are: to predict.
+
+    `trainer.predict(module, kd.data.Pictures("photos", like=data))` gives a row for
+    each picture, in the order of `predict_files()`.
+
+    Args:
+        paths: A picture, a folder of pictures, or several of both. In folders and those
+            within them is looked for what `ImageFolder` takes for pictures; a warning
+            counts the other files.
+        like: The data module that the network was trained on: it says how pictures are
+            prepared, and what the classes are. It need not be set up.
+        batch_size: Pictures in a batch; by default that of `like`.
+        on_error: "raise" names the broken pictures in an error; "skip" leaves them out,
+            with a warning.
+
+    Raises:
+        ValueError: There is no such file or folder, or there are no pictures in it; or
+            the network of `like` sees neither RGB nor gray pictures of one size.
+        BrokenPictureError: There are broken pictures; raised in `setup`.
+    """
+
+    def __init__(
+        self,
+        paths: ANY_PATH | Iterable[ANY_PATH],
+        like: DataModule,
+        *,
+        batch_size: int | None = None,
+        on_error: str = "raise",
+    ) -> None:
+        refuse_on_error(on_error, check_files=True)
+        _refuse_other_inputs(like)
+        for fact in (*FACTS, "input_shape", "method"):
+            setattr(self, fact, getattr(like, fact))
+        self.like = like
+        self.batch_size = batch_size or like.batch_size
+        self.on_error = on_error
+        alone = isinstance(paths, str | os.PathLike)
+        self.paths: list[Any] = [paths] if alone else list(paths)  # type: ignore[arg-type]
+        self._numbers = np.array([], int)
+        self._files: np.ndarray | None = None
+        self._plain = np.array([], bool)
+
+    @property
+    def title(self) -> str:
+        """Return what people call the data that the network was trained on."""
+        return self.like.title
+
+    @property
+    def short_side(self) -> int:
+        """Return the short side of a picture when its center is cut out, in pixels."""
+        return self.like.short_side
+
+    def setup(self, stage: str) -> None:
+        """Find the files, and look at each of them, once."""
+        if self._files is not None:
+            return
+        files = _found(self.paths)
+        plain, broken, _ = picture_files.check(files)
+        if self.on_error == "raise":
+            picture_files.refuse_broken(broken, len(files))
+        picture_files.warn_of_broken(broken, "", stacklevel=3)
+        self._numbers = np.array([n for n, f in enumerate(files) if f not in broken])
+        if not len(self._numbers):
+            raise ValueError("None of the pictures can be read.")
+        self._files, self._plain = files[self._numbers], plain[self._numbers]
+
+    def predict_dataset(self) -> tf.data.Dataset:
+        """Return batches of the pictures."""
+        paths = [os.fsencode(path) for path in self._set_up()]
+        pictures = tf.data.Dataset.from_tensor_slices(
+            (tf.constant(paths, tf.string), self._plain)
+        )
+        pictures = pictures.map(self._read, num_parallel_calls=tf.data.AUTOTUNE)
+        batches = pictures.batch(self.batch_size).map(
+            lambda images: standardize(images, self.mean, self.std),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def predict_files(self) -> Mapping[int, str]:
+        """Return the path of each picture, by its number among all that were found."""
+        files = self._set_up()
+        return dict(zip(self._numbers.tolist(), files.tolist(), strict=True))
+
+    def train_dataset(self) -> tf.data.Dataset:
+        """Raise an error: the pictures have no labels."""
+        raise NotImplementedError(
+            "Pictures has pictures to predict, without labels. Train and test on the "
+            "data that it was made like."
+        )
+
+    test_dataset = train_dataset
+
+    def _set_up(self) -> np.ndarray:
+        if self._files is None:
+            raise ValueError(
+                'Pictures are found by setup: call setup("predict") first.'
+            )
+        return self._files
+
+    def _read(self, path: Tensor, plain: Tensor) -> Tensor:
+        image = picture_files.read_picture(path, plain)
+        height, width, channels = self.input_shape
+        if channels == 1:
+            image = gray(image)
+        return resize_to_input(image, (height, width), self.short_side, self.method)
+
+
+def gray(image: Tensor) -> Tensor:
+    """Return RGB `(H, W, 3)` as gray `(H, W, 1)`, uint8, to the bit as Pillow does."""
+    weighed = tf.cast(image, tf.int32) * tf.constant(LUMA, tf.int32)
+    total = tf.reduce_sum(weighed, axis=-1, keepdims=True) + 2**15
+    return tf.cast(tf.bitwise.right_shift(total, 16), tf.uint8)
+
+
+def _found(paths: Iterable[ANY_PATH]) -> np.ndarray:
+    """Return the paths of all pictures: of each folder in their order."""
+    files: list[str] = []
+    left_out: Counter[str] = Counter()
+    for path in paths:
+        where = Path(path).expanduser()
+        if where.is_dir():
+            within = picture_search.pictures_in(where, left_out)
+            if not within:
+                raise ValueError(f"There are no pictures in the folder {path}.")
+            files += within
+        elif where.exists():
+            files.append(str(where))
+        else:
+            raise ValueError(f"There is no file or folder {path} to predict.")
+    if not files:
+        raise ValueError("There are no pictures to predict: name files or folders.")
+    picture_search.warn_of_left_out(left_out, stacklevel=4)
+    return np.array(files, object)
+
+
+def _refuse_other_inputs(like: DataModule) -> None:
+    shape = tuple(like.input_shape)
+    if len(shape) != 3 or shape[-1] not in (1, 3) or None in shape:
+        raise ValueError(
+            "Files can be prepared for a network that sees RGB or gray pictures of one "
+            f"size, (H, W, 3) or (H, W, 1). Received: like={type(like).__name__} with "
+            f"input_shape={shape}"
+        )
