@@ -23,6 +23,7 @@ class DataModule(abc.ABC):
 
         prepare_data()                  download, once a machine; keep no state here
         setup("fit")                    read; also "validate", "test", "predict"
+        keep_split(state)               where a run's checkpoint is resumed or tested
         load_state_dict(state)          where a run is resumed
         train_dataset(), val_dataset()  batches of (pictures, labels)
         train_batches(step)             those of the whole training, from a step on
@@ -111,6 +112,21 @@ class DataModule(abc.ABC):
         asked for after `setup("fit")`.
         """
         return {}
+
+    def keep_split(self, state: dict[str, Any]) -> bool:
+        """Hold out the pictures that a run held out; called after setup.
+
+        A run that is resumed, and what is tested from its checkpoint, keep its split
+        even if files were added or removed since: no picture that it was trained on is
+        one to test on. Nothing is to be done where splits are the data set's own.
+
+        Args:
+            state: What the run's `state_dict` returned.
+
+        Returns:
+            Whether other pictures are held out than before the call.
+        """
+        return False
 
     def val_dataset(self) -> tf.data.Dataset | None:
         """Return the validation batches, or None if nothing is held out."""

@@ -37,7 +37,8 @@ class ImageFolder(PictureDataModule, _RootFirst):
     the same pictures on every machine and with every seed. A hash of its path decides
     where a picture belongs. Pictures that are added later leave most of the others
     where they are, in a class of thousands nearly all, and no picture to validate on
-    becomes one to test on.
+    becomes one to test on. A run keeps its split in its checkpoints: when it is resumed
+    or tested from them, added and removed files move no other.
 
     Pictures are what Pillow reads, of any size: JPEG, PNG, WebP, TIFF, AVIF, JPEG 2000
     and others, by their endings, and where these are unknown by what is in them. A
@@ -121,6 +122,21 @@ class ImageFolder(PictureDataModule, _RootFirst):
     def setup(self, stage: str) -> None:
         """Find the files that `stage` needs, and look at each of them, once."""
         self._found.setup(NEEDED.get(stage, ("test",)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seed, and what is held out of each class: a hash a part."""
+        borders = self._found.borders
+        return super().state_dict() | ({"held_out": borders} if borders else {})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the order and with the split that the resumed run had."""
+        super().load_state_dict(state)
+        self.keep_split(state)
+
+    def keep_split(self, state: dict[str, Any]) -> bool:
+        """Hold out the pictures that a run held out."""
+        borders = state.get("held_out")  # None of runs before it was kept
+        return self._found.keep_borders(borders) if borders else False
 
     def teardown(self, stage: str) -> None:
         """Keep what was found: it is small, and takes long to find."""

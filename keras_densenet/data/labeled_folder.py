@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_densenet.data import fingerprint, picture_files, picture_search, sampling
 from keras_densenet.data.folder_layout import split_folders
-from keras_densenet.data.hold_out import hold_out
+from keras_densenet.data.hold_out import Borders, hold_out
 from keras_densenet.data.picture_files import PictureFiles
 from keras_densenet.data.pixel_range import DARK
 from keras_densenet.data.preparation import DataUnavailableError
@@ -32,6 +32,9 @@ class LabeledFolder:
             folder of its own, 0 <= x < 1, by the name of the split: "val", "test".
         check_files: Whether `setup` looks for broken pictures.
         on_error: "raise", or "skip" to leave out broken pictures with a warning.
+
+    Attributes:
+        borders: Where the parts that are held out end, once the files are found.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class LabeledFolder:
         self.shares = shares
         self.check_files = check_files
         self.on_error = on_error
+        self.borders: Borders = {}
         self._listed: dict[str, PictureFiles] = {}
         self._plain: dict[str, np.ndarray] = {}
         self._places: dict[str, np.ndarray] = {}  # where broken files are left out
@@ -72,6 +76,24 @@ class LabeledFolder:
         if not self._listed:
             self._listed = self._find()
         return self._listed[split]
+
+    def keep_borders(self, borders: Borders) -> bool:
+        """Hold out what a run held out; return whether that is something else.
+
+        Splits that are set up are set up again, if so.
+
+        Args:
+            borders: Of that run.
+        """
+        same = all(borders.get(split) == now for split, now in self.borders.items())
+        if self._listed and same:
+            return False
+        again = list(self._plain)
+        self.borders = borders
+        for found in (self._listed, self._plain, self._places):
+            found.clear()
+        self.setup(again)
+        return True
 
     def count(self, split: str) -> int:
         """Return the number of pictures of a split."""
@@ -192,7 +214,11 @@ class LabeledFolder:
                 "folder a class, or take it away, and a share is held out."
             )
         shares = {split: x for split, x in self.shares.items() if split not in found}
-        return found | hold_out(found["train"], shares, folders["train"])
+        held_out = hold_out(
+            found["train"], shares, folders["train"], self.class_names, self.borders
+        )
+        self.borders = held_out.borders
+        return found | held_out.files
 
 
 def refuse_on_error(on_error: str, check_files: bool) -> None:

@@ -22,11 +22,13 @@ MOST_MEMORY = 1e9  # in bytes, or as many as have room in this
 def held_out(flags: Flags, data: DataModule) -> tuple[str, tf.data.Dataset]:
     """Return "test" and the test pictures; if there are none, those to validate on.
 
+    Args:
+        flags: Of the trainer.
+        data: Set up for the test.
+
     Raises:
         MisconfigurationError: There are neither, or several views of each picture.
     """
-    data.prepare_data()
-    data.setup("test")
     stage, dataset = "test", take(data.test_dataset(), flags.limit_test_batches)
     if dataset is None or int(dataset.cardinality()) == 0:
         data.setup("validate")

@@ -10,6 +10,7 @@ from keras_densenet.callbacks import Limit, ModelCheckpoint
 from keras_densenet.callbacks.run import named_callbacks, preprocessing_of
 from keras_densenet.checkpoint_file import (
     RunState,
+    is_whole,
     latest_whole,
     load_checkpoint,
     read_state,
@@ -169,6 +170,16 @@ def moved_schedule(state: RunState, plan: Plan, model: keras.Model) -> str:
         f"now: after {state.step} steps the rate is {rate:.3g}. A StopAfterEpoch ends "
         "a run without moving it."
     )
+
+
+def keep_split(data: DataModule, path: Path) -> bool:
+    """Let data hold out what a checkpoint's run held out.
+
+    Returns:
+        Whether other pictures are held out than before.
+    """
+    state = read_state(path) if is_whole(path) else None
+    return state is not None and data.keep_split(state.data)
 
 
 def load_trained(

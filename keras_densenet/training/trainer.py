@@ -65,6 +65,7 @@ from keras_densenet.training.reporting import (
 from keras_densenet.training.resumption import (
     checkpoint_path,
     how_far,
+    keep_split,
     load_trained,
     moved_schedule,
     nothing_left,
@@ -172,6 +173,9 @@ class Trainer(LatestFit):
         model = compiled(flags, devices, module, datamodule, plan.scheduled_steps)
         mine = users_callbacks(flags, devices, module)
         source = self._checkpoint(model, datamodule, ckpt_path)
+        if source and keep_split(datamodule, source):  # which may be more or fewer
+            plan = make_plan(flags, devices, module, datamodule)
+            model = compiled(flags, devices, module, datamodule, plan.scheduled_steps)
         state = self._resumed(model, source, plan)
         reason = nothing_left(state, plan, mine)
         over = bool(reason) and state.epoch_ended
@@ -317,9 +321,9 @@ class Trainer(LatestFit):
         if self.hardware.cluster:
             self._screen.say(command_to_report(self.log_dir))
             return None
-        stage, batches = held_out(self.flags, data)
-        self._data = data
+        self._read(data, "test")
         model = self._ready(module, data, ckpt_path)
+        stage, batches = held_out(self.flags, data)
         run = self._folder_of(model, data, ckpt_path)
         written = write_report(
             path or (run or Path(self.flags.default_root_dir)) / "report.html",
@@ -444,6 +448,8 @@ class Trainer(LatestFit):
         source = self._checkpoint(model, data, ckpt_path)
         if source:
             state = load_trained(model, source, self.hardware, data)
+            if state:
+                data.keep_split(state.data)
             if ckpt_path in ("last", "best"):
                 self._screen.say(which(source, state))
         return model
@@ -473,9 +479,9 @@ class Trainer(LatestFit):
         stage: str,
     ) -> dict[str, float]:
         self._read(data, stage)
-        batches = evaluated_batches(stage, data, self.flags)
         model = self._ready(module, data, ckpt_path)
         refuse_uncompiled(model)
+        batches = evaluated_batches(stage, data, self.flags)
         batches = self.hardware.shared_out(batches)
         metrics = model.evaluate(batches, verbose=0, return_dict=True)
         data.teardown(stage)

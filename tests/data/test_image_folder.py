@@ -1,5 +1,6 @@
 """Folders made of pictures of every awkward kind."""
 
+import json
 import os
 import struct
 import warnings
@@ -364,6 +365,48 @@ def test_added_pictures_leave_the_others_in_their_splits(tmp_path):
     assert ("val", "test") not in moves
     assert ("test", "val") not in moves
     assert sum(old == "train" for old, _ in moves) <= 2  # by how much both have grown
+
+
+def test_a_run_keeps_its_split_whatever_is_removed_or_added(tmp_path):
+    root = folder(tmp_path, cat=20, dog=12)
+
+    def made():
+        return kd.data.ImageFolder(
+            root, 2, 8, validation_fraction=0.2, test_fraction=0.2
+        )
+
+    run = made()
+    run.setup("fit")
+    state = json.loads(json.dumps(run.state_dict()))
+    assert len(json.dumps(state)) < 250
+    before = {split: names(run, split) for split in ("train", "val", "test")}
+    for split in before:  # the cats whose places decide about the others
+        for gone in sorted(n for n in before[split] if "cat" in n)[:3]:
+            (root / gone).unlink()
+    for number in range(20, 40):
+        save(root / "dog" / f"{number}.png", smooth())
+    resumed = made()
+    resumed.setup("fit")
+    moved = [
+        n
+        for s in before
+        for n in names(resumed, s) & set.union(*before.values())
+        if n not in before[s]
+    ]
+    assert moved  # by the shares alone
+    assert resumed.keep_split(state)
+    for split, old in before.items():
+        now = names(resumed, split)
+        assert now & set.union(*before.values()) == {
+            n for n in old if (root / n).exists()
+        }
+    assert {s: len(names(resumed, s)) for s in before}.keys() == before.keys()
+    assert not resumed.keep_split(state)
+    resumed.load_state_dict(state)
+    assert resumed.seed == run.seed
+    assert len(list(resumed.val_dataset())) > 0  # is set up
+    resumed.load_state_dict({"seed": 3})  # of a run before splits were kept
+    assert names(resumed, "val") & before["val"]
 
 
 def test_a_split_whose_folder_is_empty_is_named(tmp_path):

@@ -1,0 +1,75 @@
+"""A run keeps its split: what it was trained on is never what it is tested on."""
+
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+from PIL import Image
+
+import keras_densenet as kd
+
+
+def made(root, batch_size=5):
+    return kd.data.ImageFolder(
+        root, batch_size, 8, validation_fraction=0.25, test_fraction=0.25, seed=1
+    )
+
+
+def files_of(data):
+    return {
+        split: {os.path.relpath(path, data.root) for path in data._files(split).paths}
+        for split in ("train", "val", "test")
+    }
+
+
+def compiled(trainer):
+    with trainer.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(2, "softmax"),
+            ],
+            name="flat",
+        )
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def trainer_of(root, epochs):
+    return kd.Trainer(epochs, default_root_dir=root, enable_progress_bar=False)
+
+
+def test_a_resumed_and_a_tested_run_keep_the_split(tmp_path):
+    root = tmp_path / "data"
+    for label, name in enumerate(("cat", "dog")):
+        (root / name).mkdir(parents=True)
+        for number in range(20):
+            color = (100 * label, 10 * number, 0)
+            Image.new("RGB", (9, 9), color).save(root / name / f"{number}.png")
+    trainer = trainer_of(tmp_path, 1)
+    data = made(root)
+    trainer.fit(compiled(trainer), data)
+    last = trainer.checkpoint_callback.last_model_path
+    before = files_of(data)  # ten of each class to train on: four steps of five
+    for split in ("val", "test"):
+        for gone in sorted(before[split])[:3]:
+            (root / gone).unlink()
+    kept = {s: {n for n in before[s] if Path(root, n).exists()} for s in before}
+    assert files_of(made(root)) != kept  # as the shares alone would have it
+
+    for stage in ("test", "predict", "report", "fit"):
+        trainer, data = trainer_of(tmp_path, 2), made(root)
+        answer = getattr(trainer, stage)(compiled(trainer), data, ckpt_path=last)
+        assert files_of(data) == kept, stage
+        if stage == "predict":
+            assert len(answer) == len(kept["test"]) == 7
+    # As many steps as before, though the shares would have made them fewer.
+    assert trainer.global_step == 8
+    assert np.isfinite(answer.history["val_loss"]).all()
+
+
+def test_data_of_before_splits_were_kept_are_as_they_are(tmp_path):
+    data = kd.data.Digits(8)
+    assert not data.keep_split({"seed": 1})
