@@ -4,6 +4,7 @@ import abc
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from keras_densenet.data import fingerprint
@@ -71,6 +72,7 @@ class ArrayDataModule(SeededDataModule):
             loaded = dict(self.load_splits(stage))
             while loaded:
                 name, split = loaded.popitem()
+                _refuse_other_labels(split.labels, self.num_classes, name, self.title)
                 self._splits[name] = split.on_host()
 
     def train_dataset(self) -> tf.data.Dataset:
@@ -122,3 +124,19 @@ class ArrayDataModule(SeededDataModule):
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _refuse_other_labels(
+    labels: Tensor, num_classes: int, split: str, title: str
+) -> None:
+    """Refuse numbers of no class: their loss would be an error, or NaN on a GPU."""
+    numbers = np.asarray(labels)
+    if numbers.ndim != 1 or not len(numbers):
+        return
+    lowest, highest = numbers.min(), numbers.max()
+    if lowest < 0 or highest >= num_classes:
+        raise ValueError(
+            f"The labels of {title} must be class numbers in 0..{num_classes - 1}, as "
+            f"num_classes={num_classes} says, and those of its {split} split are in "
+            f"{lowest}..{highest}. Count classes from 0, or set num_classes."
+        )

@@ -1,5 +1,6 @@
 """How a folder of pictures says what is a class, and what is to train or to test on."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,14 +44,15 @@ def class_names(root: Path) -> Sequence[str]:
         root: The folder of all splits, or of all classes.
 
     Raises:
-        DataUnavailableError: There is no such folder, there are no classes in it, or
-            its folders seem to be something else than classes.
+        DataUnavailableError: There is no such folder, there are no classes in it, a
+            name is no text, or its folders seem to be something else than classes.
     """
     if not root.is_dir():
         raise DataUnavailableError(f"There is no folder {root}. {LAYOUT}")
     folders = split_folders(root)
     folder = folders["train"]
     names = tuple(picture_search.class_folders(folder))
+    _refuse_undecodable(folder, names)
     _refuse_pictures_without_class(folders)
     _refuse_splits_as_classes(names, root)
     if not names:
@@ -66,6 +68,25 @@ def _refuse_pictures_without_class(folders: Mapping[str, Path]) -> None:
                 f"{folder} has pictures, but no folder a class: put each picture into "
                 f"the folder of its class. {LAYOUT}"
             )
+
+
+def _refuse_undecodable(folder: Path, names: Sequence[str]) -> None:
+    """Refuse names that no log, page or graph could have in it."""
+    wrong = [name for name in names if not _is_text(name)]
+    if wrong:
+        shown = ", ".join(str(os.fsencode(name))[1:] for name in wrong)
+        raise DataUnavailableError(
+            f"The folders of {folder} are the classes, and these names are no UTF-8: "
+            f"{shown}. Rename them, as `convmv -f latin1 -t utf8` does."
+        )
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_splits_as_classes(names: Sequence[str], root: Path) -> None:

@@ -1,5 +1,6 @@
 """How a training ends: on a signal, with an error, or as it was meant to."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,8 +11,11 @@ from keras_densenet.callbacks import Limit, ModelCheckpoint, ProgressBar
 from keras_densenet.callbacks.interruption import Interruption
 from keras_densenet.callbacks.run import Run
 from keras_densenet.devices import Devices
-from keras_densenet.errors import NotANumberError
+from keras_densenet.errors import MisconfigurationError, NotANumberError
 from keras_densenet.training.plan import Plan
+
+# TensorFlow's words, on a CPU; on a GPU the loss of such a label is NaN.
+OUTSIDE = re.compile(r"label value of (-?\d+) which is outside.*range of \[0, (\d+)\)")
 
 
 def interruption_of(
@@ -58,6 +62,13 @@ def errors_told(run: Run, devices: Devices) -> Iterator[None]:
             _close(run.callbacks)
         if isinstance(error, tf.errors.OpError) and devices.cluster:
             run.interruption.end_if_asked()  # the others got the signal, too
+        outside = OUTSIDE.search(str(error))
+        if isinstance(error, tf.errors.InvalidArgumentError) and outside:
+            raise MisconfigurationError(
+                f"A label is {outside[1]}, and the network has the classes "
+                f"0..{int(outside[2]) - 1}: let the data module's labels count classes "
+                "from 0, and its num_classes be their number."
+            ) from error
         if isinstance(error, NotANumberError):
             raise NotANumberError(f"{error} {_last_good(run)}") from error
         raise

@@ -133,7 +133,17 @@ depth: it has classes, input_shape.
 
         It is for one class a picture. For several labels a picture, or one unit with a
         sigmoid, override it and return `keras.losses.BinaryCrossentropy()`.
+
+        Raises:
+            MisconfigurationError: The data have one class, so that it would be 0.
         """
+        if self.data is not None and self.data.num_classes < 2:
+            raise MisconfigurationError(
+                "Cross-entropy needs two or more classes, and "
+                f"{type(self.data).__name__} has {', '.join(self.data.class_names)} "
+                "alone: every answer would be right. Add pictures of another class, "
+                "such as all that is something else."
+            )
         from_logits = self.output.kind == "logits"
         if self._has_soft_labels():
             return keras.losses.CategoricalCrossentropy(from_logits=from_logits)

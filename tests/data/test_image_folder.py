@@ -771,6 +771,15 @@ def test_a_balanced_sampler_gives_each_class_its_share(tmp_path):
             assert sorted(numbers[first : first + many]) == list(range(many))
 
 
+def test_a_class_whose_name_is_no_utf8_is_named_with_escapes(tmp_path):
+    folder(tmp_path, cat=1)
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    words = r"these names are no UTF-8: 'caf\\xe9'\. Rename"
+    with pytest.raises(kd.data.DataUnavailableError, match=words) as error:
+        kd.data.ImageFolder(tmp_path)
+    str(error.value).encode()  # can be printed anywhere
+
+
 def test_names_that_are_no_utf8_and_folders_that_are_hidden(tmp_path):
     save(tmp_path / "a" / os.fsdecode(b"caf\xe9.jpg"), smooth())
     save(tmp_path / "a" / ".ipynb_checkpoints" / "0.jpg", smooth())

@@ -5,8 +5,11 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
 
 import keras_densenet as kd
+from keras_densenet.data import Split
 from keras_densenet.model_output import ModelOutput
 from keras_densenet.training import MisconfigurationError
 
@@ -283,3 +286,51 @@ def test_several_labels_have_an_accuracy_of_labels():
         assert float(accuracy.result()) == pytest.approx(2 / 3)
     module.data.strong = {"mixup": 0.2}  # one class a picture, in shares
     assert isinstance(module.configure_metrics()[0], keras.metrics.CategoricalAccuracy)
+
+
+def test_one_class_is_refused_before_training(tmp_path):
+    (tmp_path / "cat").mkdir()
+    for number in range(3):
+        Image.new("RGB", (9, 9)).save(tmp_path / "cat" / f"{number}.png")
+    data = kd.data.ImageFolder(tmp_path, 2, 8)
+    module = classifier()
+    trainer = kd.Trainer(1, default_root_dir=tmp_path / "runs", logger=False)
+    with pytest.raises(MisconfigurationError, match="has cat alone"):
+        trainer.fit(module, data)
+
+
+@pytest.mark.parametrize("first", [-1, 1])
+def test_labels_of_no_class_are_refused_before_training(first):
+    class Shifted(kd.data.Digits):
+        def load_splits(self, stage):
+            splits = super().load_splits(stage)
+            return {s: Split(x, y + first) for s, (x, y) in splits.items()}
+
+    words = rf"in 0\.\.9, as num_classes=10 .* are in {first}\.\.{9 + first}\."
+    with pytest.raises(ValueError, match=words):
+        Shifted(8).setup("fit")
+    data = Shifted(8)
+    data.num_classes = 11
+    if first == 1:
+        data.setup("fit")
+
+
+def test_a_label_of_no_class_that_only_a_batch_shows(tmp_path):
+    class Own(kd.data.DataModule):
+        num_classes, input_shape, class_names = 2, (8, 8, 3), ("a", "b")
+        mean, std, batch_size = (0.0,) * 3, (1.0,) * 3, 2
+
+        def train_dataset(self):
+            labels = np.array([0, 1, 2, 1])
+            pairs = np.zeros((4, 8, 8, 3), "float32"), labels
+            return tf.data.Dataset.from_tensor_slices(pairs).batch(2, True)
+
+        test_dataset = predict_dataset = train_dataset
+
+    trainer = kd.Trainer(1, default_root_dir=tmp_path, logger=False)
+    with trainer.scope():
+        layers = [keras.layers.Flatten(), keras.layers.Dense(2, "softmax")]
+        model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+        model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(MisconfigurationError, match=r"A label is 2, .* classes 0\.\.1"):
+        trainer.fit(model, Own())
