@@ -11,7 +11,11 @@ import tensorflow as tf
 
 from keras_densenet.devices.cluster import Cluster, cluster_of
 from keras_densenet.devices.multi_worker import from_first_worker, sharded_by_data
-from keras_densenet.devices.precision import dtype_policy, policy_name
+from keras_densenet.devices.precision import (
+    default_floats,
+    dtype_policy,
+    policy_name,
+)
 from keras_densenet.devices.shares import share_last_batches
 from keras_densenet.devices.strategy import make_strategy
 
@@ -58,6 +62,12 @@ class Devices:
         """Let models made inside live on these devices, in this precision."""
         strategy = self.strategy.scope() if self.strategy else nullcontext()
         with strategy, dtype_policy(self.policy):
+            yield
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let Keras train and evaluate inside, with numbers of this precision."""
+        with default_floats(self.policy):
             yield
 
     def hold(self, model: keras.Model) -> bool:

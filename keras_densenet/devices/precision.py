@@ -42,13 +42,57 @@ def policy_name(precision: str) -> str:
 
 @contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
-    """Let layers made inside have this policy."""
+    """Let layers made inside have this policy, and all else its `default_floats`."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
-        yield
+        with default_floats(name):
+            yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+@contextmanager
+def default_floats(name: str) -> Iterator[None]:
+    """Let what has no policy be float64 inside, where the policy's name is "float64".
+
+    Losses, metrics, schedules and weights of classes are of Keras's `floatx`, when they
+    are made or when a step is traced: float32, whatever the network computes in. In
+    lower precisions they stay that.
+    """
+    before = keras.config.floatx()
+    if name == "float64":
+        keras.config.set_floatx(name)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
+
+
+def compute_loss_in_double(model: keras.Model) -> None:
+    """Let a model's losses compute in float64, those that were made elsewhere, too.
+
+    Copies of them do: the user's own stay as they are.
+    """
+    compiled = getattr(model, "_compile_loss", None)
+    if compiled is not None and not compiled.built:
+        _be_double(compiled)
+        compiled._user_loss = keras.tree.map_structure(_double, compiled._user_loss)
+
+
+def _double(loss: Any) -> Any:
+    """Return a copy of a loss that computes in float64; what is no object is itself."""
+    if not isinstance(loss, keras.losses.Loss):
+        return loss
+    double = object.__new__(type(loss))  # `copy` would have Keras write a file
+    vars(double).update(vars(loss))
+    _be_double(double)
+    return double
+
+
+def _be_double(loss: keras.losses.Loss) -> None:
+    loss._dtype_policy = keras.dtype_policies.get("float64")
+    loss._dtype = "float64"
 
 
 def unscaled(optimizer: Any) -> Any:

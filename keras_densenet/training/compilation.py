@@ -7,7 +7,9 @@ import keras
 
 from keras_densenet.data import DataModule
 from keras_densenet.devices import Devices
+from keras_densenet.devices.gradient_reduction import reduce_first
 from keras_densenet.devices.multi_worker import mend_keras
+from keras_densenet.devices.precision import compute_loss_in_double
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.model_output import output_of
 from keras_densenet.training.fitting_loss import (
@@ -118,9 +120,18 @@ def _ready_to_train(devices: Devices, model: keras.Model) -> keras.Model:
     """Build the optimizer: for a checkpoint to load, and to trace one step, not two."""
     refuse_uncompiled(model)
     model.optimizer.build(model.trainable_variables)
+    if devices.strategy:
+        reduce_first(model)
+    mend(devices, model)
+    return model
+
+
+def mend(devices: Devices, model: keras.Model) -> None:
+    """Let a model be trained and evaluated as its devices and precision ask for."""
+    if devices.policy == "float64":
+        compute_loss_in_double(model)
     if devices.cluster:
         mend_keras(model)
-    return model
 
 
 def _limited(flags: Flags, optimizer: Optimizer) -> Optimizer:

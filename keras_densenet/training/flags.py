@@ -36,7 +36,8 @@ class Flags:
             this one alone, or, with strategy="multi_worker_mirrored", as many as there
             are in `TF_CONFIG`.
         precision: "32-true", "bf16-mixed", "16-mixed", "64-true", or the name of a
-            Keras policy; `keras.config.set_dtype_policy(...)`.
+            Keras policy; `keras.config.set_dtype_policy(...)`, and with "64-true"
+            `keras.config.set_floatx("float64")`, for losses and metrics.
         logger: True for `callbacks=[CSVLogger(...), TensorBoard(...)]` in the run's
             folder, False for none, or such callbacks of your own.
         callbacks: Keras callbacks, `model.fit(callbacks=[*callbacks, ...])`. They come
@@ -67,9 +68,11 @@ class Flags:
             outermost parts, before it trains: `model.summary()`, in short.
         accumulate_grad_batches: Batches whose gradients are averaged for one step of
             the optimizer: `optimizer.gradient_accumulation_steps = n`. `max_steps` and
-            `global_step` count batches all the same, as Keras's schedules do.
+            `global_step` count batches all the same, as Keras's schedules do. On
+            several devices a batch is that of all of them.
         gradient_clip_val: Largest norm of the gradients of a step, all together, or
-            largest value of any; None for no clipping.
+            largest value of any; None for no clipping. On several devices it is the
+            gradients' sum over all of them that is clipped.
         gradient_clip_algorithm: "norm", `optimizer.global_clipnorm`; or "value",
             `optimizer.clipvalue`.
         deterministic: Whether to use kernels whose results do not vary from run to

@@ -105,26 +105,10 @@ def _choices(flags: Flags) -> None:
 
 def _replicas(flags: Flags, devices: Devices) -> None:
     """Refuse what Keras gets wrong on several replicas."""
-    if devices.replicas == 1:
-        return
-    cure = "Use devices=1 (strategy='none')"
-    if flags.accumulate_grad_batches > 1:
-        raise MisconfigurationError(
-            f"accumulate_grad_batches={flags.accumulate_grad_batches} fails in Keras "
-            f"on {devices.replicas} devices: its accumulators cannot be updated "
-            f"under a strategy's condition. {cure}, or a larger batch_size."
-        )
-    if flags.gradient_clip_val is not None:
-        raise MisconfigurationError(
-            f"gradient_clip_val={flags.gradient_clip_val} would be wrong on "
-            f"{devices.replicas} devices: Keras clips each replica's gradients "
-            "before they are added up, so that the bound is up to "
-            f"{devices.replicas} times as large. {cure}."
-        )
-    if flags.jit_compile is True:
+    if devices.replicas > 1 and flags.jit_compile is True:
         raise MisconfigurationError(
             "jit_compile=True does not work reliably in Keras on several devices. "
-            f"Leave jit_compile='auto'. {cure} to compile."
+            "Leave jit_compile='auto'. Use devices=1 (strategy='none') to compile."
         )
 
 
@@ -147,16 +131,7 @@ def _workers(flags: Flags, devices: Devices) -> None:
 
 
 def _float16(flags: Flags, devices: Devices) -> None:
-    if devices.policy != "mixed_float16":
-        return
-    if devices.replicas > 1:
-        raise MisconfigurationError(
-            "precision='16-mixed' cannot train on several devices: Keras looks for "
-            "overflows in the first replica's gradients only, and those of the "
-            "others would reach the weights. Use precision='bf16-mixed', which "
-            "needs no loss scaling, or devices=1."
-        )
-    if flags.accumulate_grad_batches > 1:
+    if devices.policy == "mixed_float16" and flags.accumulate_grad_batches > 1:
         raise MisconfigurationError(
             "precision='16-mixed' and accumulate_grad_batches do not go together: an "
             "overflow would drop one batch of several. Use precision='bf16-mixed', "

@@ -21,7 +21,6 @@ from keras_densenet.checkpoint_file import RunState, write_file
 from keras_densenet.data import DataModule, Pictures
 from keras_densenet.devices import make_devices
 from keras_densenet.devices.multi_worker import (
-    mend_keras,
     names_lost_workers,
     refuse_to_disagree,
 )
@@ -38,6 +37,7 @@ from keras_densenet.training.beginning import (
 from keras_densenet.training.callback_order import the_checkpoint, users_callbacks
 from keras_densenet.training.compilation import (
     compiled,
+    mend,
     refuse_foreign,
     refuse_uncompiled,
 )
@@ -406,6 +406,7 @@ class Trainer(LatestFit):
             errors_told(run, self.hardware),
             run.interruption.heeded(),
             skip_first(run),
+            self.hardware.running(),
             checked_numerics(self.flags.detect_anomaly),
         ):
             if run.ends_an_epoch:  # Keras makes the metrics at the first batch
@@ -443,8 +444,7 @@ class Trainer(LatestFit):
     ) -> keras.Model:
         """Return the model for anything but training."""
         model = self._built(module, data, ckpt_path)
-        if self.hardware.cluster:
-            mend_keras(model)
+        mend(self.hardware, model)
         source = self._checkpoint(model, data, ckpt_path)
         if source:
             state = load_trained(model, source, self.hardware, data)
@@ -483,7 +483,8 @@ class Trainer(LatestFit):
         refuse_uncompiled(model)
         batches = evaluated_batches(stage, data, self.flags)
         batches = self.hardware.shared_out(batches)
-        metrics = model.evaluate(batches, verbose=0, return_dict=True)
+        with self.hardware.running():
+            metrics = model.evaluate(batches, verbose=0, return_dict=True)
         data.teardown(stage)
         self._measured = self._measured.adding(model, ckpt_path, {stage: metrics})
         self._screen.metrics(stage, metrics)

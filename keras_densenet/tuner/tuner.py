@@ -203,13 +203,14 @@ ImageClassifier(f), where f() makes the network.
             steps,
             adapt=lambda optimizer: constant_rate(optimizer, test.rates[0]),
         )
-        model.fit(
-            data.train_batches(0),
-            steps_per_epoch=steps,
-            callbacks=[test],
-            shuffle=False,
-            verbose=0,
-        )
+        with self.trainer.hardware.running():
+            model.fit(
+                data.train_batches(0),
+                steps_per_epoch=steps,
+                callbacks=[test],
+                shuffle=False,
+                verbose=0,
+            )
 
     def _update(self, module: ImageClassifier, rate: float | None) -> None:
         if rate is None:

@@ -24,7 +24,13 @@ from keras_densenet.training import MisconfigurationError
 STRATEGY = "multi_worker_mirrored"
 # In float32 a sum of two halves is not that of the whole, and twelve steps of a network
 # with batch norms make 1e-4 of it, on two replicas of one process, too.
-PRECISIONS = {"synchronized": "64-true", "densenet": "64-true"}
+PRECISIONS = {
+    "synchronized": "64-true",
+    "densenet": "64-true",
+    "clipped": "64-true",
+    "scaled": "16-mixed",
+}
+FLAGS = {"clipped": {"gradient_clip_val": 0.1, "accumulate_grad_batches": 3}}
 
 
 def linear(classes, input_shape):
@@ -36,6 +42,16 @@ def linear(classes, input_shape):
             keras.layers.Dense(classes, activation="softmax"),
         ]
     )
+
+
+def clipped(classes, input_shape):
+    """Build the same, whose gradients are accumulated and clipped."""
+    return linear(classes, input_shape)
+
+
+def scaled(classes, input_shape):
+    """Build the same, with a scaled loss, whose gradients may overflow."""
+    return linear(classes, input_shape)
 
 
 def densenet(classes, input_shape, sync_batchnorm=False):
@@ -86,6 +102,7 @@ def train(folder, network, strategy=STRATEGY, *, resume=False, end_at=None, **fl
             *([EndAt(*end_at)] if end_at else []),
         ],
         enable_model_summary=False,
+        **FLAGS.get(network, {}),
         **flags,
     )
     data = kd.data.Digits(batch_size=100)  # 180 to validate on, in two unequal batches
@@ -115,11 +132,8 @@ def refused(act):
 def refused_flags():
     """Return the error texts of the flags that several workers cannot have."""
     flags = {
-        "accumulate_grad_batches": 2,
-        "gradient_clip_val": 1.0,
         "jit_compile": True,
         "max_time": "00:01:00:00",
-        "precision": "16-mixed",
         "run_eagerly": True,
     }
     return {
