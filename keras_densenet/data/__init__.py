@@ -13,9 +13,11 @@ from keras_densenet.data.crops import (
     ten_crop,
 )
 from keras_densenet.data.datamodule import DataModule
+from keras_densenet.data.datasets import Datasets
 from keras_densenet.data.digits import Digits
 from keras_densenet.data.image_folder import ImageFolder
 from keras_densenet.data.imagenet import ImageNet
+from keras_densenet.data.labeled_arrays import Arrays
 from keras_densenet.data.new_pictures import Pictures
 from keras_densenet.data.offline import prepared_or_digits
 from keras_densenet.data.picture_files import BrokenPictureError
@@ -29,9 +31,11 @@ __all__ = [
     "CIFAR100",
     "SVHN",
     "ArrayDataModule",
+    "Arrays",
     "BrokenPictureError",
     "DataModule",
     "DataUnavailableError",
+    "Datasets",
     "Digits",
     "ImageFolder",
     "ImageNet",

@@ -42,15 +42,14 @@ class Measured(NamedTuple):
 
 
 def refuse_to_export(
-    data: DataModule | None, to: str, quantize: str | None, path: str | os.PathLike
-) -> DataModule:
-    """Return the data, refusing what cannot be exported before a model is made."""
-    if data is None:
+    data: DataModule, to: str, quantize: str | None, path: str | os.PathLike | None
+) -> Path:
+    """Return the path, refusing what cannot be exported before a model is made."""
+    if path is None:
         raise MisconfigurationError(
-            "export needs the data module that the model was trained on, since its "
-            "mean and standard deviation go into the graph: trainer.export(module, "
-            "path, datamodule=data)."
+            'export needs to know where: trainer.export(path="saved_models/mine").'
         )
+    refuse_without_preprocessing("export", data)
     if to not in FORMATS:
         raise MisconfigurationError(
             f"format must be one of {', '.join(FORMATS)}. Received: {to!r}"
@@ -66,7 +65,18 @@ def refuse_to_export(
             f'quantize= is for format="litert". Received: format={to!r}, '
             f"quantize={quantize!r}"
         )
-    return data
+    return Path(path)
+
+
+def refuse_without_preprocessing(method: str, data: DataModule) -> None:
+    """Refuse data that do not say what their pictures were standardized with."""
+    if not (hasattr(data, "mean") and hasattr(data, "std")):
+        raise MisconfigurationError(
+            f"{method} needs what the pictures were standardized with, and "
+            f"{type(data).__name__} does not say: kd.data.Datasets(train, ..., "
+            "mean=..., std=...), one number in 0..255 for each channel; 0.0 and 1.0 "
+            "where they were not."
+        )
 
 
 def write(

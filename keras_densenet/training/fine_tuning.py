@@ -142,8 +142,14 @@ def refuse_other_preprocessing(source: Any, data: DataModule) -> None:
     known = weights.preprocessing(source)
     if known is None:
         return
-    theirs = [tuple(map(float, values)) for values in (data.mean, data.std)]
     ours = [tuple(map(float, values)) for values in known]
+    if not (hasattr(data, "mean") and hasattr(data, "std")):
+        raise MisconfigurationError(
+            f"The weights are of pictures standardized with mean={ours[0]} and std="
+            f"{ours[1]}, and {type(data).__name__} does not say what its pictures were "
+            f"standardized with: {type(data).__name__}(..., mean=..., std=...)."
+        )
+    theirs = [tuple(map(float, values)) for values in (data.mean, data.std)]
     if not np.shape(theirs) == np.shape(ours) or not np.allclose(theirs, ours, 1e-4):
         raise MisconfigurationError(
             f"The weights are of pictures standardized with mean={ours[0]} and std="

@@ -1,10 +1,12 @@
 """What a trainer can be asked, by Lightning's names."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_densenet.callbacks import ModelCheckpoint, ThroughputMonitor
@@ -73,7 +75,7 @@ class LatestFit:
     @property
     def callback_metrics(self) -> dict[str, float]:
         """Loss and metrics of the last whole epoch; also `logged_metrics`."""
-        return dict(self._run.logs) if self._run else {}
+        return as_numbers(self._run.logs) if self._run else {}
 
     logged_metrics = callback_metrics
 
@@ -140,3 +142,12 @@ class LatestFit:
     def is_global_zero(self) -> bool:
         """Whether this process writes the files."""
         return self.hardware.is_first
+
+
+def as_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metrics as Python's numbers, or lists of them.
+
+    >>> as_numbers({"loss": np.float32(0.5), "f1": np.array([1.0, 0.0])})
+    {'loss': 0.5, 'f1': [1.0, 0.0]}
+    """
+    return {name: np.asarray(value).tolist() for name, value in metrics.items()}

@@ -27,6 +27,14 @@ from keras_densenet.devices.multi_worker import (
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.model_output import output_of
 from keras_densenet.one_owner import held_alone
+from keras_densenet.training.arguments import (
+    CkptPath,
+    Data,
+    checked_path,
+    checkpoint_and_validation,
+    data_of,
+    module_of,
+)
 from keras_densenet.training.beginning import (
     announce,
     folders_of,
@@ -46,10 +54,15 @@ from keras_densenet.training.ending import (
     errors_told,
     why_it_ended,
 )
-from keras_densenet.training.exporting import Measured, refuse_to_export, write
+from keras_densenet.training.exporting import (
+    Measured,
+    refuse_to_export,
+    refuse_without_preprocessing,
+    write,
+)
 from keras_densenet.training.flags import Flags
 from keras_densenet.training.image_classifier import Module, class_weight_of
-from keras_densenet.training.latest_fit import LatestFit
+from keras_densenet.training.latest_fit import LatestFit, as_numbers
 from keras_densenet.training.limits import evaluated_batches
 from keras_densenet.training.misconfiguration import (
     refuse_misconfiguration,
@@ -132,7 +145,8 @@ class Trainer(LatestFit):
         )
         refuse_misconfiguration(self.flags, self.hardware)
         self._screen = Screen(quiet=not self.is_global_zero)
-        self._data: DataModule | None = None  # used last
+        self._module: Module | None = None  # used last, as are the data
+        self._data: DataModule | None = None
         self._measured = Measured()
         if self.flags.deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -151,23 +165,51 @@ class Trainer(LatestFit):
     @names_lost_workers
     def fit(
         self,
-        module: Module,
-        datamodule: DataModule,
-        ckpt_path: str | os.PathLike | None = None,
+        module: Module | None = None,
+        datamodule: Data = None,
+        ckpt_path: CkptPath = None,
+        *,
+        model: Module | None = None,
+        train_dataloaders: Data = None,
+        val_dataloaders: Data = None,
     ) -> keras.callbacks.History:
         """Train up to `max_epochs`.
+
+        Datasets and arrays may be given for the data module, and in the third place
+        those to validate on: `fit(module, train, validation)`, `fit(module, (images,
+        labels))`. They become `kd.data.Datasets` and `kd.data.Arrays`, which have more
+        options.
 
         Args:
             module: An `ImageClassifier`, or a model made and compiled in `scope()`.
             datamodule: Training and validation pictures.
             ckpt_path: Where to go on: a checkpoint's path, "last" for the latest run's
                 last checkpoint, "best" for this trainer's best, or None to begin.
+            model: Lightning's name for `module`.
+            train_dataloaders: Lightning's name for a dataset to train on.
+            val_dataloaders: Lightning's name for one to validate on.
 
         Returns:
             Keras's history of losses and metrics, one entry an epoch.
+
+        Raises:
+            MisconfigurationError: What is given is of another kind, or cannot work.
         """
+        module = module_of("fit", module, model)
+        ckpt_path, validation = checkpoint_and_validation(ckpt_path, val_dataloaders)
+        data = data_of(
+            "fit",
+            datamodule=datamodule,
+            dataloaders=train_dataloaders,
+            validation=validation,
+        )
+        with self._reading(module, data, "fit"):
+            return self._fit(module, data, ckpt_path)
+
+    def _fit(
+        self, module: Module, datamodule: DataModule, ckpt_path: CkptPath
+    ) -> keras.callbacks.History:
         begun = time.perf_counter()
-        self._read(datamodule, "fit")
         flags, devices = self.flags, self.hardware
         plan = make_plan(flags, devices, module, datamodule)
         model = compiled(flags, devices, module, datamodule, plan.scheduled_steps)
@@ -190,33 +232,58 @@ class Trainer(LatestFit):
             else:
                 self._say_what_begins(run, plan, changes, state)
             history = self._train(run, plan, class_weight_of(module), over)
-            datamodule.teardown("fit")
             self._say_how_it_went(run, plan, begun)
         return history
 
     def validate(
         self,
-        module: Module,
-        datamodule: DataModule,
-        ckpt_path: str | os.PathLike | None = None,
+        module: Module | None = None,
+        datamodule: Data = None,
+        ckpt_path: CkptPath = None,
+        *,
+        model: Module | None = None,
+        dataloaders: Data = None,
     ) -> dict[str, float]:
-        """Return loss and metrics on the validation pictures, and print them."""
-        return self._evaluate(module, datamodule, ckpt_path, "validate")
+        """Return loss and metrics on the validation pictures, and print them.
+
+        Module and data that are not given are those that were used last. Instead of a
+        data module a `tf.data.Dataset` or arrays (pictures, labels) are taken, too;
+        these are standardized as the training's were. All this holds for `test`,
+        `predict`, `export` and `report`, too.
+
+        Args:
+            module: What was trained.
+            datamodule: The pictures.
+            ckpt_path: As in `fit`; None takes the model as it is.
+            model: Lightning's name for `module`.
+            dataloaders: Lightning's name for a dataset.
+        """
+        module, data = self._given("validate", module, model, datamodule, dataloaders)
+        return self._evaluate(
+            module, data, checked_path("validate", ckpt_path), "validate"
+        )
 
     def test(
         self,
-        module: Module,
-        datamodule: DataModule,
-        ckpt_path: str | os.PathLike | None = None,
+        module: Module | None = None,
+        datamodule: Data = None,
+        ckpt_path: CkptPath = None,
+        *,
+        model: Module | None = None,
+        dataloaders: Data = None,
     ) -> dict[str, float]:
         """Return loss and metrics on the test pictures, and print them."""
-        return self._evaluate(module, datamodule, ckpt_path, "test")
+        module, data = self._given("test", module, model, datamodule, dataloaders)
+        return self._evaluate(module, data, checked_path("test", ckpt_path), "test")
 
     def predict(
         self,
-        module: Module,
-        datamodule: DataModule,
-        ckpt_path: str | os.PathLike | None = None,
+        module: Module | None = None,
+        datamodule: Data = None,
+        ckpt_path: CkptPath = None,
+        *,
+        model: Module | None = None,
+        dataloaders: Data = None,
     ) -> np.ndarray:
         """Return class probabilities `(N, classes)` of the pictures to predict.
 
@@ -231,31 +298,34 @@ class Trainer(LatestFit):
                 "share alone. Predict in one process, without TF_CONFIG and with "
                 "strategy='auto', num_nodes=1 and the path of a checkpoint, ckpt_path."
             )
-        self._read(datamodule, "predict")
-        model = self._ready(module, datamodule, ckpt_path)
-        batches = evaluated_batches("predict", datamodule, self.flags)
-        answer = model.predict(self.hardware.shared_out(batches), verbose=0)
-        datamodule.teardown("predict")
-        return output_of(model).probabilities(answer, datamodule.num_classes)
+        module, data = self._given("predict", module, model, datamodule, dataloaders)
+        ckpt_path = checked_path("predict", ckpt_path)
+        with self._reading(module, data, "predict"):
+            network = self._ready(module, data, ckpt_path)
+            batches = evaluated_batches("predict", data, self.flags)
+            answer = network.predict(self.hardware.shared_out(batches), verbose=0)
+        return output_of(network).probabilities(answer, data.num_classes)
 
     @names_lost_workers
     def export(
         self,
-        module: Module,
-        path: str | os.PathLike,
+        module: Module | None = None,
+        path: str | os.PathLike | None = None,
         *,
+        model: Module | None = None,
         datamodule: DataModule | None = None,
-        ckpt_path: str | os.PathLike | None = None,
+        ckpt_path: CkptPath = None,
         format: str = "savedmodel",  # noqa: A002, as in Keras
         quantize: str | None = None,
     ) -> Path:
         """Write a network that takes raw RGB pictures, for a server or a device.
 
         Args:
-            module: What was trained.
+            module: What was trained; by default what was used last.
             path: Of a SavedModel the folder of its versions, "saved_models/cifar10",
                 where the next number is added: `<path>/1`. Of others the file, such as
                 "cifar10.onnx".
+            model: Lightning's name for `module`.
             datamodule: Says how pictures are prepared, and names the classes; by
                 default the one trained or tested on last.
             ckpt_path: As in `fit`; None exports the model as it is.
@@ -271,26 +341,32 @@ class Trainer(LatestFit):
             MisconfigurationError: There is no such format, or no data module.
             keras_densenet.export.ExportError: It does not answer as the model does.
         """
-        data = refuse_to_export(datamodule or self._data, format, quantize, path)
-        model = self._ready(module, data, ckpt_path)
-        written = Path(path)
+        module, data = self._given("export", module, model, datamodule)
+        ckpt_path = checked_path("export", ckpt_path)
+        path = refuse_to_export(data, format, quantize, path)
+        network = self._ready(module, data, ckpt_path)
+        self._module, self._data = module, data
+        written = path
         if self.is_global_zero:
-            metrics = self._measured.of(model, ckpt_path)
+            metrics = self._measured.of(network, ckpt_path)
             say = self._screen.say
-            written = write(model, path, data, format, quantize, metrics, say)
+            written = write(network, path, data, format, quantize, metrics, say)
         if self.hardware.cluster and format == "savedmodel":
             # All know the number, once it is written.
             number = int(written.name) if self.is_global_zero else 0
-            written = Path(path) / str(self.hardware.number_of_first(number))
+            written = path / str(self.hardware.number_of_first(number))
         self._screen.say(f"Exported {written}")
         return written
 
     def report(
         self,
-        module: Module,
-        datamodule: DataModule | None = None,
-        ckpt_path: str | os.PathLike | None = None,
+        module: Module | None = None,
+        datamodule: Data = None,
+        ckpt_path: CkptPath = None,
         path: str | os.PathLike | None = None,
+        *,
+        model: Module | None = None,
+        dataloaders: Data = None,
     ) -> Path | None:
         """Write a page about what was trained, which any browser opens by itself.
 
@@ -300,10 +376,12 @@ class Trainer(LatestFit):
         are none, of the validation pictures.
 
         Args:
-            module: What was trained.
+            module: What was trained; by default what was used last.
             datamodule: By default the one trained or tested on last.
             ckpt_path: As in `fit`; None takes the model as it is.
             path: Of the page; by default `report.html` in the run's folder.
+            model: Lightning's name for `module`.
+            dataloaders: Lightning's name for a dataset.
 
         Returns:
             The path. None on several machines, of which each has a share of the
@@ -312,27 +390,26 @@ class Trainer(LatestFit):
         Raises:
             MisconfigurationError: There are no pictures.
         """
-        data = datamodule or self._data
-        if data is None:
-            raise MisconfigurationError(
-                "report needs to know on which pictures: give it a data module, "
-                "trainer.report(module, datamodule=data)."
-            )
+        module, data = self._given("report", module, model, datamodule, dataloaders)
+        ckpt_path = checked_path("report", ckpt_path)
         if self.hardware.cluster:
             self._screen.say(command_to_report(self.log_dir))
             return None
-        self._read(data, "test")
-        model = self._ready(module, data, ckpt_path)
+        refuse_without_preprocessing("report", data)
+        data.prepare_data()
+        data.setup("test")
+        self._module, self._data = module, data
+        network = self._ready(module, data, ckpt_path)
         stage, batches = held_out(self.flags, data)
-        run = self._folder_of(model, data, ckpt_path)
+        run = self._folder_of(network, data, ckpt_path)
         written = write_report(
             path or (run or Path(self.flags.default_root_dir)) / "report.html",
-            model,
-            predictions_of(model, batches, data),
-            title=f"{model.name} on {data.title}",
+            network,
+            predictions_of(network, batches, data),
+            title=f"{network.name} on {data.title}",
             pictures=HELD_OUT[stage],
             run=run,
-            batch=some_pictures(model, batches),
+            batch=some_pictures(network, batches),
         )
         data.teardown(stage)
         self._screen.say(f"Report: {written}")
@@ -362,11 +439,6 @@ class Trainer(LatestFit):
         return path
 
     # --- the steps of a fit ------------------------------------------------------
-
-    def _read(self, data: DataModule, stage: str) -> None:
-        data.prepare_data()
-        data.setup(stage)
-        self._data = _trained_on(data)
 
     def _resumed(self, model: keras.Model, source: Path | None, plan: Plan) -> RunState:
         """Return where the run begins, or goes on: all workers must agree on it."""
@@ -437,10 +509,39 @@ class Trainer(LatestFit):
             self._screen.say(f"Trainer.fit stopped: {why_it_ended(run, plan)}.")
             self._screen.end(run, begun)
 
-    # --- what the other methods share --------------------------------------------
+    # --- what the methods share --------------------------------------------------
+
+    def _given(
+        self,
+        method: str,
+        module: Module | None,
+        model: Module | None,
+        datamodule: Data,
+        dataloaders: Data = None,
+    ) -> tuple[Module, DataModule]:
+        """Return module and data, of which those used last are the default."""
+        module = module_of(method, module, model, self._module)
+        data = data_of(
+            method,
+            datamodule=datamodule,
+            dataloaders=dataloaders,
+            remembered=self._data,
+        )
+        return module, data
+
+    @contextmanager
+    def _reading(self, module: Module, data: DataModule, stage: str) -> Iterator[None]:
+        """Let the data be read inside, and remember both for the next call."""
+        data.prepare_data()
+        data.setup(stage)
+        self._module, self._data = module, _trained_on(data)
+        try:
+            yield
+        finally:
+            data.teardown(stage)
 
     def _ready(
-        self, module: Module, data: DataModule, ckpt_path: str | os.PathLike | None
+        self, module: Module, data: DataModule, ckpt_path: CkptPath
     ) -> keras.Model:
         """Return the model for anything but training."""
         model = self._built(module, data, ckpt_path)
@@ -455,7 +556,7 @@ class Trainer(LatestFit):
         return model
 
     def _built(
-        self, module: Module, data: DataModule, ckpt_path: str | os.PathLike | None
+        self, module: Module, data: DataModule, ckpt_path: CkptPath
     ) -> keras.Model:
         """Return the model that a module is or has, or a new one for a checkpoint."""
         if isinstance(module, keras.Model):
@@ -475,23 +576,23 @@ class Trainer(LatestFit):
         self,
         module: Module,
         data: DataModule,
-        ckpt_path: str | os.PathLike | None,
+        ckpt_path: CkptPath,
         stage: str,
     ) -> dict[str, float]:
-        self._read(data, stage)
-        model = self._ready(module, data, ckpt_path)
-        refuse_uncompiled(model)
-        batches = evaluated_batches(stage, data, self.flags)
-        batches = self.hardware.shared_out(batches)
-        with self.hardware.running():
-            metrics = model.evaluate(batches, verbose=0, return_dict=True)
-        data.teardown(stage)
+        with self._reading(module, data, stage):
+            model = self._ready(module, data, ckpt_path)
+            refuse_uncompiled(model)
+            batches = evaluated_batches(stage, data, self.flags)
+            batches = self.hardware.shared_out(batches)
+            with self.hardware.running():
+                metrics = model.evaluate(batches, verbose=0, return_dict=True)
+        metrics = as_numbers(metrics)
         self._measured = self._measured.adding(model, ckpt_path, {stage: metrics})
         self._screen.metrics(stage, metrics)
         return metrics
 
     def _folder_of(
-        self, model: keras.Model, data: DataModule, ckpt_path: str | os.PathLike | None
+        self, model: keras.Model, data: DataModule, ckpt_path: CkptPath
     ) -> Path | None:
         """Return the folder of the run that a model is of, if it is known."""
         source = self._checkpoint(model, data, ckpt_path)
@@ -500,7 +601,7 @@ class Trainer(LatestFit):
         return self.log_dir if self.model is model else None
 
     def _checkpoint(
-        self, model: keras.Model, data: DataModule, ckpt_path: str | os.PathLike | None
+        self, model: keras.Model, data: DataModule, ckpt_path: CkptPath
     ) -> Path | None:
         """Return the path that "best", "last" or a path stands for; None for None."""
         if ckpt_path is None:
