@@ -9,6 +9,7 @@ from keras_densenet.callbacks.limits import (
 )
 from keras_densenet.callbacks.loggers import CSVLogger, TensorBoard
 from keras_densenet.callbacks.model_checkpoint import ModelCheckpoint
+from keras_densenet.callbacks.monitored import MonitoredMetrics
 from keras_densenet.callbacks.monitors import (
     LearningRateMonitor,
     ThroughputMonitor,
@@ -25,6 +26,7 @@ __all__ = [
     "Limit",
     "MaxSteps",
     "ModelCheckpoint",
+    "MonitoredMetrics",
     "ProgressBar",
     "StopAfterEpoch",
     "StopOnNaN",

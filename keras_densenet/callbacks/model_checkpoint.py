@@ -54,10 +54,12 @@ class ModelCheckpoint(keras.callbacks.Callback):
         best_k_models: Path and score of each of the best.
     """
 
+    DEFAULT_MONITOR = "val_accuracy"
+
     def __init__(
         self,
         dirpath: str | os.PathLike | None = None,
-        monitor: str = "val_accuracy",
+        monitor: str = DEFAULT_MONITOR,
         mode: str = "auto",
         *,
         save_top_k: int = 1,

@@ -121,6 +121,7 @@ def make_run(
         folder=folder,
         step=state.step,
         console=screen.console,
+        validated=plan.is_validated,
     )
     checkpoint = the_checkpoint(callbacks)
     run = Run(

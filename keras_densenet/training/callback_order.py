@@ -15,6 +15,7 @@ from keras_densenet.callbacks.limits import (
 )
 from keras_densenet.callbacks.loggers import CSVLogger, TensorBoard
 from keras_densenet.callbacks.model_checkpoint import ModelCheckpoint
+from keras_densenet.callbacks.monitored import MonitoredMetrics
 from keras_densenet.callbacks.monitors import (
     LearningRateMonitor,
     ThroughputMonitor,
@@ -24,9 +25,11 @@ from keras_densenet.callbacks.moving_statistics import (
 )
 from keras_densenet.callbacks.progress_bar import ProgressBar
 from keras_densenet.devices import Devices
+from keras_densenet.devices.precision import unscaled
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.flags import Flags
 from keras_densenet.training.image_classifier import ImageClassifier, Module
+from keras_densenet.training.lightning_names import refuse_names_of_a_callback
 
 Callback: TypeAlias = keras.callbacks.Callback
 
@@ -37,8 +40,8 @@ def users_callbacks(flags: Flags, devices: Devices, module: Module) -> list[Call
     """Return the user's callbacks and the module's.
 
     Raises:
-        MisconfigurationError: One of them would spoil what can be resumed, or there are
-            two `ModelCheckpoint`s.
+        MisconfigurationError: One of them would spoil what can be resumed, or has a
+            method that nothing would call, or there are two `ModelCheckpoint`s.
     """
     mine = list(flags.callbacks or ())
     if isinstance(module, ImageClassifier):
@@ -47,6 +50,7 @@ def users_callbacks(flags: Flags, devices: Devices, module: Module) -> list[Call
     the_checkpoint(mine)
     for callback in mine:
         _refuse(callback)
+        refuse_names_of_a_callback(callback)
     return mine
 
 
@@ -75,11 +79,13 @@ def callbacks_in_order(
     folder: Path | None,
     step: int,
     console: Console,
+    validated: bool,
 ) -> list[Callback]:
     """Return a fit's callbacks, in the order in which they must be called.
 
         what may end the training, or adds to the logs
         yours; those that swap weights, and then Keras's checkpoints, last of them
+        what refuses to monitor a metric that is not there
         what makes the replicas agree
         progress bar, loggers
         the checkpoint, after all that changes the model
@@ -92,12 +98,14 @@ def callbacks_in_order(
         folder: The run's, or None for nowhere.
         step: Batches trained on before.
         console: Where the progress bar is drawn.
+        validated: Whether there is anything to validate on.
     """
     throughput = ThroughputMonitor(images_per_step)
     callbacks: list[Callback] = [StopOnNaN(), *limits_of(flags)]
     callbacks += [LearningRateMonitor(), throughput]
     others = [c for c in mine if not isinstance(c, ModelCheckpoint)]
     callbacks += sorted(others, key=_place)
+    callbacks.append(MonitoredMetrics(mine, validated))
     if devices.replicas > 1:
         callbacks.append(AverageMovingStatistics(devices.strategy))
     if flags.enable_progress_bar:
@@ -107,6 +115,24 @@ def callbacks_in_order(
     if flags.enable_checkpointing:
         callbacks.append(the_checkpoint(mine) or ModelCheckpoint())
     return callbacks
+
+
+def refuse_to_set_a_schedule(callbacks: Sequence[Callback], model: keras.Model) -> None:
+    """Refuse callbacks that set the learning rate of an optimizer with a schedule.
+
+    Raises:
+        MisconfigurationError: There is such a callback: it would fail in mid-training.
+    """
+    setting = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
+    rate = unscaled(model.optimizer).learning_rate
+    for callback in callbacks:
+        if isinstance(callback, setting) and not isinstance(rate, keras.Variable):
+            raise MisconfigurationError(
+                f"{type(callback).__name__} sets the learning rate, and that of the "
+                "optimizer is a schedule, which cannot be set: make an ImageClassifier "
+                "with milestones=() and without lr_schedule='cosine', whose rate is a "
+                "number, or compile your own model with one."
+            )
 
 
 def limits_of(flags: Flags) -> list[Limit]:

@@ -18,6 +18,7 @@ from keras_densenet.training.fitting_loss import (
 )
 from keras_densenet.training.flags import Flags
 from keras_densenet.training.image_classifier import ImageClassifier, Module
+from keras_densenet.training.lightning_names import refuse_names_of_a_model
 from keras_densenet.training.misconfiguration import refuse_compiled
 
 Optimizer: TypeAlias = keras.optimizers.Optimizer
@@ -119,6 +120,7 @@ def refuse_uncompiled(model: keras.Model) -> None:
 def _ready_to_train(devices: Devices, model: keras.Model) -> keras.Model:
     """Build the optimizer: for a checkpoint to load, and to trace one step, not two."""
     refuse_uncompiled(model)
+    refuse_names_of_a_model(model)
     model.optimizer.build(model.trainable_variables)
     if devices.strategy:
         reduce_first(model)

@@ -9,6 +9,7 @@ import keras
 from keras_densenet.data import DataModule
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.model_output import ModelOutput
+from keras_densenet.training.lightning_names import refuse_names_of_a_classifier
 from keras_densenet.training.optimizer import TorchSGD, cosine_schedule, step_schedule
 
 
@@ -91,6 +92,11 @@ depth: it has classes, input_shape.
                 f"{network.__name__} has no option {', '.join(sorted(unknown))}: it "
                 f"has {', '.join(self._parameters())}."
             )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse Lightning's names and mistyped ones, which nothing would call."""
+        super().__init_subclass__(**kwargs)
+        refuse_names_of_a_classifier(cls, dir(ImageClassifier))
 
     def configure_model(self, data: DataModule, **flags: Any) -> keras.Model:
         """Make the network, with as many classes and pixels as the data have.

@@ -56,8 +56,17 @@ class Plan:
         """Return the batches to validate on, or None where there are none."""
         if self.flags.overfit_batches:
             return self.devices.sharded(self._few)
-        batches = take(self.data.val_dataset(), self.flags.limit_val_batches)
+        batches = self._held_out
         return None if batches is None else self.devices.shared_out(batches)
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether there are batches to validate on."""
+        return bool(self.flags.overfit_batches) or self._held_out is not None
+
+    @cached_property
+    def _held_out(self) -> tf.data.Dataset | None:
+        return take(self.data.val_dataset(), self.flags.limit_val_batches)
 
     @cached_property
     def _few(self) -> tf.data.Dataset:

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,11 @@ from keras_densenet.training.beginning import (
     make_folder,
     make_run,
 )
-from keras_densenet.training.callback_order import the_checkpoint, users_callbacks
+from keras_densenet.training.callback_order import (
+    refuse_to_set_a_schedule,
+    the_checkpoint,
+    users_callbacks,
+)
 from keras_densenet.training.compilation import (
     compiled,
     mend,
@@ -63,6 +68,7 @@ from keras_densenet.training.exporting import (
 from keras_densenet.training.flags import Flags
 from keras_densenet.training.image_classifier import Module, class_weight_of
 from keras_densenet.training.latest_fit import LatestFit, as_numbers
+from keras_densenet.training.lightning_names import refuse_other_flags
 from keras_densenet.training.limits import evaluated_batches
 from keras_densenet.training.misconfiguration import (
     refuse_misconfiguration,
@@ -134,6 +140,7 @@ class Trainer(LatestFit):
 
     def __init__(self, max_epochs: int | None = None, **flags: Any) -> None:
         refuse_other_backends()
+        refuse_other_flags(flags, [flag.name for flag in fields(Flags)])
         self._said = Flags(max_epochs, **flags)
         self.flags = self._said.resolved()
         self.hardware = make_devices(
@@ -214,6 +221,7 @@ class Trainer(LatestFit):
         plan = make_plan(flags, devices, module, datamodule)
         model = compiled(flags, devices, module, datamodule, plan.scheduled_steps)
         mine = users_callbacks(flags, devices, module)
+        refuse_to_set_a_schedule(mine, model)
         source = self._checkpoint(model, datamodule, ckpt_path)
         if source and keep_split(datamodule, source):  # which may be more or fewer
             plan = make_plan(flags, devices, module, datamodule)

@@ -1,0 +1,112 @@
+"""What callbacks monitor is in the logs, or they would wait for it in vain."""
+
+import difflib
+from collections.abc import Iterable
+
+import keras
+
+from keras_densenet.callbacks.model_checkpoint import ModelCheckpoint
+from keras_densenet.errors import MisconfigurationError
+
+ADDED = ("learning_rate", "images_per_second", "peak_memory_mb")  # by our monitors
+_KNOWN = ("keras", "keras_densenet")  # whose callbacks add no other metrics
+
+
+class MonitoredMetrics(keras.callbacks.Callback):
+    """Refuse a callback's `monitor` that no log has, as soon as that is known.
+
+    The metrics are known after the first step, and validation has the same ones. Where
+    a callback of another kind or a model's own step might add some, they are known
+    after the first epoch with a validation.
+
+    Args:
+        callbacks: Those of the training; it is called after them.
+        validated: Whether there is anything to validate on.
+
+    Raises:
+        MisconfigurationError: From its hooks.
+    """
+
+    def __init__(
+        self, callbacks: Iterable[keras.callbacks.Callback], validated: bool
+    ) -> None:
+        super().__init__()
+        callbacks = list(callbacks)
+        self._monitors = [(c, m) for c in callbacks if (m := monitor_of(c))]
+        self._validated = validated
+        self._others = [c for c in callbacks if _may_add_metrics(c)]
+        self._is_open = bool(self._monitors)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Look for what is not validated, where nothing else can add it."""
+        self._is_open = bool(self._monitors)
+        if self._validated or not self._knows_all:
+            return
+        for callback, monitor in self._monitors:
+            if monitor.startswith("val_"):
+                raise MisconfigurationError(
+                    f"{_said(callback, monitor)} waits for a validation, and there is "
+                    "nothing to validate on: hold pictures out, raise "
+                    "limit_val_batches, or monitor a metric of the training, such as "
+                    "'loss'."
+                )
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Look at the metrics of the first step."""
+        if self._is_open and self._knows_all:
+            names = list(logs or {})
+            names += [f"val_{name}" for name in names if self._validated]
+            self._refuse_others([*names, *ADDED])
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Look at the metrics of the first epoch with a validation."""
+        logs = logs or {}
+        is_validated = any(name.startswith("val_") for name in logs)
+        if self._is_open and (is_validated or not self._validated):
+            self._refuse_others(logs)
+
+    @property
+    def _knows_all(self) -> bool:
+        model, plain = type(self.model), keras.Model
+        own_steps = (
+            model.train_step is not plain.train_step
+            or model.test_step is not plain.test_step
+        )
+        return not (self._others or own_steps)
+
+    def _refuse_others(self, names: Iterable[str]) -> None:
+        self._is_open = False
+        for callback, monitor in self._monitors:
+            if monitor not in names:
+                near = difflib.get_close_matches(monitor, names, 1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise MisconfigurationError(
+                    f"{_said(callback, monitor)}: there is no such metric.{hint} There "
+                    f"are {', '.join(names)}."
+                )
+
+
+def monitor_of(callback: keras.callbacks.Callback) -> str | None:
+    """Return the metric that a callback cannot do without, or None.
+
+    `ModelCheckpoint`'s default is its best effort: without it there is no best.
+    """
+    monitor = getattr(callback, "monitor", None)
+    if not isinstance(monitor, str):
+        return None
+    if isinstance(callback, ModelCheckpoint):
+        is_default = monitor == ModelCheckpoint.DEFAULT_MONITOR
+        return None if is_default or not callback.save_top_k else monitor
+    if isinstance(callback, keras.callbacks.ModelCheckpoint):
+        return monitor if callback.save_best_only else None
+    return monitor
+
+
+def _said(callback: keras.callbacks.Callback, monitor: str) -> str:
+    return f"{type(callback).__name__}(monitor={monitor!r})"
+
+
+def _may_add_metrics(callback: keras.callbacks.Callback) -> bool:
+    room = type(callback).__module__.partition(".")[0]
+    is_function = isinstance(callback, keras.callbacks.LambdaCallback)
+    return is_function or room not in _KNOWN
