@@ -21,6 +21,7 @@ from keras_densenet.analysis.gradient_flow import (
 )
 from keras_densenet.analysis.predictions import (
     ClassScore,
+    LabelPredictions,
     Mistake,
     Predictions,
     Reliability,
@@ -34,6 +35,7 @@ from keras_densenet.analysis.report import write_report
 __all__ = [
     "ClassScore",
     "GradientFlow",
+    "LabelPredictions",
     "LayerCost",
     "Mistake",
     "Predictions",

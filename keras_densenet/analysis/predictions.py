@@ -139,12 +139,7 @@ class Predictions:
         columns: Any = precision_recall_fscore_support(
             self.labels, self.answers, labels=numbers, zero_division=0
         )
-        return [
-            ClassScore(name, float(precision), float(recall), float(f1), int(pictures))
-            for name, precision, recall, f1, pictures in zip(
-                self.class_names, *columns, strict=True
-            )
-        ]
+        return _scores(self.class_names, columns)
 
     def reliability(self, bins: int = BINS) -> "Reliability":
         """Compare how sure the network is with how often it is right.
@@ -166,6 +161,67 @@ class Predictions:
             np.bincount(number, confidences, bins) / some,
             np.bincount(number, right, bins) / some,
         )
+
+
+@dataclass(frozen=True)
+class LabelPredictions:
+    """Probabilities of several labels a picture, each of them by itself.
+
+    A label is given where its probability is 1/2 or more.
+
+    Attributes:
+        labels: An array `(N, classes)`, 1 where a picture has a label and 0 else.
+        probabilities: An array `(N, classes)`, whose rows have any sum.
+        class_names: A name for each class.
+
+    Raises:
+        ValueError: The shapes do not fit each other, or there are no pictures.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    class_names: Sequence[str]
+
+    def __post_init__(self) -> None:
+        """Raise a `ValueError` for shapes that do not fit each other."""
+        expected = len(self.labels), len(self.class_names)
+        shapes = {np.shape(self.labels), np.shape(self.probabilities)}
+        if not len(self.labels) or shapes != {expected}:
+            raise ValueError(
+                "LabelPredictions need labels and probabilities (N, classes) and a "
+                "name for each class, with N of 1 or more. Received: labels "
+                f"{np.shape(self.labels)}, probabilities "
+                f"{np.shape(self.probabilities)}, {len(self.class_names)} names."
+            )
+
+    @property
+    def answers(self) -> np.ndarray:
+        """Whether each label is given, `(N, classes)`."""
+        return self.probabilities >= 0.5
+
+    @property
+    def label_accuracy(self) -> float:
+        """Share of all labels of all pictures that are rightly given, or not given."""
+        return float(np.mean(self.answers == (self.labels >= 0.5)))
+
+    def class_scores(self) -> list[ClassScore]:
+        """Return precision and recall of each label, 0 where there are no pictures."""
+        columns: Any = precision_recall_fscore_support(
+            self.labels >= 0.5, self.answers, average=None, zero_division=0
+        )
+        return _scores(self.class_names, columns)
+
+    @property
+    def mean_f1(self) -> float:
+        """Mean of the labels' F1, in 0..1."""
+        return float(np.mean([score.f1 for score in self.class_scores()]))
+
+
+def _scores(names: Sequence[str], columns: Any) -> list[ClassScore]:
+    return [
+        ClassScore(name, float(precision), float(recall), float(f1), int(pictures))
+        for name, precision, recall, f1, pictures in zip(names, *columns, strict=True)
+    ]
 
 
 class Reliability(NamedTuple):

@@ -22,6 +22,7 @@ from keras_densenet.analysis.feature_reuse import (
 )
 from keras_densenet.analysis.gradient_flow import gradient_flow, plot_gradient_flow
 from keras_densenet.analysis.predictions import (
+    LabelPredictions,
     Mistake,
     Predictions,
     plot_confusion,
@@ -32,13 +33,17 @@ from keras_densenet.tensor import Tensor
 from keras_densenet.whole_file import whole_file
 
 THUMBNAIL = 160  # pixels of the longer side of a mistake's picture
+SEVERAL_LABELS = (
+    "pictures have several labels or none, so that no class is taken for another. Each "
+    "label is looked at by itself: it is given where its probability is 1/2 or more."
+)
 MANY_CLASSES = 10  # with more classes than this the top-5 error is shown, too
 
 
 def write_report(
     path: str | os.PathLike,
     model: keras.Model,
-    predictions: Predictions,
+    predictions: Predictions | LabelPredictions,
     *,
     title: str,
     pictures: str = "test",
@@ -55,7 +60,8 @@ def write_report(
     Args:
         path: Path of the page, such as "report.html". Its folder is made.
         model: The network. A part that cannot be drawn is replaced by the reason.
-        predictions: The network's predictions for labeled pictures.
+        predictions: The network's predictions for labeled pictures. Of several labels a
+            picture there are scores for each label.
         title: Title of the page.
         pictures: Name of the set that the pictures belong to, such as "test".
         run: Folder of the run, whose `metrics.csv` and `config.yaml` are shown if they
@@ -91,11 +97,8 @@ def write_report(
         ),
         curves=of_run.get("curves"),
         config=of_run.get("config"),
-        confusion=_embedded(plot_confusion(predictions)),
-        confused=predictions.most_confused(),
-        mistakes=[_shown(m, predictions.class_names) for m in predictions.mistakes],
-        reliability=_embedded(plot_reliability(predictions.reliability())),
         scores=predictions.class_scores(),
+        **_of_classes(predictions),
         reuse=_drawn_or_reason(lambda: _reuse(model)),
         gradients=_drawn_or_reason(lambda: _gradients(model, batch)) if batch else None,
         costs=costs | {"modes": MEMORY_MODES},
@@ -115,18 +118,44 @@ def _drawn_or_reason(draw: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"why_not": str(error)}
 
 
+def _of_classes(predictions: Predictions | LabelPredictions) -> dict[str, Any]:
+    """Return what is drawn where each picture is of one class, or why it is not."""
+    if isinstance(predictions, LabelPredictions):
+        return {"several_labels": SEVERAL_LABELS}
+    names = predictions.class_names
+    return {
+        "several_labels": "",
+        "confusion": _embedded(plot_confusion(predictions)),
+        "confused": predictions.most_confused(),
+        "mistakes": [_shown(mistake, names) for mistake in predictions.mistakes],
+        "reliability": _embedded(plot_reliability(predictions.reliability())),
+    }
+
+
+def _scores(
+    predictions: Predictions | LabelPredictions, pictures: str
+) -> dict[str, str]:
+    if isinstance(predictions, LabelPredictions):
+        return {
+            "labels right": f"{100 * predictions.label_accuracy:.2f} %",
+            "mean F1 of labels": f"{100 * predictions.mean_f1:.1f} %",
+        }
+    scores = {f"{pictures} error": f"{100 * (1 - predictions.accuracy):.2f} %"}
+    if len(predictions.class_names) > MANY_CLASSES:
+        scores["top-5 error"] = f"{100 * (1 - predictions.top_k_accuracy(5)):.2f} %"
+    scores["cross-entropy"] = f"{predictions.cross_entropy:.3f}"
+    calibration = predictions.reliability().expected_calibration_error
+    scores["calibration error"] = f"{100 * calibration:.1f} %"
+    return scores
+
+
 def _facts(
-    predictions: Predictions,
+    predictions: Predictions | LabelPredictions,
     pictures: str,
     costs: Profile | None,
     metrics: Mapping[str, list[float]],
 ) -> dict[str, str]:
-    facts = {f"{pictures} error": f"{100 * (1 - predictions.accuracy):.2f} %"}
-    if len(predictions.class_names) > MANY_CLASSES:
-        facts["top-5 error"] = f"{100 * (1 - predictions.top_k_accuracy(5)):.2f} %"
-    facts["cross-entropy"] = f"{predictions.cross_entropy:.3f}"
-    calibration = predictions.reliability().expected_calibration_error
-    facts["calibration error"] = f"{100 * calibration:.1f} %"
+    facts = _scores(predictions, pictures)
     if costs:
         facts["parameters"] = f"{costs.parameters:,}"
         if costs.multiply_adds is not None:

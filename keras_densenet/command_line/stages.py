@@ -6,6 +6,8 @@ Their parameters are options. Needs neither Keras nor TensorFlow: `--help` is qu
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from keras_densenet.errors import MisconfigurationError
+
 if TYPE_CHECKING:
     from keras_densenet.data import DataModule
     from keras_densenet.training import ImageClassifier, Trainer
@@ -76,9 +78,20 @@ def predict(
     if pictures is not None:
         data, top_k = Pictures(pictures, like=data, on_error=on_error), TOP_OF_NEW
     probabilities = made.trainer.predict(made.module, data, ckpt_path)
+    refuse_several_labels(made.module)
     files = data.predict_files()
     write_predictions(predictions, probabilities, data.class_names, files, top_k)
     print(f"Wrote {predictions}")
+
+
+def refuse_several_labels(module: "ImageClassifier") -> None:
+    """Refuse to name one class of a picture that may have several labels."""
+    if module.gives_several_labels:
+        raise MisconfigurationError(
+            "predict writes one class a picture, and the network gives each label its "
+            "own probability. In Python trainer.predict(module, datamodule=data) "
+            "returns them all, (N, classes)."
+        )
 
 
 def report(made: Made, ckpt_path: str | None = None, path: str | None = None) -> None:

@@ -102,4 +102,4 @@ def unscaled(optimizer: Any) -> Any:
 
 def has_schedule(optimizer: Any) -> bool:
     """Return whether an optimizer's learning rate follows a schedule of Keras."""
-    return isinstance(unscaled(optimizer).get_config()["learning_rate"], dict)
+    return not isinstance(unscaled(optimizer).learning_rate, keras.Variable)

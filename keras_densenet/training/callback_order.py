@@ -25,7 +25,7 @@ from keras_densenet.callbacks.moving_statistics import (
 )
 from keras_densenet.callbacks.progress_bar import ProgressBar
 from keras_densenet.devices import Devices
-from keras_densenet.devices.precision import unscaled
+from keras_densenet.devices.precision import has_schedule
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.flags import Flags
 from keras_densenet.training.image_classifier import ImageClassifier, Module
@@ -124,9 +124,8 @@ def refuse_to_set_a_schedule(callbacks: Sequence[Callback], model: keras.Model) 
         MisconfigurationError: There is such a callback: it would fail in mid-training.
     """
     setting = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
-    rate = unscaled(model.optimizer).learning_rate
     for callback in callbacks:
-        if isinstance(callback, setting) and not isinstance(rate, keras.Variable):
+        if isinstance(callback, setting) and has_schedule(model.optimizer):
             raise MisconfigurationError(
                 f"{type(callback).__name__} sets the learning rate, and that of the "
                 "optimizer is a schedule, which cannot be set: make an ImageClassifier "

@@ -98,6 +98,16 @@ depth: it has classes, input_shape.
         super().__init_subclass__(**kwargs)
         refuse_names_of_a_classifier(cls, dir(ImageClassifier))
 
+    @property
+    def gives_several_labels(self) -> bool:
+        """Whether a picture may have several labels, each with its own probability.
+
+        Pictures that are mixed (mixup, cutmix) have one class each, in shares.
+        """
+        is_mixed = bool(getattr(self.data, "strong", None))
+        several = self.output.is_of_each_class and self.output.units != 1
+        return several and self._has_soft_labels() and not is_mixed
+
     def configure_model(self, data: DataModule, **flags: Any) -> keras.Model:
         """Make the network, with as many classes and pixels as the data have.
 
@@ -177,7 +187,7 @@ depth: it has classes, input_shape.
         of labels that are right at 1/2, if the data have several labels a picture.
         """
         metrics: list[keras.metrics.Metric] = [self._accuracy()]
-        if self._has_several_labels():
+        if self._says_yes_or_no():
             return metrics
         if self.data is not None and self.data.num_classes > 100:
             metrics += [
@@ -201,7 +211,7 @@ depth: it has classes, input_shape.
             )
 
     def _accuracy(self) -> keras.metrics.Metric:
-        if self._has_several_labels():
+        if self._says_yes_or_no():
             threshold = 0.0 if self.output.kind == "sigmoid_logits" else 0.5
             return keras.metrics.BinaryAccuracy("accuracy", threshold=threshold)
         if self._has_soft_labels():
@@ -211,14 +221,10 @@ depth: it has classes, input_shape.
     def _has_soft_labels(self) -> bool:
         return self.data is not None and self.data.soft_labels
 
-    def _has_several_labels(self) -> bool:
-        """Return whether each unit is a yes or no: several labels, or one unit alone.
-
-        Pictures that are mixed (mixup, cutmix) have one class each, in shares.
-        """
-        is_mixed = bool(getattr(self.data, "strong", None))
-        several = self._has_soft_labels() and not is_mixed
-        return self.output.is_of_each_class and (several or self.output.units == 1)
+    def _says_yes_or_no(self) -> bool:
+        """Return whether each unit is right or wrong by itself."""
+        is_one_unit = self.output.is_of_each_class and self.output.units == 1
+        return is_one_unit or self.gives_several_labels
 
     def _scaled_learning_rate(self) -> float:
         """Scale the learning rate with the global batch, if asked to."""

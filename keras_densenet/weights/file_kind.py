@@ -60,8 +60,11 @@ def _by_content(path: Path) -> FileKind | None:
             "model.state_dict() anew."
         )
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile:
+            return None  # its reader says what is wrong
         if any(name.endswith("data.pkl") for name in names):
             return "pytorch"
         return "keras" if "config.json" in names else None

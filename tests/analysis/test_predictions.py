@@ -2,10 +2,19 @@
 
 import math
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_densenet.analysis import Predictions, plot_confusion, plot_reliability
+from keras_densenet.analysis import (
+    LabelPredictions,
+    Predictions,
+    plot_confusion,
+    plot_reliability,
+)
+from keras_densenet.analysis.answers import predictions_of
+from keras_densenet.errors import MisconfigurationError
 
 NAMES = ["cat", "dog", "owl"]
 # Six pictures: three cats, of which one is taken for a dog; a dog, taken for an owl;
@@ -105,3 +114,109 @@ def test_the_figures(predictions):
 def test_what_does_not_belong_together_is_refused(labels, probabilities, names):
     with pytest.raises(ValueError, match="Predictions need"):
         Predictions(labels, probabilities, names)
+
+
+# --- what a network gives, and what labels are --------------------------------------
+
+
+class Data:
+    """What `predictions_of` asks of a data module."""
+
+    class_names, mean, std = ("a", "b", "c"), (0.0,), (1.0,)
+
+
+def asked(labels, *top, classes=3):
+    """Ask a network that gives its pictures' 3 pixels to its last layers."""
+    pixels = np.log([[1.0, 1, 2], [3.0, 1, 4]]).reshape(2, 1, 3, 1).astype("float32")
+    picture = keras.Input((1, 3, 1))
+    x = keras.layers.Dense(classes, kernel_initializer="identity")(
+        keras.layers.Flatten()(picture)
+    )
+    for layer in top:
+        x = layer(x)
+    dataset = tf.data.Dataset.from_tensor_slices((pixels, labels)).batch(2)
+    return predictions_of(keras.Model(picture, x), dataset, Data())
+
+
+@pytest.mark.parametrize(
+    ("top", "expected"),
+    [
+        ((), [[1 / 4, 1 / 4, 2 / 4], [3 / 8, 1 / 8, 4 / 8]]),
+        ((keras.layers.Softmax(),), [[1 / 4, 1 / 4, 2 / 4], [3 / 8, 1 / 8, 4 / 8]]),
+        # Sigmoids: 1/2, 1/2, 2/3 and 3/4, 1/2, 4/5, by their sums 5/3 and 41/20.
+        (
+            (keras.layers.Activation("sigmoid"),),
+            [[3 / 10, 3 / 10, 4 / 10], [15 / 41, 10 / 41, 16 / 41]],
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "labels", [[2, 0], [[2], [0]], [[0.0, 0.25, 0.75], [1.0, 0.0, 0.0]]]
+)
+def test_one_class_a_picture_whatever_the_network_gives(top, expected, labels):
+    predictions = asked(np.array(labels), *top)
+    np.testing.assert_allclose(predictions.probabilities, expected, atol=1e-6)
+    np.testing.assert_array_equal(predictions.labels, [2, 0])
+    assert predictions.accuracy == 0.5
+    (mistake,) = predictions.mistakes
+    assert mistake.probability == pytest.approx(expected[1][2])
+
+
+def test_several_labels_are_looked_at_by_themselves():
+    # Given are labels of probability 1/2 or more: all but none; see above.
+    labels = np.array([[1.0, 1.0, 1.0], [0.0, 1.0, 0.0]])
+    top = keras.layers.Dense(3, "sigmoid", bias_initializer=by_hand, **IDENTITY)
+    predictions = asked(labels, top)
+    assert isinstance(predictions, LabelPredictions)
+    # The bias takes log 2 off: odds 1/2, 1/2, 1 and 3/2, 1/2, 2.
+    np.testing.assert_allclose(
+        predictions.probabilities,
+        [[1 / 3, 1 / 3, 1 / 2], [3 / 5, 1 / 3, 2 / 3]],
+        atol=1e-6,
+    )
+    np.testing.assert_array_equal(
+        predictions.answers, [[False, False, True], [True, False, True]]
+    )
+    assert predictions.label_accuracy == pytest.approx(1 / 6)
+    a, b, c = predictions.class_scores()
+    assert (a.precision, a.recall, a.pictures) == (0, 0, 1)
+    assert (b.precision, b.recall, b.pictures) == (0, 0, 2)
+    assert (c.precision, c.recall, c.f1) == (1 / 2, 1, pytest.approx(2 / 3))
+    assert predictions.mean_f1 == pytest.approx(2 / 9)
+
+
+IDENTITY = {"kernel_initializer": "identity"}
+
+
+def by_hand(shape, dtype=None):
+    return np.full(shape, -np.log(2) + 1e-6, "float32")
+
+
+@pytest.mark.parametrize(
+    ("labels", "top", "says"),
+    [
+        ([[1.0, 1, 0], [0, 0, 0]], (), "Rows of labels of Data do not sum to 1"),
+        ([[1.0, 1, 0], [0, 0, 0]], (keras.layers.Softmax(),), "do not sum to 1"),
+        ([0, 1], (keras.layers.Rescaling(-1.0),), "end it in keras.layers.Softmax"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(labels, top, says):
+    with pytest.raises(MisconfigurationError, match=says):
+        asked(np.array(labels), *top)
+
+
+def test_label_predictions_refuse_what_does_not_fit():
+    for labels in (np.zeros((0, 2)), np.zeros(2), np.zeros((2, 3))):
+        with pytest.raises(ValueError, match="LabelPredictions need labels"):
+            LabelPredictions(labels, np.zeros((2, 2)), ["a", "b"])
+
+
+def test_one_sigmoid_is_of_two_classes(monkeypatch):
+    monkeypatch.setattr(Data, "class_names", ("no", "yes"))
+    top = keras.layers.Dense(1, "sigmoid", kernel_initializer="ones")
+    # Odds of the products 2 and 12: 2/3 and 12/13 of "yes".
+    predictions = asked(np.array([1, 0]), top)
+    np.testing.assert_allclose(
+        predictions.probabilities, [[1 / 3, 2 / 3], [1 / 13, 12 / 13]], atol=1e-6
+    )
+    assert predictions.accuracy == 0.5

@@ -11,7 +11,12 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_densenet as kd
-from keras_densenet.analysis import Mistake, Predictions, write_report
+from keras_densenet.analysis import (
+    LabelPredictions,
+    Mistake,
+    Predictions,
+    write_report,
+)
 from keras_densenet.training import MisconfigurationError
 
 ASKS_FOR = ("src", "href", "srcset", "action", "poster", "data")
@@ -190,6 +195,19 @@ def test_logits_and_labels_of_shares(tmp_path):
     logits = keras.ops.convert_to_tensor(model.predict(images, verbose=0))
     loss = keras.losses.categorical_crossentropy(labels, logits, from_logits=True)
     assert f"{float(keras.ops.mean(loss)):.3f}" in text
+
+
+def test_several_labels_have_scores_and_no_error(tmp_path):
+    # Right: 5 of 6. F1: 1, 2/3 (one of two found) and 1.
+    labels = np.array([[1, 1, 0], [0, 1, 1]])
+    given = LabelPredictions(labels, np.array([[0.9, 0.8, 0], [0, 0.1, 0.5]]), NAMES)
+    path = write_report(tmp_path / "r.html", dense(), given, title="films")
+    page = Page(path)
+    assert "test error" not in page.text
+    assert "83.33 %" in page.text
+    assert "88.9 %" in page.text
+    assert page.text.count("pictures have several labels or none") == 3
+    assert page.parts() == ["confusion", "mistakes", "reliability", "reuse", "costs"]
 
 
 def test_ten_views_are_refused(tmp_path):

@@ -477,6 +477,29 @@ def test_answers_of_keras_applications(tmp_path, options):
 
 
 @pytest.mark.slow
+def test_a_whole_application_and_one_within_a_model(tmp_path):
+    options = {"input_shape": (32, 32, 3)}
+    theirs = random_application(classes=3, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras says that .keras is newer
+        theirs.save(tmp_path / "whole.h5")
+    base = random_application(include_top=False, **options)
+    top = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, "softmax")]
+    nested = keras.Sequential([keras.Input((32, 32, 3)), base, *top])
+    nested.save(tmp_path / "nested.keras")
+    ours, pictures = kd.DenseNet121(classes=3, **options), pytorch.pictures(32)
+    for source, model in (("whole.h5", theirs), ("nested.keras", nested)):
+        assert kd.weights.load(ours, tmp_path / source).unused == []
+        expected = model(pictures, training=False)
+        np.testing.assert_allclose(ours(pictures, training=False), expected, atol=1e-4)
+    hidden = keras.layers.Dense(1024, activation="relu")
+    outputs = top[1](hidden(top[0](base.output)))
+    with pytest.raises(WeightsError, match="include_top=False"):
+        kd.weights.load(ours, keras.Model(base.input, outputs))
+    assert preprocessing(nested) == preprocessing("imagenet")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("has_top", [True, False])
 def test_a_file_of_keras_2(tmp_path, has_top):
     """keras.applications offers them as `..._kernels.h5` and `..._notop.h5`."""
