@@ -19,7 +19,11 @@ import tensorflow as tf
 
 from keras_densenet.data import DataModule
 from keras_densenet.export.assets import made_picture
-from keras_densenet.export.inference import inference_network, unfolded_network
+from keras_densenet.export.inference import (
+    inference_network,
+    refuse_unknown_answers,
+    unfolded_network,
+)
 from keras_densenet.export.publish import refuse_others
 from keras_densenet.export.signatures import Preprocessing, Serving, Signature
 from keras_densenet.export.verification import ExportError
@@ -190,13 +194,17 @@ def litert_of_data(
 def _raw_pictures(
     dataset: Any, data: DataModule, many: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first pictures of a dataset, in 0..255, and their class numbers."""
+    """Return the first pictures of a dataset, in 0..255, and their class numbers.
+
+    Of several labels a picture they are the rows of labels.
+    """
     batches = list(dataset.unbatch().batch(BATCH).take(-(-many // BATCH)))
     images = np.concatenate([images for images, _ in batches])[:many]
     labels = np.concatenate([labels for _, labels in batches])[:many]
     mean, std = (np.array(values, "float32") for values in (data.mean, data.std))
     raw = (images * std + mean).round().clip(0, 255)
-    return raw, labels.argmax(axis=1) if data.soft_labels else labels
+    is_shares = labels.ndim > 1 and np.allclose(labels.sum(axis=1), 1, atol=1e-2)
+    return raw, labels.argmax(axis=1) if is_shares else labels
 
 
 class _Networks(NamedTuple):
@@ -210,6 +218,7 @@ class _Networks(NamedTuple):
         cls, model: keras.Model, mean: Sequence[float], std: Sequence[float]
     ) -> "_Networks":
         refuse_others(model)
+        refuse_unknown_answers(model)
         height, width, channels = model.input_shape[1:]
         if height is None or width is None:
             raise ValueError(
@@ -264,7 +273,10 @@ def _of_pictures(serving: Serving, network: Any) -> Callable:
 def _accuracy(run: Run, images: np.ndarray, labels: np.ndarray) -> float:
     starts = range(0, len(images), BATCH)
     answers = [np.asarray(run(images[at : at + BATCH])["logits"]) for at in starts]
-    return float(np.mean(np.concatenate(answers).argmax(axis=1) == labels))
+    logits = np.concatenate(answers)
+    if labels.ndim > 1 or logits.shape[1] == 1:  # yes or no, by sigmoids
+        return float(np.mean((logits > 0) == (labels.reshape(logits.shape) >= 0.5)))
+    return float(np.mean(logits.argmax(axis=1) == labels))
 
 
 def _converted(

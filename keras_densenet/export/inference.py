@@ -17,6 +17,7 @@ from keras_densenet.layers import BatchNorm, DenseBlock, Transition
 from keras_densenet.layers.convolution import NarrowConvolution, PointwiseConvolution
 from keras_densenet.layers.dense_layer import BOTTLENECK_WIDTH
 from keras_densenet.layers.tensorflow_kernels import affine
+from keras_densenet.model_output import ModelOutput, is_functional, output_of
 
 
 class Network(NamedTuple):
@@ -46,17 +47,13 @@ def inference_network(model: keras.Model) -> Network:
             `(N, classes)`. Its precision and the strategy that it was made under may be
             any.
     """
-    copy = _folded(model) if _is_functional(model) else in_float32(model)
-    return _with_logits(copy)
+    copy = _folded(model) if is_functional(model) else in_float32(model)
+    return _with_logits(copy, output_of(model))
 
 
 def unfolded_network(model: keras.Model) -> Network:
     """Return a copy of a model in float32, to compare with, all else as trained."""
-    return _with_logits(in_float32(model))
-
-
-def _is_functional(model: keras.Model) -> bool:
-    return hasattr(model, "operations") or isinstance(model, keras.Sequential)
+    return _with_logits(in_float32(model), output_of(model))
 
 
 # --- folding ---------------------------------------------------------------------
@@ -94,7 +91,7 @@ def _batch_norms_after_convolutions(model: keras.Model) -> list[tuple]:
     """Return each batch norm that alone reads a convolution, with that convolution."""
     found = []
     layers = list(model._flatten_layers(include_self=False))
-    models = [model, *(layer for layer in layers if _is_functional(layer))]
+    models = [model, *(layer for layer in layers if is_functional(layer))]
     given = {id(output) for one in models for output in one.outputs}
     for layer in layers:
         if not isinstance(layer, BatchNorm | keras.layers.BatchNormalization):
@@ -340,18 +337,22 @@ def _without_policies(config: Any) -> Any:
     return config
 
 
+_PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid)
 _CONVOLUTIONS = (keras.layers.Conv2D, NarrowConvolution, PointwiseConvolution)
 
 
 # --- logits and features ---------------------------------------------------------
 
 
-def _with_logits(model: keras.Model) -> Network:
+def _with_logits(model: keras.Model, output: ModelOutput) -> Network:
     """Return a network that answers what the last layer reads, and logits.
 
-    The activation of the last layer of `model` is taken off.
+    The activation of the last layer of `model` is taken off. `output` is what the model
+    answers that it is a copy of, whose loss says what the copy does not.
     """
     head, activation = _head(model)
+    if output.kind == "sigmoid_logits":
+        activation = keras.activations.sigmoid
     if head is None:
         # Softmax makes of the logarithms of probabilities the probabilities.
         return Network(
@@ -369,10 +370,19 @@ def refuse_unknown_answers(model: keras.Model) -> None:
 
     Raises:
         ValueError: The answers to noise are no probabilities, and they do not come from
-            a dense layer.
+            a dense layer; or that has another activation than softmax or sigmoid; or it
+            is a softmax over one unit.
     """
-    head, _ = _head(model)
+    output_of(model)
+    head, activation = _head(model)
     if head is not None:
+        if activation not in _PROBABILITIES:
+            name = getattr(activation, "__name__", str(activation))
+            raise ValueError(
+                f"{model.name} ends in the activation {name}, which gives neither "
+                "probabilities nor logits. Let it end in softmax or sigmoid, or in a "
+                "keras.layers.Dense without activation."
+            )
         return
     size = [n or 64 for n in model.input_shape[1:]]
     noise = np.random.default_rng(0).normal(size=(2, *size)).astype("float32")
@@ -381,13 +391,14 @@ def refuse_unknown_answers(model: keras.Model) -> None:
         raise ValueError(
             f"{model.name} returns numbers that are no probabilities, and its last "
             "layer is not a keras.layers.Dense, whose outputs would be logits. If they "
-            "are logits, end it in keras.layers.Softmax()."
+            "are logits, end it in keras.layers.Softmax(); the sigmoids of a model "
+            "within it must be in its own last layer."
         )
 
 
 def _head(model: keras.Model) -> tuple[keras.layers.Dense | None, Any]:
     """Return the classifier, and what turns its logits into probabilities."""
-    if not _is_functional(model):
+    if not is_functional(model):
         return None, None
     last = model.outputs[0]._keras_history.operation
     activation = getattr(last, "activation", None)
@@ -398,6 +409,6 @@ def _head(model: keras.Model) -> tuple[keras.layers.Dense | None, Any]:
             return None, None
     if not isinstance(last, keras.layers.Dense):
         return None, None
-    if activation is keras.activations.linear:  # it returns logits
-        activation = keras.activations.softmax
+    if activation in (keras.activations.linear, keras.activations.log_softmax):
+        activation = keras.activations.softmax  # of logits
     return last, activation

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 import keras_densenet as kd
-from keras_densenet.export.inference import inference_network, scale_and_offset
+from keras_densenet.export import litert
+from keras_densenet.export.inference import (
+    inference_network,
+    refuse_unknown_answers,
+    scale_and_offset,
+    unfolded_network,
+)
 
 
 def shaken(model):
@@ -107,3 +113,54 @@ def test_scale_and_offset_by_hand():
     bn.set_weights([np.array([x]) for x in (3.0, 1.0, 2.0, 2.0)])
     scale, offset = scale_and_offset(bn)  # 3 / sqrt(2.25) = 2; 1 - 2 * 2 = -3
     assert (scale[0], offset[0]) == (2.0, -3.0)
+
+
+def ending_in(*layers):
+    return keras.Sequential(
+        [keras.Input((2, 2, 1)), keras.layers.GlobalAveragePooling2D(), *layers]
+    )
+
+
+def compiled(model, loss):
+    model.compile(loss=loss)
+    return model
+
+
+BINARY = keras.losses.BinaryCrossentropy(from_logits=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "probabilities"),
+    [
+        # The mean of the pixels is log 3, whose odds are 3: e^0, too, is 1.
+        (ending_in(keras.layers.Dense(2)), [3 / 4, 1 / 4]),
+        (ending_in(keras.layers.Dense(2, "log_softmax")), [3 / 4, 1 / 4]),
+        (ending_in(keras.layers.Dense(2, "softmax")), [3 / 4, 1 / 4]),
+        (ending_in(keras.layers.Dense(2, "sigmoid")), [3 / 4, 1 / 2]),
+        (compiled(ending_in(keras.layers.Dense(2)), BINARY), [3 / 4, 1 / 2]),
+        (ending_in(keras.layers.Dense(1)), [3 / 4]),
+    ],
+)
+def test_logits_and_probabilities_by_hand(model, probabilities):
+    model.set_weights([np.eye(1, len(probabilities)), np.zeros(len(probabilities))])
+    picture = np.full((1, 2, 2, 1), np.log(3), "float32")
+    refuse_unknown_answers(model)
+    for network in (inference_network(model), unfolded_network(model)):
+        found = network.probabilities(picture)
+        np.testing.assert_allclose(found, [probabilities], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layers", "says"),
+    [
+        ([keras.layers.Dense(2, "relu")], "ends in the activation relu"),
+        ([keras.layers.Dense(1, "softmax")], "1 for every picture"),
+        ([keras.Sequential([keras.layers.Dense(2)])], "end it in keras.layers.Softmax"),
+    ],
+)
+def test_what_is_neither_logits_nor_probabilities_is_refused(layers, says, tmp_path):
+    model = ending_in(*layers)
+    with pytest.raises(ValueError, match=says):
+        refuse_unknown_answers(model)
+    with pytest.raises(ValueError, match=says):
+        litert(model, tmp_path / "x.tflite", mean=[0.0], std=[1.0])
