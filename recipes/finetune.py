@@ -162,6 +162,7 @@ def look_at_answers(
 ) -> None:
     """Print how well each class is recognized, and draw what is confused and why."""
     import numpy as np
+    from rich.markup import escape
     from rich.table import Table
 
     data.setup("test")
@@ -174,7 +175,7 @@ def look_at_answers(
     table = Table("class", "pictures", "precision", "recall", title="Test pictures")
     for score in predictions.class_scores():
         shares = (f"{score.precision:.3f}", f"{score.recall:.3f}")
-        table.add_row(score.name, str(score.pictures), *shares)
+        table.add_row(escape(score.name), str(score.pictures), *shares)
     trainer.console.print(table)
 
     folder = Path(trainer.log_dir or trainer.default_root_dir)

@@ -14,12 +14,15 @@ import numpy.typing as npt
 import tensorflow as tf
 from matplotlib.figure import Figure
 
+from keras_densenet.analysis.drawn_names import drawn_titles
 from keras_densenet.analysis.inside import layers_within, replaced
 from keras_densenet.model_output import is_functional, last_activation
 from keras_densenet.tensor import Tensor
 
 AT_ONCE = 16  # pictures in a batch, whose maps are all kept for the gradient
 COLUMNS = 4  # pairs of pictures in a row of the figure
+TITLE_WIDTH = 38  # letters over two pictures
+LINE = 0.16  # inches of a title's line
 
 
 def class_activation(
@@ -233,7 +236,8 @@ def plot_class_activation(
     Args:
         pictures: Raw pictures, `(N, H, W, 3)` in 0..255.
         heat: What `class_activation` returns for them, `(N, H, W)` in 0..1.
-        titles: A title for each picture, such as "cat 98 %".
+        titles: A title for each picture, such as "cat 98 %"; a long one is broken into
+            lines.
         path: Where to save the figure, if at all.
 
     Returns:
@@ -250,20 +254,21 @@ def plot_class_activation(
         )
     columns = min(COLUMNS, len(pictures))
     rows = -(-len(pictures) // columns)
-    size = (3.4 * columns + 0.6, 2.05 * rows + 0.3)
+    texts, families = drawn_titles(titles, TITLE_WIDTH)
+    lines = max(text.count("\n") for text in texts)
+    size = (3.4 * columns + 0.6, (2.05 + LINE * lines) * rows + 0.3)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, 2 * columns, squeeze=False)
     for axis in grid.flat:
         axis.axis("off")
     for number, (picture, map_, title) in enumerate(
-        zip(pictures, heat, titles, strict=True)
+        zip(pictures, heat, texts, strict=True)
     ):
         row, column = divmod(number, columns)
         left, right = grid[row, 2 * column : 2 * column + 2]
         raw = np.clip(picture, 0, 255).astype("uint8")
         left.imshow(raw)
-        # A dollar sign would begin a formula.
-        left.set_title(title.replace("$", r"\$"), fontsize=9, loc="left")
+        left.set_title(title, fontsize=9, loc="left", fontfamily=families)
         right.imshow(raw)
         shown = right.imshow(map_, cmap="jet", vmin=0, vmax=1, alpha=0.5)
     figure.colorbar(

@@ -9,6 +9,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from keras_densenet.analysis.drawn_names import drawn_names
+
 MOST_NUMBERS = 20  # up to so many classes a confusion matrix shows its percentages
 MOST_NAMES = 50  # up to so many classes it shows their names
 BINS = 15  # as in Guo et al. 2017
@@ -269,9 +271,9 @@ def plot_confusion(predictions: Predictions) -> Figure:
     axis.set_xlabel("taken for")
     axis.set_ylabel("is")
     if classes <= MOST_NAMES:
-        names = [shortened(name) for name in predictions.class_names]
-        axis.set_xticks(range(classes), names, rotation=90)
-        axis.set_yticks(range(classes), names)
+        names, families = drawn_names(predictions.class_names)
+        axis.set_xticks(range(classes), names, rotation=90, fontfamily=families)
+        axis.set_yticks(range(classes), names, fontfamily=families)
     if classes <= MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(percent):
             color = "white" if norm(value) > 0.6 else "black"
@@ -284,12 +286,6 @@ def plot_confusion(predictions: Predictions) -> Figure:
 def _percent(value: float) -> str:
     """Write a percentage in at most three characters, and none for 0."""
     return "" if value == 0 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
-
-
-def shortened(name: str, most: int = 24) -> str:
-    """Shorten a name so that it fits beside an axis."""
-    name = name if len(name) <= most else name[: most - 1] + "…"
-    return name.replace("$", r"\$")  # a dollar sign would begin a formula
 
 
 def plot_reliability(reliability: Reliability) -> Figure:
