@@ -149,5 +149,12 @@ class DataModule(abc.ABC):
         """
         return None
 
+    def broken_file(self) -> str | None:
+        """Return path and reason of a picture file that is broken, after setup.
+
+        It is asked when a file could not be decoded, and TensorFlow did not say which.
+        """
+        return None
+
     def teardown(self, stage: str) -> None:  # noqa: B027
         """Let go of what `setup` took."""

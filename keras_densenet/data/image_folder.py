@@ -152,6 +152,10 @@ class ImageFolder(PictureDataModule, _RootFirst):
         """Return the paths of the test pictures within the folder, by their numbers."""
         return self._found.relative_paths("test")
 
+    def broken_file(self) -> str | None:
+        """Return path and reason of a file that is broken by now; None if none is."""
+        return self._found.broken_file()
+
     def refuse_empty(self, split: str) -> None:
         """Refuse to be asked for a split that has no pictures.
 

@@ -119,6 +119,10 @@ class ImageNet(PictureDataModule):
         """Return the paths of the pictures within the folder, if there is one."""
         return self._unpacked.relative_paths("val") if self._unpacked else None
 
+    def broken_file(self) -> str | None:
+        """Return path and reason of a file that is broken by now; None if none is."""
+        return self._unpacked.broken_file() if self._unpacked else None
+
     def _pictures(self, split: str) -> int:
         return self._source.count(_stored(split))
 

@@ -103,6 +103,12 @@ class LabeledFolder:
         """Return how many pictures a split has, and a hash that tells which."""
         return fingerprint.of_files(self.files(split), Path(self.root).expanduser())
 
+    def broken_file(self) -> str | None:
+        """Return path and reason of a file that is broken by now; None if none is."""
+        return picture_files.first_broken(
+            path for split in self._plain for path in self.files(split).paths
+        )
+
     def relative_paths(self, split: str) -> dict[int, str]:
         """Return the paths of a split's files within the folder, by their numbers.
 

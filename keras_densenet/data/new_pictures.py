@@ -105,6 +105,10 @@ class Pictures(DataModule):
         files = self._set_up()
         return dict(zip(self._numbers.tolist(), files.tolist(), strict=True))
 
+    def broken_file(self) -> str | None:
+        """Return path and reason of a file that is broken by now; None if none is."""
+        return picture_files.first_broken(self._set_up().tolist())
+
     def train_dataset(self) -> tf.data.Dataset:
         """Raise an error: the pictures have no labels."""
         raise NotImplementedError(

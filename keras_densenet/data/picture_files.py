@@ -25,6 +25,7 @@ from keras_densenet.data.pixel_range import (
 from keras_densenet.tensor import Tensor
 
 NAMED = 5  # broken files that an error or a warning names
+LOOKED_AT = 256  # files, before it is asked whether one of them is broken
 ORIENTATION = 0x0112  # of EXIF; 1 is upright
 
 
@@ -85,6 +86,20 @@ def check(paths: Iterable[str]) -> Looked:
         },
         np.array([a if isinstance(a, float) else np.nan for a in answers], float),
     )
+
+
+def first_broken(paths: Iterable[str]) -> str | None:
+    """Return path and reason of one file that cannot be decoded; None if there is none.
+
+    Files that were changed last are looked at first. Those that are gone are not meant.
+    """
+    there = [path for path in paths if os.path.exists(path)]
+    latest = sorted(there, key=os.path.getmtime, reverse=True)
+    for first in range(0, len(latest), LOOKED_AT):
+        broken = check(latest[first : first + LOOKED_AT]).broken
+        if broken:
+            return named(broken).strip()
+    return None
 
 
 def _checked(path: str) -> bool | float | str:

@@ -73,6 +73,10 @@ class TenCrops(DataModule):
         """Return the files of the pictures that the views are of."""
         return self._data.predict_files()
 
+    def broken_file(self) -> str | None:
+        """Return path and reason of a file that is broken; None if none is."""
+        return self._data.broken_file()
+
 
 @dataclass(eq=False, repr=False)
 class PictureDataModule(SeededDataModule):

@@ -10,12 +10,17 @@ import tensorflow as tf
 from keras_densenet.callbacks import Limit, ModelCheckpoint, ProgressBar
 from keras_densenet.callbacks.interruption import Interruption
 from keras_densenet.callbacks.run import Run
+from keras_densenet.data import BrokenPictureError, DataModule
 from keras_densenet.devices import Devices
 from keras_densenet.errors import MisconfigurationError, NotANumberError
 from keras_densenet.training.plan import Plan
 
 # TensorFlow's words, on a CPU; on a GPU the loss of such a label is NaN.
 OUTSIDE = re.compile(r"label value of (-?\d+) which is outside.*range of \[0, (\d+)\)")
+
+# A picture that could not be read: in our words, and in TensorFlow's.
+NAMED_PICTURE = re.compile("BrokenPictureError: (.+)")
+UNNAMED_PICTURE = re.compile("jpeg", re.IGNORECASE)
 
 
 def interruption_of(
@@ -71,6 +76,27 @@ def errors_told(run: Run, devices: Devices) -> Iterator[None]:
             ) from error
         if isinstance(error, NotANumberError):
             raise NotANumberError(f"{error} {_last_good(run)}") from error
+        raise
+
+
+@contextmanager
+def broken_pictures_named(data: DataModule) -> Iterator[None]:
+    """Name the file that TensorFlow could not decode.
+
+    Raises:
+        BrokenPictureError: Instead of TensorFlow's error, which names none.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        told = NAMED_PICTURE.search(error.message)
+        broken = data.broken_file() if UNNAMED_PICTURE.search(error.message) else None
+        if told:
+            raise BrokenPictureError(told[1]) from error
+        if broken:
+            raise BrokenPictureError(
+                f"A picture cannot be read any more. Repair or delete it: {broken}"
+            ) from error
         raise
 
 

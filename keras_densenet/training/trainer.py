@@ -55,6 +55,7 @@ from keras_densenet.training.compilation import (
     refuse_uncompiled,
 )
 from keras_densenet.training.ending import (
+    broken_pictures_named,
     checked_numerics,
     errors_told,
     why_it_ended,
@@ -410,10 +411,12 @@ class Trainer(LatestFit):
         network = self._ready(module, data, ckpt_path)
         stage, batches = held_out(self.flags, data)
         run = self._folder_of(network, data, ckpt_path)
+        with broken_pictures_named(data):
+            predictions = predictions_of(network, batches, data)
         written = write_report(
             path or (run or Path(self.flags.default_root_dir)) / "report.html",
             network,
-            predictions_of(network, batches, data),
+            predictions,
             title=f"{network.name} on {data.title}",
             pictures=HELD_OUT[stage],
             run=run,
@@ -544,7 +547,8 @@ class Trainer(LatestFit):
         data.setup(stage)
         self._module, self._data = module, _trained_on(data)
         try:
-            yield
+            with broken_pictures_named(data):
+                yield
         finally:
             data.teardown(stage)
 

@@ -1,10 +1,12 @@
-"""A run keeps its split: what it was trained on is never what it is tested on."""
+"""Training on files that are removed, added or damaged meanwhile."""
 
 import os
+import re
 from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 from PIL import Image
 
 import keras_densenet as kd
@@ -68,6 +70,28 @@ def test_a_resumed_and_a_tested_run_keep_the_split(tmp_path):
     # As many steps as before, though the shares would have made them fewer.
     assert trainer.global_step == 8
     assert np.isfinite(answer.history["val_loss"]).all()
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_a_file_that_is_damaged_after_the_check_is_named(tmp_path, ending):
+    for name in ("cat", "dog"):
+        for number in range(4):
+            path = tmp_path / "data" / name / f"{number}.{ending}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(number).integers(0, 256, (40, 40, 3), "uint8")
+            Image.fromarray(noise).save(path)
+    trainer = trainer_of(tmp_path, 1)
+    data = made(tmp_path / "data", batch_size=2)
+    data.setup("fit")
+    data.setup("test")
+    for split, stage in (("train", "fit"), ("val", "validate"), ("test", "predict")):
+        path = Path(data._files(split).paths[0])
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        words = rf"{re.escape(str(path))}.*"
+        with pytest.raises(kd.data.BrokenPictureError, match=words):
+            getattr(trainer, stage)(compiled(trainer), data)
+        path.write_bytes(whole)
 
 
 def test_data_of_before_splits_were_kept_are_as_they_are(tmp_path):
