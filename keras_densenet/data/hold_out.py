@@ -61,7 +61,8 @@ def hold_out(
         for split, share in shares.items():
             border = kept.get(split, {}).get(name)
             if border is None:
-                many = min(spare, max(1, round(share * len(order)))) if share else 0
+                wanted = max(1, round(share * len(order))) if share else 0
+                many = min(max(spare, 0), wanted)
                 nearest = many - 1 if split == "val" else -many
                 border = ordered[nearest] if many else ""
             inside = [_is_inside(split, h, border) for h in ordered]

@@ -512,13 +512,14 @@ def test_what_pillow_reads_is_taken_and_the_rest_is_counted(tmp_path):
     (root / "dog" / "IMG_2.heic").write_bytes(b"\0\0\0\x18ftypheic")
     (root / "dog" / "film.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
     (root / "dog" / "scan.ps1").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n" * 9)
-    (root / "dog" / "zeros").write_bytes(bytes(99))
+    # A TGA has no signature: any file could be one.
+    save(root / "dog" / "e.tga", smooth()).rename(root / "dog" / "field.dat")
     data = kd.data.ImageFolder(root, 4, 8, validation_fraction=0)
     with pytest.warns(UserWarning, match="left out") as caught:
         data.setup("fit")
     (warning,) = caught
     assert str(warning.message).startswith("5 files were left out that Pillow cannot")
-    for count in ("2 .heic", "1 .mp4", "1 .ps1", "1 without ending"):
+    for count in ("2 .heic", "1 .mp4", "1 .ps1", "1 .dat"):
         assert count in str(warning.message)
     assert warning.filename == __file__
     assert np.bincount(data._files("train").labels).tolist() == [5, 3]
