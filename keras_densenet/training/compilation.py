@@ -1,6 +1,7 @@
 """From a module to a model that is built and compiled on a trainer's devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import keras
@@ -31,6 +32,7 @@ def compiled(
     data: DataModule,
     steps: int,
     adapt: Callable[[Optimizer], Optimizer] = lambda optimizer: optimizer,
+    from_checkpoint: bool = False,
 ) -> keras.Model:
     """Return the model to train, with its optimizer built.
 
@@ -41,6 +43,7 @@ def compiled(
         data: What it is trained on.
         steps: Steps of the whole training, for the schedule.
         adapt: Changes the module's optimizer, as the range test of learning rates does.
+        from_checkpoint: Whether a checkpoint is loaded into it next.
 
     Raises:
         MisconfigurationError: A model from outside the devices' scope, or not compiled,
@@ -52,6 +55,7 @@ def compiled(
         refuse_other_loss(module, getattr(module, "loss", None))
         with devices.scope():
             return _ready_to_train(devices, module)
+    module.from_checkpoint = from_checkpoint and module.model is None
     with devices.scope():
         model = _configured(flags, module, data)
         loss = _fitting_loss(module, model, data)
@@ -65,6 +69,24 @@ def compiled(
         )
         module.model = _ready_to_train(devices, model)
     return model
+
+
+@contextmanager
+def unbuilt_if_not_loaded(module: Module) -> Iterator[None]:
+    """Take a model back that was made for a checkpoint, if that cannot be loaded.
+
+    It has random weights, which the next fit would go on with.
+    """
+    made_for_it = isinstance(module, ImageClassifier) and module.from_checkpoint
+    try:
+        yield
+    except BaseException:
+        if made_for_it:
+            module.model = None
+        raise
+    finally:
+        if made_for_it:
+            module.from_checkpoint = False
 
 
 def _configured(flags: Flags, module: ImageClassifier, data: DataModule) -> keras.Model:

@@ -1,6 +1,8 @@
 """Fine-tuning: a network that knows other pictures is trained on yours."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import keras
@@ -35,7 +37,8 @@ class FineTuning(ImageClassifier):
         network: A DenseNet of this package, such as `keras_densenet.DenseNet121`.
         weights: What `keras_densenet.weights.load` takes: "imagenet", a file of this
             package, keras.applications, torchvision or timm, a model. None for random
-            weights: to compare with, or where a checkpoint replaces them anyway.
+            weights, to compare with. Where a checkpoint replaces them they are not
+            loaded, and their file is not needed.
         frozen: Name of the last layer that stays as it is, such as "dense_block2";
             "backbone" for all but the classifier; None for none.
         layer_decay: The learning rate of a layer divided by that of the layer after it,
@@ -76,11 +79,13 @@ class FineTuning(ImageClassifier):
     def configure_model(self, data: DataModule, **flags: Any) -> keras.Model:
         """Make the network, put the weights in, and freeze its first layers."""
         _refuse_decay(self.layer_decay)
-        is_second_fit = self.model is not None  # which goes on with its weights
+        is_first_fit = self.model is None  # the second goes on with its weights
         model = super().configure_model(data, **flags)
-        if self.weights is not None and not is_second_fit:
-            refuse_other_preprocessing(self.weights, data)
-            weights.load(model, self.weights, include_top=False)
+        if self.weights is not None and is_first_fit:
+            if not self.from_checkpoint or _is_there(self.weights):
+                refuse_other_preprocessing(self.weights, data)
+            if not self.from_checkpoint:
+                weights.load(model, self.weights, include_top=False)
         freeze(model, self.frozen)
         self._layer_rates = layer_rates(model, self.layer_decay)
         return model
@@ -157,6 +162,12 @@ def refuse_other_preprocessing(source: Any, data: DataModule) -> None:
             f"{theirs[1]}: give it theirs, as in {type(data).__name__}(..., "
             "**keras_densenet.weights.preprocessing(source)._asdict())."
         )
+
+
+def _is_there(source: Any) -> bool:
+    """Return whether weights are no file, or one that has not gone since."""
+    is_path = isinstance(source, str | os.PathLike) and source != "imagenet"
+    return not is_path or Path(source).exists()
 
 
 def _refuse_decay(decay: float) -> None:

@@ -1,6 +1,7 @@
 """What is trained: a network, its optimizer, its loss and its metrics."""
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -44,6 +45,9 @@ class ImageClassifier:
     Attributes:
         data: What it is trained on; set by the trainer before it calls the rest.
         model: The `keras.Model`, or None before the trainer has built it.
+        from_checkpoint: Whether the network gets a checkpoint's weights right after it
+            is made; set by the trainer. Its first weights are then not read, whose file
+            may be gone.
         output: What the network answers, such as logits; set by the trainer when it
             has made the network, before it asks for loss and metrics.
 
@@ -84,6 +88,7 @@ depth: it has classes, input_shape.
         self.options = options
         self.data: DataModule | None = None
         self.model: keras.Model | None = None
+        self.from_checkpoint = False
         self.output = ModelOutput("softmax")
         _refuse_schedule(lr_schedule, scale_lr_from)
         unknown = options.keys() - self._parameters()
@@ -121,6 +126,10 @@ depth: it has classes, input_shape.
                 f"Trainer({name}=...) needs a network that has that option, and "
                 f"{self.network.__name__} has {', '.join(self._parameters())}."
             )
+        if self._gets_weights() and isinstance(
+            options.get("weights"), str | os.PathLike
+        ):
+            options["weights"] = None
         facts = {"classes": data.num_classes, "input_shape": tuple(data.input_shape)}
         for name, value in facts.items():
             if name not in self._parameters():
@@ -198,6 +207,10 @@ depth: it has classes, input_shape.
     def configure_callbacks(self) -> list[keras.callbacks.Callback]:
         """Make callbacks that this training needs, besides the trainer's."""
         return []
+
+    def _gets_weights(self) -> bool:
+        """Return whether a checkpoint or a fit before replaces the first weights."""
+        return self.from_checkpoint or self.model is not None
 
     def _refuse_other_classes(self) -> None:
         """Refuse weights that are not one a class: Keras would shift or drop some."""

@@ -53,6 +53,7 @@ from keras_densenet.training.compilation import (
     mend,
     refuse_foreign,
     refuse_uncompiled,
+    unbuilt_if_not_loaded,
 )
 from keras_densenet.training.ending import (
     broken_pictures_named,
@@ -218,16 +219,9 @@ class Trainer(LatestFit):
         self, module: Module, datamodule: DataModule, ckpt_path: CkptPath
     ) -> keras.callbacks.History:
         begun = time.perf_counter()
-        flags, devices = self.flags, self.hardware
-        plan = make_plan(flags, devices, module, datamodule)
-        model = compiled(flags, devices, module, datamodule, plan.scheduled_steps)
-        mine = users_callbacks(flags, devices, module)
-        refuse_to_set_a_schedule(mine, model)
-        source = self._checkpoint(model, datamodule, ckpt_path)
-        if source and keep_split(datamodule, source):  # which may be more or fewer
-            plan = make_plan(flags, devices, module, datamodule)
-            model = compiled(flags, devices, module, datamodule, plan.scheduled_steps)
-        state = self._resumed(model, source, plan)
+        model, mine, source, plan = self._built_to_fit(module, datamodule, ckpt_path)
+        with unbuilt_if_not_loaded(module):
+            state = self._resumed(model, source, plan)
         reason = nothing_left(state, plan, mine)
         over = bool(reason) and state.epoch_ended
         folder = make_folder(plan, self._runs(model, datamodule), source, state)
@@ -451,6 +445,24 @@ class Trainer(LatestFit):
 
     # --- the steps of a fit ------------------------------------------------------
 
+    def _built_to_fit(
+        self, module: Module, data: DataModule, ckpt_path: CkptPath
+    ) -> tuple[keras.Model, list[keras.callbacks.Callback], Path | None, Plan]:
+        """Return the model, the user's callbacks, where they go on, and the plan."""
+        flags, devices = self.flags, self.hardware
+        plan = make_plan(flags, devices, module, data)
+        build = partial(compiled, flags, devices, module, data)
+        build = partial(build, from_checkpoint=ckpt_path is not None)
+        model = build(plan.scheduled_steps)
+        with unbuilt_if_not_loaded(module):
+            mine = users_callbacks(flags, devices, module)
+            refuse_to_set_a_schedule(mine, model)
+            source = self._checkpoint(model, data, ckpt_path)
+        if source and keep_split(data, source):  # which may be more pictures, or fewer
+            plan = make_plan(flags, devices, module, data)
+            model = build(plan.scheduled_steps)
+        return model, mine, source, plan
+
     def _resumed(self, model: keras.Model, source: Path | None, plan: Plan) -> RunState:
         """Return where the run begins, or goes on: all workers must agree on it."""
         if source is None:
@@ -558,13 +570,13 @@ class Trainer(LatestFit):
         """Return the model for anything but training."""
         model = self._built(module, data, ckpt_path)
         mend(self.hardware, model)
-        source = self._checkpoint(model, data, ckpt_path)
-        if source:
-            state = load_trained(model, source, self.hardware, data)
-            if state:
-                data.keep_split(state.data)
-            if ckpt_path in ("last", "best"):
-                self._screen.say(which(source, state))
+        with unbuilt_if_not_loaded(module):
+            source = self._checkpoint(model, data, ckpt_path)
+            state = load_trained(model, source, self.hardware, data) if source else None
+        if state:
+            data.keep_split(state.data)
+        if source and ckpt_path in ("last", "best"):
+            self._screen.say(which(source, state))
         return model
 
     def _built(
@@ -580,7 +592,10 @@ class Trainer(LatestFit):
                 "checkpoint, ckpt_path."
             )
         if module.model is None or not self.hardware.hold(module.model):
-            return compiled(self.flags, self.hardware, module, data, steps=1)
+            loads = ckpt_path is not None
+            return compiled(
+                self.flags, self.hardware, module, data, 1, from_checkpoint=loads
+            )
         return module.model
 
     @names_lost_workers

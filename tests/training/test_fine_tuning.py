@@ -1,6 +1,7 @@
 """Weights from elsewhere, a new classifier, and what stays as it is."""
 
 import re
+import shutil
 
 import h5py
 import keras
@@ -149,6 +150,44 @@ def test_two_phases(trained, tmp_path):
             np.testing.assert_array_equal(a, b)
     assert "dense_block1" in changed(first, second)[0]
     assert len(module.model.trainable_weights) > 2
+
+
+def test_a_run_goes_on_without_the_file_of_its_first_weights(trained, tmp_path):
+    first = tmp_path / "first.keras"
+    shutil.copy(trained[1], first)
+    data = Odd(batch_size=64)
+    trainer = kd.Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
+    trainer.fit(module := fine_tuning(str(first)), data)
+    answers = trainer.predict(module, data)
+    first.unlink()
+    checkpoint = trainer.checkpoint_callback.last_model_path
+    again = fine_tuning(str(first))
+    np.testing.assert_array_equal(trainer.predict(again, data, checkpoint), answers)
+    longer = kd.Trainer(max_epochs=2, default_root_dir=tmp_path, **QUIET)
+    history = longer.fit(fine_tuning(str(first)), data, ckpt_path=checkpoint)
+    assert history.epoch == [1]
+    # Where there is no checkpoint either, no random weights are gone on with.
+    lost = fine_tuning(str(first))
+    for call in (longer.fit, longer.predict):
+        with pytest.raises(MisconfigurationError, match="no checkpoint"):
+            call(lost, data, ckpt_path=tmp_path / "none.keras")
+        assert lost.model is None
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        longer.fit(lost, data)
+
+
+def test_a_network_that_loads_weights_itself_need_not_for_a_checkpoint():
+    asked = []
+
+    def network(classes, input_shape, weights):
+        asked.append(weights)
+        return keras.Sequential([keras.Input(input_shape)])
+
+    module = kd.ImageClassifier(network, weights="gone.pth")
+    module.configure_model(Odd())
+    module.from_checkpoint = True
+    module.configure_model(Odd())
+    assert asked == ["gone.pth", None]
 
 
 @pytest.mark.parametrize("last", ["stem_conv", "dense_block1", "transition1"])
