@@ -40,6 +40,7 @@ APPLICATIONS: dict[
     (6, 12, 48, 32): "DenseNet201",
 }
 TOPS = ("dense", "predictions", "fc1000", "classifier")  # what files call classifiers
+SEEDS = "seed_generator"
 MOST_NAMED = 5  # weights that an error text lists
 MOST_QUOTED = 400  # letters of Keras's error that ours quotes
 DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile)
@@ -213,6 +214,7 @@ def _read_keras(model: keras.Model, path: Path, kind: FileKind) -> keras.Model:
             return keras.saving.load_model(path, compile=False)
         with h5py.File(path) as file:
             network = _network_of(model, layers_in(file))
+            count = _count_weights(layers_in(file))
         network.load_weights(path)
     except DAMAGED as error:
         raise WeightsError(
@@ -221,6 +223,12 @@ def _read_keras(model: keras.Model, path: Path, kind: FileKind) -> keras.Model:
             "model.get_layer(name). Keras says: "
             f"{' '.join(str(error).split())[:MOST_QUOTED]}"
         ) from error
+    if count != len(network.weights):  # Keras passes over what it does not look for
+        raise WeightsError(
+            f"{path} has {count} weights and {network.name} has "
+            f"{len(network.weights)}: it has other layers, such as hidden ones "
+            "before the classifier. Load the model in Keras, and pass it."
+        )
     return network
 
 
@@ -231,6 +239,18 @@ def layers_in(file: h5py.File) -> Mapping[str, Any]:
     other.
     """
     return file.get("layers") or file.get("model_weights") or file
+
+
+def _count_weights(layers: Mapping[str, Any]) -> int:
+    """Return how many arrays a file's layers have, without the seeds of dropout."""
+    names: list[str] = []
+
+    def count(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and SEEDS not in name:
+            names.append(name)
+
+    layers.visititems(count)  # type: ignore[attr-defined]
+    return len(names)
 
 
 def _network_of(model: keras.Model, layers: Mapping[str, Any]) -> keras.Model:

@@ -423,6 +423,15 @@ def test_a_whole_model_in_h5_and_a_model_within_one(tmp_path):
         ours.save(tmp_path / "whole.h5")
     kd.weights.load(other, tmp_path / "whole.h5")
     assert_same(weights_of(ours), weights_of(other))
+    dropping = kd.DenseNetBC(10, 4, classes=3, input_shape=(8, 8, 3), dropout_rate=0.2)
+    dropping.save_weights(tmp_path / "dropout.weights.h5")  # with seeds
+    kd.weights.load(other, tmp_path / "dropout.weights.h5")
+    assert_same(weights_of(dropping), weights_of(other))
+    maps = ours.get_layer("global_average_pool").output
+    answer = keras.layers.Dense(3)(keras.layers.Dense(3, name="classifier")(maps))
+    keras.Model(ours.input, answer).save_weights(tmp_path / "hidden.weights.h5")
+    with pytest.raises(WeightsError, match=r"has 49 weights and .* has 47"):
+        kd.weights.load(other, tmp_path / "hidden.weights.h5")
     theirs = of_ours(softmax())
     theirs.save(tmp_path / "nested.keras")
     kd.weights.load(other, tmp_path / "nested.keras")
