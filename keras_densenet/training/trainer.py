@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -219,9 +220,8 @@ class Trainer(LatestFit):
         self, module: Module, datamodule: DataModule, ckpt_path: CkptPath
     ) -> keras.callbacks.History:
         begun = time.perf_counter()
-        model, mine, source, plan = self._built_to_fit(module, datamodule, ckpt_path)
-        with unbuilt_if_not_loaded(module):
-            state = self._resumed(model, source, plan)
+        built = self._built_to_fit(module, datamodule, ckpt_path)
+        model, mine, source, plan, state = built
         reason = nothing_left(state, plan, mine)
         over = bool(reason) and state.epoch_ended
         folder = make_folder(plan, self._runs(model, datamodule), source, state)
@@ -447,8 +447,10 @@ class Trainer(LatestFit):
 
     def _built_to_fit(
         self, module: Module, data: DataModule, ckpt_path: CkptPath
-    ) -> tuple[keras.Model, list[keras.callbacks.Callback], Path | None, Plan]:
-        """Return the model, the user's callbacks, where they go on, and the plan."""
+    ) -> tuple[
+        keras.Model, list[keras.callbacks.Callback], Path | None, Plan, RunState
+    ]:
+        """Return the model, the user's callbacks, and how and where they go on."""
         flags, devices = self.flags, self.hardware
         plan = make_plan(flags, devices, module, data)
         build = partial(compiled, flags, devices, module, data)
@@ -458,10 +460,11 @@ class Trainer(LatestFit):
             mine = users_callbacks(flags, devices, module)
             refuse_to_set_a_schedule(mine, model)
             source = self._checkpoint(model, data, ckpt_path)
-        if source and keep_split(data, source):  # which may be more pictures, or fewer
-            plan = make_plan(flags, devices, module, data)
-            model = build(plan.scheduled_steps)
-        return model, mine, source, plan
+            if source and keep_split(data, source):  # more pictures, or fewer
+                plan = make_plan(flags, devices, module, data)
+                model = build(plan.scheduled_steps)
+            state = self._resumed(model, source, plan)
+        return model, mine, source, plan, state
 
     def _resumed(self, model: keras.Model, source: Path | None, plan: Plan) -> RunState:
         """Return where the run begins, or goes on: all workers must agree on it."""
