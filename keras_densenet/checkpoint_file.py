@@ -52,7 +52,8 @@ class RunState:
         origin: What the run is, and what its data were made with; see
             `keras_densenet.training.origin`. Empty in files of before.
         replicas: What replicas other than the first have of weights that are not
-            trained, by "<replica>/<weight>".
+            trained, by "<replica>/<weight>"; and what each has of the metrics, by
+            "<replica>/metric/<number>".
         callback_arrays: What each callback has of arrays, such as best weights: by its
             name, then by "<attribute>/<number>".
     """

@@ -1,5 +1,6 @@
 """A run: its callbacks, called in order, and where it is, so that it can go on."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +65,7 @@ class Run(keras.callbacks.CallbackList):
     ) -> None:
         self.data = data
         self.origin = origin or {}
-        self._is_over = is_over
+        self._ends_an_epoch = is_over and not (state and state.epoch_ended)
         self.folder = folder
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
@@ -107,8 +108,11 @@ class Run(keras.callbacks.CallbackList):
         super().on_train_end(logs)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Note the epoch."""
+        """Note the epoch; Keras has just begun its metrics anew."""
         self.epoch, self._epoch_ended = epoch, False
+        if self._state and self.skipped:
+            _restore_metrics(self.model, self._state)
+        self._state = None
         super().on_epoch_begin(epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
@@ -120,12 +124,10 @@ class Run(keras.callbacks.CallbackList):
         """Count; `batch` is the last one of an execution of one or more steps."""
         if self._passed_over(batch):
             if self.ends_an_epoch and batch + 1 >= self.skipped:
-                self._go_on_with_metrics()
                 self.model.stop_training = True  # after the end of this epoch
             return
         done = min(batch + 1, self.steps_per_epoch)
         self.step = self.epoch * self.steps_per_epoch + done
-        self._go_on_with_metrics()  # at the first batch that is not passed over
         super().on_train_batch_end(batch, logs)
         if done < self.steps_per_epoch:  # else after the epoch, with its validation
             self.interruption.end_if_asked()
@@ -140,8 +142,7 @@ class Run(keras.callbacks.CallbackList):
     @property
     def ends_an_epoch(self) -> bool:
         """Whether the end of an epoch is all that is left to do."""
-        state = self._state
-        return self._is_over and state is not None and not state.epoch_ended
+        return self._ends_an_epoch
 
     @property
     def is_within_epoch(self) -> bool:
@@ -176,7 +177,7 @@ class Run(keras.callbacks.CallbackList):
             origin=self.origin,
             seeds=[seed.numpy() for seed in _seeds(self.model)],
             metrics=[keras.ops.convert_to_numpy(metric) for metric in metrics],
-            replicas=_replicas(self.model),
+            replicas=_replicas(self.model) | _metrics_of_replicas(self.model),
             callback_arrays=arrays,
         )
 
@@ -184,19 +185,6 @@ class Run(keras.callbacks.CallbackList):
         for name, callback in named_callbacks(self.callbacks):
             arrays = state.callback_arrays.get(name, {})
             restore(callback, state.callbacks.get(name, {}), arrays)
-
-    def _go_on_with_metrics(self) -> None:
-        if self._state:
-            self._add_metrics(self._state.metrics)
-            self._state = None
-
-    def _add_metrics(self, metrics: list[np.ndarray]) -> None:
-        """Add what the epoch's metrics were: all of Keras's are made of sums."""
-        if not self.skipped:
-            return
-        variables = self.model.metrics_variables
-        for variable, before in zip(variables, metrics, strict=False):
-            variable.assign(variable + before)
 
     @property
     def _limits(self) -> list[Limit]:
@@ -257,6 +245,16 @@ def skip_first(run: Run) -> Iterator[None]:
         model.train_function = train_function
 
 
+def build_metrics(model: keras.Model, batch: Any) -> None:
+    """Make a model's metrics, which Keras makes in the first step on one device.
+
+    Args:
+        model: It is compiled.
+        batch: The `element_spec` of what it is trained on.
+    """
+    model._symbolic_build(data_batch=batch)
+
+
 def _seeds(model: keras.Model) -> list:
     """Return the states of random layers: what is neither a weight nor a metric."""
     others = [*model.weights, *model.metrics_variables]
@@ -293,3 +291,79 @@ def _restore_replicas(model: keras.Model, kept: dict[str, np.ndarray]) -> None:
     for name, value in _on_replicas(model):
         if name in kept:
             value.assign(kept[name])
+
+
+# A metric is not always a sum, and what replicas have of it may not be parted again.
+
+
+def _metrics_of_replicas(model: keras.Model) -> dict[str, np.ndarray]:
+    """Return what each replica, on all machines, has of each of the epoch's metrics.
+
+    All workers must call it.
+    """
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync == 1:
+        return {}
+    kept = {}
+    for number, variable in enumerate(model.metrics_variables):
+        rows = _of_all_replicas(strategy, variable.value)
+        kept |= {_metric_of(replica, number): row for replica, row in enumerate(rows)}
+    return kept
+
+
+def _of_all_replicas(strategy: Any, variable: Any) -> np.ndarray:
+    """Return the value of each replica, `(replicas, ...)`; `gather` is slow."""
+    mine = iter(strategy.experimental_local_results(variable))
+
+    def in_its_row(context: Any) -> Any:
+        value = next(mine).numpy()
+        rows = np.zeros((strategy.num_replicas_in_sync, *value.shape), value.dtype)
+        rows[context.replica_id_in_sync_group] = value
+        return keras.ops.convert_to_tensor(rows)
+
+    rows = strategy.experimental_distribute_values_from_function(in_its_row)
+    return strategy.reduce("SUM", rows, axis=None).numpy()
+
+
+def _metric_of(replica: int, number: int) -> str:
+    return f"{replica}/metric/{number}"
+
+
+def _restore_metrics(model: keras.Model, state: RunState) -> None:
+    """Let the epoch's metrics be what they were."""
+    variables = model.metrics_variables
+    if [v.shape for v in variables] != [m.shape for m in state.metrics]:
+        warnings.warn(
+            f"The checkpoint has {len(state.metrics)} numbers of metrics, and this "
+            f"model {len(variables)} or of other shapes: what is shown of this epoch "
+            f"is of its batches from {state.step % state.steps_per_epoch + 1} on.",
+            stacklevel=2,
+        )
+        return
+    for number, (variable, value) in enumerate(
+        zip(variables, state.metrics, strict=True)
+    ):
+        if not _restore_on_replicas(model, variable, number, state.replicas):
+            variable.assign(value)
+
+
+def _restore_on_replicas(
+    model: keras.Model, variable: Any, number: int, kept: dict[str, np.ndarray]
+) -> bool:
+    """Give each replica of a metric its own value, where there are as many as then."""
+    strategy = model.distribute_strategy
+    count = strategy.num_replicas_in_sync
+    names = [_metric_of(replica, number) for replica in range(count)]
+    is_more = _metric_of(count, number) in kept
+    if count == 1 or is_more or not all(name in kept for name in names):
+        return False
+    values = strategy.experimental_distribute_values_from_function(
+        lambda context: kept[names[context.replica_id_in_sync_group]]
+    )
+    for own, value in zip(
+        strategy.experimental_local_results(variable.value),
+        strategy.experimental_local_results(values),
+        strict=True,
+    ):
+        own.assign(value)
+    return True

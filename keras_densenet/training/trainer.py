@@ -5,8 +5,8 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from rich.console import Console
 from keras_densenet.analysis.answers import predictions_of
 from keras_densenet.analysis.curves import plot_curves
 from keras_densenet.analysis.report import write_report
-from keras_densenet.callbacks.run import Run, skip_first
+from keras_densenet.callbacks.run import Run, build_metrics, skip_first
 from keras_densenet.checkpoint_file import RunState, write_file
 from keras_densenet.data import DataModule, Pictures
 from keras_densenet.devices import make_devices
@@ -500,6 +500,9 @@ class Trainer(LatestFit):
         """
         train, val = plan.train_batches(run.step), plan.val_batches()
         first_epoch = max(1, run.first_epoch) if over else run.first_epoch
+        if run.skipped and not over and self.hardware.strategy is None:
+            with self.hardware.running():
+                build_metrics(run.model, train.element_spec)
         with (
             errors_told(run, self.hardware),
             run.interruption.heeded(),
@@ -507,8 +510,6 @@ class Trainer(LatestFit):
             self.hardware.running(),
             checked_numerics(self.flags.detect_anomaly),
         ):
-            if run.ends_an_epoch:  # Keras makes the metrics at the first batch
-                run.model.evaluate(train.take(1), verbose=0)
             if val is not None and self.flags.num_sanity_val_steps and not over:
                 few = val.take(self.flags.num_sanity_val_steps)
                 run.model.evaluate(few, verbose=0)
