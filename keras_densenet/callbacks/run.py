@@ -46,6 +46,7 @@ class Run(keras.callbacks.CallbackList):
         step: Batches trained on, over all epochs.
         epoch: Number of the epoch, from 0.
         logs: Loss and metrics of the last whole epoch.
+        ends_an_epoch: Whether the end of an epoch is all that is left to do.
         is_open: Whether the callbacks were told of its beginning, and not of its end.
     """
 
@@ -65,7 +66,7 @@ class Run(keras.callbacks.CallbackList):
     ) -> None:
         self.data = data
         self.origin = origin or {}
-        self._ends_an_epoch = is_over and not (state and state.epoch_ended)
+        self.ends_an_epoch = is_over and state is not None and not state.epoch_ended
         self.folder = folder
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
@@ -138,11 +139,6 @@ class Run(keras.callbacks.CallbackList):
         super().on_epoch_end(epoch, logs)
         self.logs = logs or {}
         self.interruption.end_if_asked()
-
-    @property
-    def ends_an_epoch(self) -> bool:
-        """Whether the end of an epoch is all that is left to do."""
-        return self._ends_an_epoch
 
     @property
     def is_within_epoch(self) -> bool:
@@ -304,7 +300,7 @@ def _metrics_of_replicas(model: keras.Model) -> dict[str, np.ndarray]:
     strategy = model.distribute_strategy
     if strategy.num_replicas_in_sync == 1:
         return {}
-    kept = {}
+    kept: dict[str, np.ndarray] = {}
     for number, variable in enumerate(model.metrics_variables):
         rows = _of_all_replicas(strategy, variable.value)
         kept |= {_metric_of(replica, number): row for replica, row in enumerate(rows)}
