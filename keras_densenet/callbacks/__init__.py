@@ -3,6 +3,7 @@
 from keras_densenet.callbacks.limits import (
     Limit,
     MaxSteps,
+    MinEpochs,
     StopAfterEpoch,
     StopOnNaN,
     Timer,
@@ -25,6 +26,7 @@ __all__ = [
     "LearningRateMonitor",
     "Limit",
     "MaxSteps",
+    "MinEpochs",
     "ModelCheckpoint",
     "MonitoredMetrics",
     "ProgressBar",

@@ -5,12 +5,14 @@ import datetime
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 
 from keras_densenet.errors import MisconfigurationError, NotANumberError
+
+ENDLESS = 10**9  # epochs of a training that has no end: Keras needs a number
 
 
 class Limit(keras.callbacks.Callback, abc.ABC):
@@ -133,6 +135,46 @@ class StopAfterEpoch(Limit):
         self._done = epoch + 1
         if self.is_over:
             self.model.stop_training = True
+
+
+class MinEpochs(keras.callbacks.Callback):
+    """Put off the end that other callbacks ask for, until so many epochs are trained.
+
+    A `Limit` ends the training all the same.
+
+    Args:
+        min_epochs: Number of epochs, 1 or more, over all runs that resume each other.
+        callbacks: Those of the training; it is called after them.
+
+    Raises:
+        MisconfigurationError: It is no such number.
+    """
+
+    def __init__(
+        self, min_epochs: int, callbacks: Iterable[keras.callbacks.Callback] = ()
+    ) -> None:
+        super().__init__()
+        _refuse_below_one("min_epochs", min_epochs)
+        self.min_epochs = min_epochs
+        self._limits = [c for c in callbacks if isinstance(c, Limit)]
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Note the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Let an epoch be finished."""
+        self._put_off(trained=self._epoch)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Let the next epoch begin."""
+        self._put_off(trained=epoch + 1)
+
+    def _put_off(self, trained: int) -> None:
+        is_over = any(limit.is_over for limit in self._limits)
+        if self.model.stop_training and trained < self.min_epochs and not is_over:
+            self.model.stop_training = False
 
 
 class Timer(Limit):

@@ -6,6 +6,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from keras_densenet.callbacks.limits import ENDLESS
 from keras_densenet.callbacks.monitors import ThroughputMonitor
 
 
@@ -42,7 +43,7 @@ class ProgressBar(keras.callbacks.Callback):
         """Start an empty bar."""
         self._epoch = epoch
         self._begin = time.perf_counter()
-        label = f"{epoch + 1}/{self.params['epochs']}"
+        label = f"{epoch + 1}{self._of_all()}"
         status = self._status({}) or "building the graph"
         steps = self.params["steps"]
         self._bar.reset(self._task, total=steps, epoch=label, status=status)
@@ -55,8 +56,7 @@ class ProgressBar(keras.callbacks.Callback):
         """Print the epoch's line."""
         seconds = time.perf_counter() - self._begin
         self.console.print(
-            f"Epoch {epoch + 1:3d}/{self.params['epochs']}  {_metrics(logs)}  "
-            f"{seconds:.0f} s",
+            f"Epoch {epoch + 1:3d}{self._of_all()}  {_metrics(logs)}  {seconds:.0f} s",
             highlight=False,
             soft_wrap=True,
         )
@@ -65,10 +65,16 @@ class ProgressBar(keras.callbacks.Callback):
         """Take the bar away."""
         self._bar.stop()
 
+    def _of_all(self) -> str:
+        epochs = self.params["epochs"]
+        return "" if epochs == ENDLESS else f"/{epochs}"
+
     def _status(self, logs: dict | None) -> str:
         speed = self.throughput.images_per_second
         if not speed:
             return _metrics(logs)
+        if self.params["epochs"] == ENDLESS:
+            return f"{speed:,.0f} images/s  {_metrics(logs)}"
         total = self.params["epochs"] * self.params["steps"]
         done = self._epoch * self.params["steps"] + self._bar.tasks[0].completed
         left = (total - done) * self.throughput.seconds_per_step

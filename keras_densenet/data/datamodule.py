@@ -27,6 +27,7 @@ class DataModule(abc.ABC):
         load_state_dict(state)          where a run is resumed
         train_dataset(), val_dataset()  batches of (pictures, labels)
         train_batches(step)             those of the whole training, from a step on
+        on_exception(error)             only where one ends it, before teardown
         teardown("fit")                 let go of what setup took
 
     A `tf.data.Dataset` it returns has global batches: under a strategy with R
@@ -155,6 +156,9 @@ class DataModule(abc.ABC):
         It is asked when a file could not be decoded, and TensorFlow did not say which.
         """
         return None
+
+    def on_exception(self, exception: BaseException) -> None:  # noqa: B027
+        """Do what is to be done where an error ends what the data are read for."""
 
     def teardown(self, stage: str) -> None:  # noqa: B027
         """Let go of what `setup` took."""

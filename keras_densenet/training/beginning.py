@@ -122,6 +122,7 @@ def make_run(
         step=state.step,
         console=screen.console,
         validated=plan.is_validated,
+        checks_an_epoch=plan.checks_an_epoch,
     )
     checkpoint = the_checkpoint(callbacks)
     run = Run(

@@ -10,6 +10,7 @@ from rich.console import Console
 from keras_densenet.callbacks.limits import (
     Limit,
     MaxSteps,
+    MinEpochs,
     StopOnNaN,
     Timer,
 )
@@ -80,12 +81,13 @@ def callbacks_in_order(
     step: int,
     console: Console,
     validated: bool,
+    checks_an_epoch: int,
 ) -> list[Callback]:
     """Return a fit's callbacks, in the order in which they must be called.
 
         what may end the training, or adds to the logs
         yours; those that swap weights, and then Keras's checkpoints, last of them
-        what refuses to monitor a metric that is not there
+        what refuses to monitor a metric that is not there, or puts the end off
         what makes the replicas agree
         progress bar, loggers
         the checkpoint, after all that changes the model
@@ -99,6 +101,7 @@ def callbacks_in_order(
         step: Batches trained on before.
         console: Where the progress bar is drawn.
         validated: Whether there is anything to validate on.
+        checks_an_epoch: Validations in an epoch, of `val_check_interval`.
     """
     throughput = ThroughputMonitor(images_per_step)
     callbacks: list[Callback] = [StopOnNaN(), *limits_of(flags)]
@@ -106,6 +109,8 @@ def callbacks_in_order(
     others = [c for c in mine if not isinstance(c, ModelCheckpoint)]
     callbacks += sorted(others, key=_place)
     callbacks.append(MonitoredMetrics(mine, validated))
+    if flags.min_epochs is not None:
+        callbacks.append(MinEpochs(flags.min_epochs * checks_an_epoch, callbacks))
     if devices.replicas > 1:
         callbacks.append(AverageMovingStatistics(devices.strategy))
     if flags.enable_progress_bar:

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import keras
 
-from keras_densenet.data import DataModule
+from keras_densenet.data import DataModule, Datasets
 from keras_densenet.devices import Devices
 from keras_densenet.devices.gradient_reduction import reduce_first
 from keras_densenet.devices.multi_worker import mend_keras
@@ -52,9 +52,10 @@ def compiled(
     if isinstance(module, keras.Model):
         refuse_compiled(flags)
         refuse_foreign(devices, module)
-        refuse_other_loss(module, getattr(module, "loss", None))
         with devices.scope():
-            return _ready_to_train(devices, module)
+            _build(module, data)
+            refuse_other_loss(module, getattr(module, "loss", None))
+            return _ready_to_train(devices, module, data)
     module.from_checkpoint = from_checkpoint and module.model is None
     with devices.scope():
         model = _configured(flags, module, data)
@@ -67,7 +68,7 @@ def compiled(
             steps_per_execution=flags.steps_per_execution,
             run_eagerly=flags.run_eagerly,
         )
-        module.model = _ready_to_train(devices, model)
+        module.model = _ready_to_train(devices, model, data)
     return model
 
 
@@ -94,6 +95,7 @@ def _configured(flags: Flags, module: ImageClassifier, data: DataModule) -> kera
     before, module.data = module.model, data
     options = {"sync_batchnorm": True} if flags.sync_batchnorm else {}
     model = module.configure_model(data, **options)
+    _build(model, data)
     if before is not None:
         _take_weights(model, before)
     return model
@@ -107,6 +109,12 @@ def _fitting_loss(module: ImageClassifier, model: keras.Model, data: DataModule)
     refuse_numbers_below_0(model, loss, data.input_shape)
     module.output = output_of(model, loss)  # and now for its metrics
     return loss
+
+
+def _build(model: keras.Model, data: DataModule) -> None:
+    """Make the weights of a model that waits for its first pictures to do so."""
+    if not model.built:
+        model(keras.Input(data.input_shape))  # build() does not look into a subclass
 
 
 def _take_weights(model: keras.Model, before: keras.Model) -> None:
@@ -139,10 +147,26 @@ def refuse_uncompiled(model: keras.Model) -> None:
         )
 
 
-def _ready_to_train(devices: Devices, model: keras.Model) -> keras.Model:
+def _refuse_too_few_classes(model: keras.Model, data: DataModule) -> None:
+    """Refuse a model of fewer classes than the data have: labels would be of none."""
+    if isinstance(data, Datasets) or not hasattr(model, "output_shape"):
+        return  # whose classes would be counted, or whose output is not known
+    shape, classes = model.output_shape, data.num_classes
+    is_of_classes = isinstance(shape, tuple) and len(shape) == 2 and shape[1] != 1
+    if is_of_classes and shape[1] is not None and shape[1] < classes:
+        raise MisconfigurationError(
+            f"{model.name} tells {shape[1]} classes apart, and there are {classes} in "
+            f"{type(data).__name__}: its last layer needs as many outputs."
+        )
+
+
+def _ready_to_train(
+    devices: Devices, model: keras.Model, data: DataModule
+) -> keras.Model:
     """Build the optimizer: for a checkpoint to load, and to trace one step, not two."""
     refuse_uncompiled(model)
     refuse_names_of_a_model(model)
+    _refuse_too_few_classes(model, data)
     model.optimizer.build(model.trainable_variables)
     if devices.strategy:
         reduce_first(model)

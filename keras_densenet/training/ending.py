@@ -13,6 +13,7 @@ from keras_densenet.callbacks.run import Run
 from keras_densenet.data import BrokenPictureError, DataModule
 from keras_densenet.devices import Devices
 from keras_densenet.errors import MisconfigurationError, NotANumberError
+from keras_densenet.training.lightning_names import ON_EXCEPTION
 from keras_densenet.training.plan import Plan
 
 # TensorFlow's words, on a CPU; on a GPU the loss of such a label is NaN.
@@ -59,12 +60,18 @@ def _say_last(checkpoint: ModelCheckpoint | None) -> None:
 
 @contextmanager
 def errors_told(run: Run, devices: Devices) -> Iterator[None]:
-    """Close what a run has open, and name its last good checkpoint, on an error."""
+    """Close what a run has open, and name its last good checkpoint, on an error.
+
+    Callbacks with Lightning's `on_exception(exception)` are told of it, of Ctrl-C, too.
+    """
     try:
         yield
     except BaseException as error:
         if run.is_open:
             _close(run.callbacks)
+        for callback in run.callbacks:
+            if hasattr(callback, ON_EXCEPTION):
+                callback.on_exception(error)
         if isinstance(error, tf.errors.OpError) and devices.cluster:
             run.interruption.end_if_asked()  # the others got the signal, too
         outside = OUTSIDE.search(str(error))
@@ -130,7 +137,8 @@ def _last_good(run: Run) -> str:
 def why_it_ended(run: Run, plan: Plan) -> str:
     """Return why a training ended."""
     if run.step >= plan.max_epochs * plan.steps_per_epoch:
-        return f"max_epochs={plan.max_epochs} reached"
+        epochs = plan.max_epochs // plan.checks_an_epoch
+        return f"max_epochs={epochs} reached"
     for limit in run.callbacks:
         if isinstance(limit, Limit) and limit.is_over:
             return limit.reached

@@ -19,7 +19,10 @@ class Flags:
 
     Args:
         max_epochs: Epochs to train, over all runs that resume each other;
-            `model.fit(epochs=max_epochs)`. `fit` needs it, or `max_steps`.
+            `model.fit(epochs=max_epochs)`. `fit` needs it, or `max_steps`. -1 for a
+            training without end, but for `max_time`, callbacks and Ctrl-C.
+        min_epochs: Epochs to train at least, whatever callbacks such as `EarlyStopping`
+            ask for: `callbacks=[MinEpochs(min_epochs)]`. Limits end it all the same.
         max_steps: Batches to train on, over all runs that resume each other, -1 for as
             many as the epochs have: `callbacks=[MaxSteps(max_steps)]`. The execution
             that the last one is in is finished.
@@ -55,6 +58,10 @@ class Flags:
         overfit_batches: Number or share of training batches to learn by heart, and to
             validate on: `train_dataset.take(n).cache().repeat()`. 0 for all of them.
         check_val_every_n_epoch: `model.fit(validation_freq=n)`.
+        val_check_interval: Share of an epoch, or number of its batches, after which is
+            validated: `model.fit(steps_per_epoch=n, epochs=max_epochs * batches / n)`.
+            To callbacks, logs and checkpoints each is an epoch, so that `EarlyStopping`
+            counts validations, as in Lightning.
         num_sanity_val_steps: Batches to validate before training, to see early that it
             works: `model.evaluate(val_dataset.take(n))`. Lightning's default is 2; here
             it is 0, as it takes the graph of the validation to be built first.
@@ -94,6 +101,7 @@ class Flags:
 
     max_epochs: int | None = None
     _: KW_ONLY
+    min_epochs: int | None = None
     max_steps: int = -1
     max_time: str | datetime.timedelta | dict | None = None
     accelerator: str = "auto"
@@ -111,6 +119,7 @@ class Flags:
     limit_predict_batches: int | float = 1.0
     overfit_batches: int | float = 0
     check_val_every_n_epoch: int = 1
+    val_check_interval: int | float = 1.0
     num_sanity_val_steps: int = 0
     log_every_n_steps: int = 50
     enable_checkpointing: bool = True
@@ -142,6 +151,7 @@ class Flags:
         }
         if self.fast_dev_run:
             written_out |= {"max_epochs": 1, "enable_checkpointing": False}
+            written_out |= {"min_epochs": None, "val_check_interval": 1.0}
             limits = (f"limit_{stage}_batches" for stage in STAGES)
             written_out |= dict.fromkeys(limits, int(self.fast_dev_run))
         return replace(self, **written_out)

@@ -142,13 +142,23 @@ depth: it has classes, input_shape.
         return self.network(**options)
 
     def configure_optimizer(self, total_steps: int) -> keras.optimizers.Optimizer:
-        """Make the paper's optimizer for a training of `total_steps` steps."""
+        """Make the paper's optimizer for a training of `total_steps` steps.
+
+        Args:
+            total_steps: -1 for a training without end, by `max_epochs=-1`.
+        """
         schedule = self.schedule(total_steps)
         return TorchSGD(schedule, self.momentum, weight_decay=self.weight_decay)
 
     def schedule(self, total_steps: int) -> Any:
         """Return the learning rate of each step: a number, or a schedule of Keras."""
         learning_rate = self._scaled_learning_rate()
+        if total_steps == -1 and (self.milestones or self.lr_schedule == "cosine"):
+            raise MisconfigurationError(
+                "max_epochs=-1 trains without end, and the learning rate falls at "
+                "shares of the whole training: say Trainer(max_steps=...), or make an "
+                "ImageClassifier with milestones=() and without lr_schedule='cosine'."
+            )
         if self.lr_schedule == "cosine":
             return cosine_schedule(learning_rate, total_steps)
         return step_schedule(learning_rate, total_steps, self.milestones)

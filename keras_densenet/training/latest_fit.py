@@ -85,8 +85,8 @@ class LatestFit:
         return self._run.steps_per_epoch if self._run else 0
 
     @property
-    def estimated_stepping_batches(self) -> int:
-        """Steps of the whole training of the latest fit."""
+    def estimated_stepping_batches(self) -> float:
+        """Steps of the whole training of the latest fit; infinity without an end."""
         return self._plan.total_steps if self._plan else 0
 
     @property

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_densenet.data import DataModule
@@ -60,18 +61,28 @@ def evaluated_batches(stage: str, data: DataModule, flags: Flags) -> tf.data.Dat
 
 
 def take(dataset: Any, limit: float) -> Any | None:
-    """Return the first batches of a dataset, or None where there are none."""
+    """Return the first batches of a dataset, or None where there are none.
+
+    Where nobody knows how many there are, they are counted, in one pass: Keras 3.15
+    would take one batch more into its means.
+    """
     if dataset is None or limit == 0:
         return None
-    if limit == 1.0 and isinstance(limit, float):
-        return dataset
-    if isinstance(limit, int):
-        return dataset.take(limit)
     batches = int(dataset.cardinality())
+    if isinstance(limit, int):
+        dataset = dataset.take(limit)
+        return _counted(dataset) if batches == tf.data.UNKNOWN_CARDINALITY else dataset
+    if batches == tf.data.UNKNOWN_CARDINALITY and limit == 1.0:
+        return _counted(dataset)
     if batches < 0:
         raise MisconfigurationError(
-            f"A share of {limit} of a dataset of unknown size: give a number of "
-            "batches, an int, or end the dataset with "
+            f"A share of {limit} of a dataset of unknown size, or without end: give a "
+            "number of batches, an int, or end the dataset with "
             ".apply(tf.data.experimental.assert_cardinality(n))."
         )
-    return dataset.take(limited(batches, limit))
+    return dataset if limit == 1.0 else dataset.take(limited(batches, limit))
+
+
+def _counted(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    batches = dataset.reduce(np.int64(0), lambda number, *batch: number + 1)
+    return dataset.apply(tf.data.experimental.assert_cardinality(int(batches)))

@@ -1,5 +1,7 @@
 """What a trainer refuses before anything is built."""
 
+from typing import Any
+
 import keras
 
 from keras_densenet.callbacks import ModelCheckpoint, Timer
@@ -11,6 +13,7 @@ from keras_densenet.training.limits import check_limit
 
 _AT_LEAST = {
     "max_epochs": 1,
+    "min_epochs": 1,
     "check_val_every_n_epoch": 1,
     "num_sanity_val_steps": 0,
     "log_every_n_steps": 1,
@@ -45,7 +48,7 @@ def refuse_misconfiguration(flags: Flags, devices: Devices) -> None:
         flags: Resolved.
         devices: What they ask for.
     """
-    for check in (_numbers, _choices, _checkpoints, _loggers, _anomaly):
+    for check in (_numbers, _epochs, _choices, _checkpoints, _loggers, _anomaly):
         check(flags)
     for check_devices in (_replicas, _workers, _float16):
         check_devices(flags, devices)
@@ -54,7 +57,8 @@ def refuse_misconfiguration(flags: Flags, devices: Devices) -> None:
 def _numbers(flags: Flags) -> None:
     for flag, least in _AT_LEAST.items():
         value = getattr(flags, flag)
-        if value is not None and value < least:
+        is_endless = flag == "max_epochs" and value == -1
+        if value is not None and value < least and not is_endless:
             raise MisconfigurationError(
                 f"{flag} must be {least} or more. Received: {flag}={value}"
             )
@@ -77,6 +81,37 @@ def _numbers(flags: Flags) -> None:
         raise MisconfigurationError(
             "gradient_clip_val must be above 0, or None for no clipping. Received: "
             f"gradient_clip_val={clip}"
+        )
+
+
+def _epochs(flags: Flags) -> None:
+    """Refuse numbers of epochs, and shares of one, that contradict each other."""
+    least, most = flags.min_epochs, flags.max_epochs
+    if least is not None and most not in (None, -1) and least > most:
+        raise MisconfigurationError(
+            f"min_epochs={least} is above max_epochs={most}: raise max_epochs, or "
+            "leave min_epochs out."
+        )
+    interval = flags.val_check_interval
+    is_share = isinstance(interval, float) and 0 < interval <= 1
+    is_number = type(interval) is int and interval >= 1
+    if not (is_share or is_number):
+        raise MisconfigurationError(
+            "val_check_interval is a share of an epoch, a float in (0.0, 1.0], or a "
+            f"number of batches, an int of 1 or more. Received: {interval!r}"
+        )
+    others = {"check_val_every_n_epoch": 1, "overfit_batches": 0}
+    for flag, default in others.items():
+        if interval != 1.0 or is_number:
+            _refuse_both(flags, "val_check_interval", flag, default)
+
+
+def _refuse_both(flags: Flags, one: str, other: str, default: Any) -> None:
+    value = getattr(flags, other)
+    if value != default:
+        raise MisconfigurationError(
+            f"{one}={getattr(flags, one)} and {other}={value} both say when is "
+            "validated, and on what: choose one of the two."
         )
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 import keras
 import tensorflow as tf
 
+from keras_densenet.callbacks.limits import ENDLESS
 from keras_densenet.data import DataModule
 from keras_densenet.devices import Devices
 from keras_densenet.devices.shares import refuse_unequal_shares
@@ -24,11 +25,15 @@ class Plan:
         flags: What the user said.
         devices: What the batches are for.
         data: Where they come from; it is set up.
-        max_epochs: Epochs to train, over all runs that resume each other.
+        max_epochs: Epochs to train, over all runs that resume each other; `ENDLESS` for
+            a training without end. With `val_check_interval` they are Keras's epochs,
+            from one validation to the next.
         steps_per_epoch: Batches of an epoch.
         scheduled_steps: Steps of the training that the learning rate's schedule is made
-            for. An epoch's batches that `steps_per_execution` leaves over count, too.
+            for, -1 for one without end. An epoch's batches that `steps_per_execution`
+            leaves over count, too.
         batch_size: Pictures in a global batch.
+        checks_an_epoch: Validations in an epoch of the data.
     """
 
     flags: Flags
@@ -38,10 +43,13 @@ class Plan:
     steps_per_epoch: int
     scheduled_steps: int
     batch_size: int
+    checks_an_epoch: int = 1
 
     @property
-    def total_steps(self) -> int:
-        """Steps of the whole training."""
+    def total_steps(self) -> float:
+        """Steps of the whole training; infinity for one without end."""
+        if self.max_epochs == ENDLESS:
+            return math.inf
         return _at_most(self.max_epochs * self.steps_per_epoch, self.flags.max_steps)
 
     def train_batches(self, step: int) -> tf.data.Dataset:
@@ -94,16 +102,23 @@ def make_plan(flags: Flags, devices: Devices, module: Module, data: DataModule) 
         )
     one_epoch = data.train_dataset()
     batches = _batches_of_an_epoch(flags, one_epoch)
-    max_epochs = flags.max_epochs or math.ceil(flags.max_steps / batches)
+    epochs = flags.max_epochs or -1
+    if epochs == -1 and flags.max_steps != -1:
+        epochs = math.ceil(flags.max_steps / batches)
+    checks = _checks_of_an_epoch(flags, batches)
     compiled = module if isinstance(module, keras.Model) else flags
+    scheduled = -1 if epochs == -1 else _at_most(epochs * batches, flags.max_steps)
     return Plan(
         flags,
         devices,
         data,
-        max_epochs=max_epochs,
-        steps_per_epoch=_whole_executions(batches, compiled.steps_per_execution),
-        scheduled_steps=_at_most(max_epochs * batches, flags.max_steps),
+        max_epochs=ENDLESS if epochs == -1 else epochs * checks,
+        steps_per_epoch=_whole_executions(
+            batches // checks, compiled.steps_per_execution
+        ),
+        scheduled_steps=scheduled,
         batch_size=_global_batch_size(one_epoch, devices.replicas),
+        checks_an_epoch=checks,
     )
 
 
@@ -116,13 +131,33 @@ def _batches_of_an_epoch(flags: Flags, one_epoch: tf.data.Dataset) -> int:
     if flags.fast_dev_run:
         return int(flags.fast_dev_run)
     batches = int(one_epoch.cardinality())
+    limit = flags.overfit_batches or flags.limit_train_batches
+    if batches < 0 and isinstance(limit, int):  # unknown, or without end
+        return limit
     if batches < 1:
         raise MisconfigurationError(
-            "train_dataset() must know how many batches it has: end it with "
+            "train_dataset() must know how many batches it has: say "
+            "Trainer(limit_train_batches=n), a number, or end it with "
             ".apply(tf.data.experimental.assert_cardinality(n)). "
             f"Its cardinality is {batches}."
         )
-    return limited(batches, flags.overfit_batches or flags.limit_train_batches)
+    return limited(batches, limit)
+
+
+def _checks_of_an_epoch(flags: Flags, batches: int) -> int:
+    """Return how often is validated within an epoch, in equal distances."""
+    interval = flags.val_check_interval
+    if interval == 1.0 and isinstance(interval, float):
+        return 1
+    between = max(1, int(batches * interval)) if interval < 1 else int(interval)
+    whole = batches - batches % between
+    if whole == batches:
+        return batches // between
+    cure = f", or limit_train_batches={whole}" if whole else ""
+    raise MisconfigurationError(
+        f"val_check_interval={interval} is {between} batches, of which an epoch of "
+        f"{batches} has no whole number: use a number that divides it{cure}."
+    )
 
 
 def _whole_executions(batches: int, steps_per_execution: int) -> int:

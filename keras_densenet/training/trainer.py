@@ -565,6 +565,9 @@ class Trainer(LatestFit):
         try:
             with broken_pictures_named(data):
                 yield
+        except BaseException as error:
+            data.on_exception(error)
+            raise
         finally:
             data.teardown(stage)
 

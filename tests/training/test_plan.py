@@ -1,5 +1,7 @@
 """Flags stay what the user said; what a fit derives from them is its plan."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -7,8 +9,10 @@ import tensorflow as tf
 
 import keras_densenet as kd
 from keras_densenet.callbacks import StopAfterEpoch
+from keras_densenet.callbacks.limits import ENDLESS
 from keras_densenet.devices import make_devices
 from keras_densenet.training import Flags, MisconfigurationError
+from keras_densenet.training.limits import take
 from keras_densenet.training.plan import make_plan
 
 
@@ -59,6 +63,17 @@ def plan_of(batches, **flags):
         (10, {"max_epochs": 7, "fast_dev_run": True}, 1, 1, 1, 1),
         (10, {"max_epochs": 7, "fast_dev_run": 3}, 1, 3, 3, 3),
         (10, {"max_epochs": 2, "overfit_batches": 4}, 2, 4, 8, 8),
+        # Twice five batches, each validated, and the same training.
+        (10, {"max_epochs": 3, "val_check_interval": 0.5}, 6, 5, 30, 30),
+        (10, {"max_epochs": 3, "val_check_interval": 2}, 15, 2, 30, 30),
+        (10, {"max_steps": 25, "val_check_interval": 5}, 6, 5, 25, 25),
+        (
+            11,
+            {"max_epochs": 1, "val_check_interval": 0.5, "limit_train_batches": 10},
+            *(2, 5, 10, 10),
+        ),
+        (10, {"max_epochs": -1, "max_steps": 25}, 3, 10, 25, 25),
+        (10, {"max_epochs": -1}, ENDLESS, 10, math.inf, -1),
     ],
 )
 def test_epochs_and_steps(batches, flags, epochs, an_epoch, total, scheduled):
@@ -87,6 +102,60 @@ def test_batches_from_a_step_on():
 def test_an_execution_longer_than_an_epoch_is_refused():
     with pytest.raises(MisconfigurationError, match="use 3 or fewer"):
         plan_of(3, max_epochs=1, steps_per_execution=4)
+
+
+@pytest.mark.parametrize(
+    ("batches", "interval", "said"),
+    [
+        (9, 0.25, "2 batches, of which an epoch of 9 .*limit_train_batches=8"),
+        (10, 4, "4 batches, of which an epoch of 10 .*limit_train_batches=8"),
+        (10, 11, "11 batches, of which .* divides it"),
+    ],
+)
+def test_an_epoch_is_a_whole_number_of_intervals(batches, interval, said):
+    with pytest.raises(MisconfigurationError, match=said):
+        plan_of(batches, max_epochs=1, val_check_interval=interval)
+
+
+def test_an_endless_training_has_no_schedule():
+    with pytest.raises(MisconfigurationError, match=r"max_steps=.*milestones=\(\)"):
+        kd.ImageClassifier(linear).schedule(-1)
+    assert kd.ImageClassifier(linear, milestones=()).schedule(-1) == 0.1
+
+
+class OfUnknownLength(Tens):
+    def train_dataset(self):
+        return super().train_dataset().filter(lambda images, labels: True)
+
+
+def plan_of_unknown_length(**flags):
+    flags = Flags(max_epochs=2, **flags).resolved()
+    devices = make_devices("none", 1, "auto", 1, "32-true")
+    return make_plan(flags, devices, kd.ImageClassifier(linear), OfUnknownLength(4))
+
+
+def test_a_limit_says_how_long_an_epoch_of_unknown_length_is():
+    plan = plan_of_unknown_length(limit_train_batches=6)
+    assert plan.steps_per_epoch == 6
+    # Four batches in a pass: the epoch goes on with the next pass, also from a step on.
+    assert first_numbers(plan.train_batches(0), 7) == [0, 10, 20, 30, 0, 10, 20]
+    assert first_numbers(plan.train_batches(5), 2) == [10, 20]
+    assert first_numbers(plan.val_batches(), 9) == [0, 10]
+    for flags in ({}, {"limit_train_batches": 0.5}):
+        with pytest.raises(MisconfigurationError, match="limit_train_batches=n"):
+            plan_of_unknown_length(**flags)
+
+
+def test_batches_to_validate_on_are_counted_where_nobody_knows():
+    unknown = OfUnknownLength(4).train_dataset()
+    for limit, batches in ((1.0, 4), (3, 3), (9, 4)):
+        assert int(take(unknown, limit).cardinality()) == batches
+    for dataset in (unknown, unknown.repeat()):
+        with pytest.raises(MisconfigurationError, match="a number of batches"):
+            take(dataset, 0.5)
+    with pytest.raises(MisconfigurationError, match="without end"):
+        take(unknown.repeat(), 1.0)
+    assert int(take(unknown.repeat(), 5).cardinality()) == 5
 
 
 def test_a_trainer_keeps_nothing_of_one_fit_for_the_next(tmp_path):
