@@ -2,8 +2,12 @@
 
 import math
 import os
+import re
+import string
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -46,6 +50,16 @@ class ModelCheckpoint(keras.callbacks.Callback):
         every_n_epochs: Epochs from one save to the next.
         every_n_train_steps: Steps from one save to the next within an epoch; None for
             saves after epochs alone.
+        filename: Name of the best ones, without ending, such as
+            "{epoch}-{val_accuracy:.3f}": of `epoch`, from 1 as in Keras, `step` and the
+            metrics in the logs, one that is missing in an epoch as nan. Where a name
+            comes again, "-v1" is added, "-v2" and so on. None for the one above.
+        auto_insert_metric_name: Whether to write each one's name before it, as in
+            "epoch=3-val_accuracy=0.943".
+
+    A trainer may have several, each with best ones of its own. One of them keeps the
+    last checkpoint: the first with `every_n_train_steps`, else the first with
+    `save_last`. `ckpt_path="best"` is the best of the first.
 
     Attributes:
         last_model_path: Path of the last checkpoint, "" before there is one.
@@ -66,8 +80,11 @@ class ModelCheckpoint(keras.callbacks.Callback):
         save_last: bool = True,
         every_n_epochs: int = 1,
         every_n_train_steps: int | None = None,
+        filename: str | None = None,
+        auto_insert_metric_name: bool = True,
     ) -> None:
         super().__init__()
+        check_filename(filename)
         _check_checkpointing(mode, save_top_k, every_n_epochs, every_n_train_steps)
         _check_last(save_last, save_top_k, every_n_train_steps)
         self._dirpath = Path(dirpath) if dirpath else None
@@ -78,8 +95,12 @@ class ModelCheckpoint(keras.callbacks.Callback):
         self.save_last = save_last
         self.every_n_epochs = every_n_epochs
         self.every_n_train_steps = every_n_train_steps
+        self.filename = filename
+        self.auto_insert_metric_name = auto_insert_metric_name
         self.last_model_path = ""
         self.best_k_models: dict[str, float] = {}
+        self._others: list[ModelCheckpoint] = []  # of the trainer
+        self._is_led = False  # saved by the one that keeps the last checkpoint
         self._run: Run | None = None
         self._failure: OSError | None = None
         self._saved_step = 0
@@ -96,10 +117,26 @@ class ModelCheckpoint(keras.callbacks.Callback):
         self._writes = writes
         self._folder = folder
 
+    def lead(self, others: Sequence["ModelCheckpoint"]) -> None:
+        """Save for these, too, and keep the last checkpoint of all.
+
+        The trainer calls it. The last checkpoint is written after the best ones of all,
+        so that it knows them.
+        """
+        together = [self, *others]
+        for checkpoint in together:
+            checkpoint._is_led = checkpoint is not self
+            checkpoint._others = [c for c in together if c is not checkpoint]
+
     @property
     def dirpath(self) -> Path | None:
         """Folder of the checkpoints."""
         return self._dirpath or self._folder
+
+    @property
+    def own_dirpath(self) -> Path | None:
+        """Folder that was given for the checkpoints, or None for the run's."""
+        return self._dirpath
 
     @property
     def best_model_path(self) -> str:
@@ -127,24 +164,45 @@ class ModelCheckpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Save the model of this epoch."""
+        if self._is_led:
+            return
+        for other in self._others:
+            other._save_epoch(epoch, logs or {}, last=False)
+        self._save_epoch(epoch, logs or {}, last=self.save_last)
+
+    def _save_epoch(self, epoch: int, logs: dict, last: bool) -> None:
         if (epoch + 1) % self.every_n_epochs:
             return
-        score = (logs or {}).get(self.monitor)
+        score = logs.get(self.monitor)
         name = None
         before = self.best_k_models
         if score is not None and math.isfinite(score):
-            metric = self.monitor.replace("/", "-")
-            name = f"epoch={epoch + 1:03d}-{metric}={score:.4f}.keras"
+            name = self._name(epoch, logs)
             self.best_k_models = self._best({**before, self._path(name): float(score)})
             if self._path(name) not in self.best_k_models:
                 name = None
-        if (self.save_last or name) and not self.save(name, last=self.save_last):
+        if (last or name) and not self.save(name, last=last):
             self.best_k_models = before
             return
         if not self._writes:
             return
         for path in before.keys() - self.best_k_models.keys():
             Path(path).unlink(missing_ok=True)
+
+    def _name(self, epoch: int, logs: dict) -> str:
+        """Return a file's name that none of the best ones has."""
+        metric = self.monitor.replace("/", "-")
+        stem = f"epoch={epoch + 1:03d}-{metric}={logs[self.monitor]:.4f}"
+        if self.filename is not None:
+            step = self._run.step if self._run else 0
+            values = {**logs, "epoch": epoch + 1, "step": step}
+            stem = formatted(self.filename, values, self.auto_insert_metric_name)
+        taken = {path for c in (self, *self._others) for path in c.best_k_models}
+        name, version = f"{stem}.keras", 0
+        while self._path(name) in taken:
+            version += 1
+            name = f"{stem}-v{version}.keras"
+        return name
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Raise what hindered the last save."""
@@ -164,12 +222,15 @@ class ModelCheckpoint(keras.callbacks.Callback):
         state = self._run.state() if self._run else None
         self._saved_step = self._run.step if self._run else 0
         if not self._writes:
-            self.last_model_path = str(folder / LAST) if last else ""
+            if last:
+                for checkpoint in (self, *self._others):
+                    checkpoint.last_model_path = str(folder / LAST)
             return True
         try:
             if last:
                 path = write_checkpoint(folder, self.model, state, copy)
-                self.last_model_path = str(path)
+                for checkpoint in (self, *self._others):
+                    checkpoint.last_model_path = str(path)
             elif copy:
                 write_file(folder / copy, self.model, state)
         except OSError as error:
@@ -245,6 +306,56 @@ def refuse_other_owner(folder: Path | None, run: str, source: Path | None) -> No
                 "(without one each run has a folder of its own), or go on with that "
                 f"run: ckpt_path={str(folder / LAST)!r}."
             )
+
+
+def formatted(filename: str, values: Mapping[str, Any], insert_names: bool) -> str:
+    """Return the name that a pattern is with these values, without a folder.
+
+    >>> formatted("{epoch}-{val_loss:.2f}", {"epoch": 3, "val_loss": 0.1234}, True)
+    'epoch=3-val_loss=0.12'
+    """
+    parts = []
+    for text, field, spec, _ in string.Formatter().parse(filename):
+        parts.append(text)
+        if field is not None:
+            value = values.get(field, math.nan)
+            parts.append(f"{field}=" if insert_names else "")
+            parts.append(format(value, spec or ""))
+    return "".join(parts).replace("/", "-")
+
+
+def fields_of(filename: str | None) -> list[str]:
+    """Name the metrics in a pattern of file names.
+
+    >>> fields_of("{epoch:02d}-{val_loss:.2f}")
+    ['val_loss']
+    """
+    fields = [field for _, field, _, _ in string.Formatter().parse(filename or "")]
+    return [field for field in fields if field and field not in ("epoch", "step")]
+
+
+def check_filename(filename: str | None) -> None:
+    """Refuse a pattern of names that cannot be files of the checkpoints' folder."""
+    if filename is None:
+        return
+    try:
+        stem = formatted(filename, {"epoch": 1, "step": 1}, insert_names=False)
+        parts = list(string.Formatter().parse(filename))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise MisconfigurationError(
+            "filename is a pattern such as '{epoch}-{val_accuracy:.3f}'. Received: "
+            f"filename={filename!r} ({error})"
+        ) from error
+    names = [field for _, field, _, _ in parts if field is not None]
+    plain = all(re.fullmatch(r"[\w/]+", name) for name in names)
+    texts = "".join(text for text, *_ in parts)
+    is_name = stem and stem[0] != "." and not set("/\\:") & set(texts)
+    if not (plain and is_name) or f"{stem}.keras" in (LAST, BEFORE_LAST):
+        raise MisconfigurationError(
+            "filename is the name of a file in dirpath, without its ending, a pattern "
+            "such as '{epoch}-{val_accuracy:.3f}'; last and before-last are taken. "
+            f"Received: filename={filename!r}"
+        )
 
 
 def _check_checkpointing(

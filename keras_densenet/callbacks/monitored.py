@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import keras
 
-from keras_densenet.callbacks.model_checkpoint import ModelCheckpoint
+from keras_densenet.callbacks.model_checkpoint import ModelCheckpoint, fields_of
 from keras_densenet.errors import MisconfigurationError
 
 ADDED = ("learning_rate", "images_per_second", "peak_memory_mb")  # by our monitors
@@ -32,20 +32,20 @@ class MonitoredMetrics(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         callbacks = list(callbacks)
-        self._monitors = [(c, m) for c in callbacks if (m := monitor_of(c))]
+        self._wanted = [pair for c in callbacks for pair in wanted_of(c)]
         self._validated = validated
         self._others = [c for c in callbacks if _may_add_metrics(c)]
-        self._is_open = bool(self._monitors)
+        self._is_open = bool(self._wanted)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Look for what is not validated, where nothing else can add it."""
-        self._is_open = bool(self._monitors)
+        self._is_open = bool(self._wanted)
         if self._validated or not self._knows_all:
             return
-        for callback, monitor in self._monitors:
-            if monitor.startswith("val_"):
+        for said, metric in self._wanted:
+            if metric.startswith("val_"):
                 raise MisconfigurationError(
-                    f"{_said(callback, monitor)} waits for a validation, and there is "
+                    f"{said} waits for a validation, and there is "
                     "nothing to validate on: hold pictures out, raise "
                     "limit_val_batches, or monitor a metric of the training, such as "
                     "'loss'."
@@ -76,14 +76,28 @@ class MonitoredMetrics(keras.callbacks.Callback):
 
     def _refuse_others(self, names: Iterable[str]) -> None:
         self._is_open = False
-        for callback, monitor in self._monitors:
-            if monitor not in names:
-                near = difflib.get_close_matches(monitor, names, 1)
+        for said, metric in self._wanted:
+            if metric not in names:
+                near = difflib.get_close_matches(metric, names, 1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise MisconfigurationError(
-                    f"{_said(callback, monitor)}: there is no such metric.{hint} There "
-                    f"are {', '.join(names)}."
+                    f"{said}: there is no metric {metric}.{hint} There are "
+                    f"{', '.join(names)}."
                 )
+
+
+def wanted_of(callback: keras.callbacks.Callback) -> list[tuple[str, str]]:
+    """Return the metrics that a callback needs, each after the argument that says it.
+
+    >>> wanted_of(keras.callbacks.EarlyStopping("val_acc"))
+    [("EarlyStopping(monitor='val_acc')", 'val_acc')]
+    """
+    name, monitor = type(callback).__name__, monitor_of(callback)
+    wanted = [(f"{name}(monitor={monitor!r})", monitor)] if monitor else []
+    if isinstance(callback, ModelCheckpoint) and callback.save_top_k:
+        said = f"{name}(filename={callback.filename!r})"
+        wanted += [(said, metric) for metric in fields_of(callback.filename)]
+    return wanted
 
 
 def monitor_of(callback: keras.callbacks.Callback) -> str | None:
@@ -100,10 +114,6 @@ def monitor_of(callback: keras.callbacks.Callback) -> str | None:
     if isinstance(callback, keras.callbacks.ModelCheckpoint):
         return monitor if callback.save_best_only else None
     return monitor
-
-
-def _said(callback: keras.callbacks.Callback, monitor: str) -> str:
-    return f"{type(callback).__name__}(monitor={monitor!r})"
 
 
 def _may_add_metrics(callback: keras.callbacks.Callback) -> bool:

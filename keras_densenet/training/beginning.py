@@ -5,11 +5,14 @@ from pathlib import Path
 
 import keras
 
-from keras_densenet.callbacks import ModelCheckpoint
 from keras_densenet.callbacks.model_checkpoint import refuse_other_owner
 from keras_densenet.callbacks.run import Run
 from keras_densenet.checkpoint_file import BEFORE_LAST, LAST, RunState
-from keras_densenet.training.callback_order import callbacks_in_order, the_checkpoint
+from keras_densenet.training.callback_order import (
+    callbacks_in_order,
+    checkpoints_of,
+    keeper_of_the_last,
+)
 from keras_densenet.training.ending import interruption_of
 from keras_densenet.training.flags import Flags
 from keras_densenet.training.image_classifier import Module
@@ -124,7 +127,7 @@ def make_run(
         validated=plan.is_validated,
         checks_an_epoch=plan.checks_an_epoch,
     )
-    checkpoint = the_checkpoint(callbacks)
+    checkpoint = keeper_of_the_last(callbacks)
     run = Run(
         callbacks,
         model=model,
@@ -138,16 +141,20 @@ def make_run(
         is_over=over,
     )
     if checkpoint and folder:
-        checkpoint.attach(run, folder / CHECKPOINTS, plan.devices.is_first)
-        refuse_other_owner(checkpoint.dirpath, number, source)
+        every = checkpoints_of(callbacks)
+        for each in every:
+            each.attach(run, folder / CHECKPOINTS, plan.devices.is_first)
+            refuse_other_owner(each.dirpath, number, source)
+        checkpoint.lead([each for each in every if each is not checkpoint])
     return run
 
 
 def folders_of(run: Run) -> list[Path]:
     """Return the folders that a run writes to, and no other one may meanwhile."""
-    checkpoint = run.first(ModelCheckpoint)
-    folders = [run.folder, checkpoint.dirpath if checkpoint else None]
-    return [folder for folder in folders if folder and run.folder]
+    if run.folder is None:
+        return []
+    folders = [checkpoint.dirpath for checkpoint in checkpoints_of(run.callbacks)]
+    return [run.folder, *(folder for folder in folders if folder)]
 
 
 def announce(plan: Plan, model: keras.Model, screen: Screen) -> None:

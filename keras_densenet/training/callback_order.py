@@ -42,33 +42,52 @@ def users_callbacks(flags: Flags, devices: Devices, module: Module) -> list[Call
 
     Raises:
         MisconfigurationError: One of them would spoil what can be resumed, or has a
-            method that nothing would call, or there are two `ModelCheckpoint`s.
+            method that nothing would call, or `ModelCheckpoint`s contradict each other.
     """
     mine = list(flags.callbacks or ())
     if isinstance(module, ImageClassifier):
         with devices.scope():
             mine += module.configure_callbacks()
-    the_checkpoint(mine)
+    keeper_of_the_last(mine)
     for callback in mine:
         _refuse(callback)
         refuse_names_of_a_callback(callback)
     return mine
 
 
+def checkpoints_of(callbacks: Sequence[Callback]) -> list[ModelCheckpoint]:
+    """Return the `ModelCheckpoint`s among callbacks."""
+    return [c for c in callbacks if isinstance(c, ModelCheckpoint)]
+
+
 def the_checkpoint(callbacks: Sequence[Callback]) -> ModelCheckpoint | None:
-    """Return the one `ModelCheckpoint` among callbacks, or None.
+    """Return the first `ModelCheckpoint`, whose best is "best", or None."""
+    return next(iter(checkpoints_of(callbacks)), None)
+
+
+def keeper_of_the_last(callbacks: Sequence[Callback]) -> ModelCheckpoint | None:
+    """Return the `ModelCheckpoint` that keeps the last checkpoint, or None.
 
     Raises:
-        MisconfigurationError: There are two.
+        MisconfigurationError: There are several, and "last" and "best" would be in
+            different folders, or two would save within an epoch.
     """
-    given = [c for c in callbacks if isinstance(c, ModelCheckpoint)]
-    if len(given) > 1:
+    given = checkpoints_of(callbacks)
+    within = [c for c in given if c.every_n_train_steps]
+    if len(within) > 1:
         raise MisconfigurationError(
-            f"callbacks has {len(given)} ModelCheckpoints, the trainer's and those of "
-            "configure_callbacks together, and the last checkpoint can be one only: "
-            "leave one."
+            f"{len(within)} ModelCheckpoints have every_n_train_steps, the steps after "
+            "which the last checkpoint is saved, and that is one file for all: say it "
+            "at one of them."
         )
-    return given[0] if given else None
+    keeper = next(iter([*within, *(c for c in given if c.save_last), *given]), None)
+    if keeper is not None and keeper.own_dirpath != given[0].own_dirpath:
+        raise MisconfigurationError(
+            f"The last checkpoint would be in {keeper.own_dirpath or 'the run'}, and "
+            f"the best in {given[0].own_dirpath or 'the run'}: let the first "
+            "ModelCheckpoint be the one with save_last=True and every_n_train_steps."
+        )
+    return keeper
 
 
 def callbacks_in_order(
@@ -90,7 +109,7 @@ def callbacks_in_order(
         what refuses to monitor a metric that is not there, or puts the end off
         what makes the replicas agree
         progress bar, loggers
-        the checkpoint, after all that changes the model
+        the checkpoints, after all that changes the model
 
     Args:
         mine: The user's and the module's.
@@ -118,7 +137,7 @@ def callbacks_in_order(
     if devices.is_first:
         callbacks += _loggers(flags, folder, step)
     if flags.enable_checkpointing:
-        callbacks.append(the_checkpoint(mine) or ModelCheckpoint())
+        callbacks += checkpoints_of(mine) or [ModelCheckpoint()]
     return callbacks
 
 

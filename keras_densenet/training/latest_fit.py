@@ -98,8 +98,14 @@ class LatestFit:
 
     @property
     def checkpoint_callback(self) -> ModelCheckpoint | None:
-        """The `ModelCheckpoint` of the latest fit, or None."""
+        """The first `ModelCheckpoint` of the latest fit, or None."""
         return self._run.first(ModelCheckpoint) if self._run else None
+
+    @property
+    def checkpoint_callbacks(self) -> list[ModelCheckpoint]:
+        """All `ModelCheckpoint`s of the latest fit."""
+        callbacks = self._run.callbacks if self._run else []
+        return [c for c in callbacks if isinstance(c, ModelCheckpoint)]
 
     @property
     def throughput(self) -> ThroughputMonitor | None:

@@ -7,7 +7,7 @@ import keras
 from keras_densenet.callbacks import ModelCheckpoint, Timer
 from keras_densenet.devices import Devices
 from keras_densenet.errors import MisconfigurationError
-from keras_densenet.training.callback_order import the_checkpoint
+from keras_densenet.training.callback_order import keeper_of_the_last
 from keras_densenet.training.flags import Flags
 from keras_densenet.training.limits import check_limit
 
@@ -181,7 +181,7 @@ def _checkpoints(flags: Flags) -> None:
             "enable_checkpointing=False, and callbacks has a ModelCheckpoint: take "
             "one of the two away."
         )
-    the_checkpoint(given)
+    keeper_of_the_last(given)
 
 
 def _loggers(flags: Flags) -> None:

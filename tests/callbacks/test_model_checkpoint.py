@@ -1,11 +1,14 @@
 import errno
 import zipfile
 
+import keras
+import numpy as np
 import pytest
 
 import keras_densenet as kd
 from keras_densenet.callbacks import ModelCheckpoint
 from keras_densenet.training import MisconfigurationError
+from keras_densenet.training.callback_order import keeper_of_the_last
 
 
 class Saves:
@@ -103,3 +106,126 @@ def test_checkpoints_that_make_no_sense_are_refused():
             ModelCheckpoint(save_last=False, **options)
     with pytest.raises(MisconfigurationError, match="enable_checkpointing=False"):
         kd.Trainer(1, callbacks=[ModelCheckpoint()], enable_checkpointing=False)
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("filename", "inserted", "names"),
+    [
+        (
+            "{epoch}-{a/b:.1f}",
+            True,
+            ["epoch=1-a-b=0.5.keras", "epoch=2-a-b=0.9.keras"],
+        ),
+        ("n{epoch:02d}_{c:.2f}", False, ["n01_nan.keras", "n02_nan.keras"]),
+        ("same", True, ["same-v1.keras", "same.keras"]),
+        ("{step}", True, ["step=0-v1.keras", "step=0.keras"]),
+    ],
+)
+def test_names_by_a_pattern(tmp_path, filename, inserted, names):
+    callback = ModelCheckpoint(
+        tmp_path,
+        "a/b",
+        filename=filename,
+        auto_insert_metric_name=inserted,
+        save_top_k=2,
+        save_last=False,
+    )
+    for epoch, score in enumerate([0.5, 0.9, 0.1]):
+        callback.set_model(Saves(epoch))
+        callback.on_epoch_end(epoch, {"a/b": score})
+    assert names_in(tmp_path) == names
+
+
+@pytest.mark.parametrize(
+    "filename",
+    [
+        *("../x", "a/{epoch}", "/x", ".x", "", "last", "before-last", "a\\b", "a:b"),
+        *("{epoch", "{epoch.real}", "{0}{", "{epoch:x.3f}", "{epoch!r:}}"),
+    ],
+)
+def test_a_name_outside_of_the_folder_is_refused(filename):
+    with pytest.raises(MisconfigurationError, match=r"val_accuracy:\.3f"):
+        ModelCheckpoint(filename=filename)
+
+
+def test_several_keep_best_ones_of_their_own(tmp_path):
+    first = ModelCheckpoint(tmp_path, "up", save_last=False)
+    second = ModelCheckpoint(tmp_path, "down_loss", filename="{epoch}-{down_loss:.1f}")
+    third = ModelCheckpoint(tmp_path, "up", "min", save_last=False)
+    second.lead([first, third])
+    for epoch, (up, down) in enumerate([(0.1, 5.0), (0.9, 7.0), (0.1, 6.0)]):
+        for callback in (first, second, third):
+            callback.set_model(Saves(epoch))
+        for callback in (first, second, third):
+            callback.on_epoch_end(epoch, {"up": up, "down_loss": down})
+    assert names_in(tmp_path) == [
+        "before-last.keras",
+        "epoch=001-up=0.1000-v1.keras",  # the third's: the first had that one, too
+        "epoch=002-up=0.9000.keras",
+        "epoch=1-down_loss=5.0.keras",
+        "last.keras",
+    ]
+    assert (
+        first.last_model_path == third.last_model_path == str(tmp_path / "last.keras")
+    )
+    assert [c.best_model_score for c in (first, second, third)] == [0.9, 5.0, 0.1]
+
+
+def test_who_keeps_the_last_checkpoint():
+    plain, best = ModelCheckpoint(), ModelCheckpoint(save_last=False)
+    within = ModelCheckpoint(every_n_train_steps=5)
+    elsewhere = ModelCheckpoint("elsewhere")
+    for given, keeper in (
+        ([], None),
+        ([best], best),
+        ([best, plain], plain),
+        ([plain, within], within),
+        ([plain, elsewhere], plain),
+    ):
+        assert keeper_of_the_last(given) is keeper
+    for given, said in (
+        ([within, ModelCheckpoint(every_n_train_steps=5)], "2 ModelCheckpoints"),
+        ([best, elsewhere], "in elsewhere, and the best in the run"),
+    ):
+        with pytest.raises(MisconfigurationError, match=said):
+            keeper_of_the_last(given)
+
+
+def averaging(classes, input_shape):
+    layers = [keras.Input(input_shape), keras.layers.GlobalAveragePooling2D()]
+    dense = keras.layers.Dense(classes, "softmax")
+    return keras.Sequential([*layers, dense], name="averaging")
+
+
+def test_each_goes_on_with_its_best(tmp_path):
+    def fit(epochs, ckpt_path=None):
+        checkpoints = [
+            ModelCheckpoint(monitor="val_loss", save_top_k=2),
+            ModelCheckpoint(
+                monitor="loss", save_top_k=2, filename="{epoch}-{loss:.3f}"
+            ),
+        ]
+        quiet = {"logger": False, "enable_progress_bar": False}
+        callbacks = [*checkpoints, *epochs]
+        trainer = kd.Trainer(2, default_root_dir=tmp_path, callbacks=callbacks, **quiet)
+        images = np.arange(16).reshape(16, 1, 1, 1)
+        data = kd.data.Arrays(
+            images, images.ravel() // 8, 4, validation_split=0.25, seed=1
+        )
+        module = kd.ImageClassifier(averaging, milestones=())
+        trainer.fit(module, data, ckpt_path=ckpt_path)
+        return trainer
+
+    trainer = fit([kd.callbacks.StopAfterEpoch(1)])
+    begun = [dict(c.best_k_models) for c in trainer.checkpoint_callbacks]
+    trainer = fit([], "last")
+    for before, checkpoint in zip(begun, trainer.checkpoint_callbacks, strict=True):
+        assert len(before) == 1
+        assert before.items() < checkpoint.best_k_models.items()
+    first = trainer.checkpoint_callback
+    best = trainer.validate(ckpt_path="best")
+    assert best["loss"] == pytest.approx(first.best_model_score)

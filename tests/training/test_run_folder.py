@@ -204,6 +204,7 @@ def test_callbacks_are_called_in_the_order_that_they_need(tmp_path):
     assert names == [
         *("StopOnNaN", "MaxSteps", "LearningRateMonitor", "ThroughputMonitor"),
         *("Mine", "SwapEMAWeights", "ModelCheckpoint"),  # Keras's checkpoint
+        "MonitoredMetrics",
         *("ProgressBar", "CSVLogger", "TensorBoard"),
         *("ModelCheckpoint", "History"),
     ]
@@ -214,7 +215,7 @@ def test_callbacks_are_called_in_the_order_that_they_need(tmp_path):
 @pytest.mark.parametrize(
     ("callbacks", "words"),
     [
-        ([ModelCheckpoint()], "2 ModelCheckpoints"),
+        ([ModelCheckpoint(every_n_train_steps=5)], "2 ModelCheckpoints"),
         ([keras.callbacks.BackupAndRestore("x")], "ckpt_path='last'"),
         (
             [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)],
@@ -225,7 +226,7 @@ def test_callbacks_are_called_in_the_order_that_they_need(tmp_path):
 def test_callbacks_that_cannot_be_together_are_refused(tmp_path, callbacks, words):
     class Watched(kd.ImageClassifier):
         def configure_callbacks(self):
-            return [ModelCheckpoint()]
+            return [ModelCheckpoint(every_n_train_steps=5)]
 
     trainer = kd.Trainer(1, default_root_dir=tmp_path, callbacks=callbacks)
     with pytest.raises(MisconfigurationError, match=words):
