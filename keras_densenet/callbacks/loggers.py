@@ -1,12 +1,24 @@
-"""Keras's loggers, for runs that go on: they append to what is there."""
+"""Keras's loggers, for runs that go on: they append to what is there.
+
+What they write is only written down, and no reason for a training to end: on a full
+disk they warn, and are tried again.
+"""
 
 import csv
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+LOGGERS = (keras.callbacks.CSVLogger, keras.callbacks.TensorBoard)  # the user's, too
+_OPENING = ("set_model", "on_train_begin")
+_HOOKS = tuple(name for name in dir(keras.callbacks.Callback) if name.startswith("on_"))
+_NOT_WRITTEN = (OSError, tf.errors.OpError)
 _NOT_VALIDATED = ("learning_rate", "images_per_second", "peak_memory_mb")
 
 
@@ -66,3 +78,56 @@ class TensorBoard(keras.callbacks.TensorBoard):
         """Record the epoch: Keras does so only if its last step is recorded, too."""
         with tf.summary.record_if(True):
             super().on_epoch_end(epoch, logs)
+
+
+@contextmanager
+def only_written_down(what: object) -> Iterator[None]:
+    """Warn of what cannot be written inside, as on a full disk, and go on.
+
+    Args:
+        what: What is written, for the warning.
+    """
+    try:
+        yield
+    except _NOT_WRITTEN as error:
+        warnings.warn(
+            f"{what} could not be written, and the training goes on without: {error}. "
+            "Is there space left?",
+            stacklevel=3,
+        )
+
+
+def let_go_on(logger: keras.callbacks.Callback) -> None:
+    """Let a logger warn once where it cannot write, instead of ending the training.
+
+    It is tried again each time, but where it could not begin. Its hooks are changed for
+    this object, not for its class.
+    """
+    if hasattr(logger.set_model, "__wrapped__"):  # of a fit before
+        return
+    failed: list[str] = []  # hooks, in this training
+    for name in (*_OPENING, *_HOOKS):
+        if name not in vars(logger):
+            setattr(logger, name, _going_on(logger, name, failed))
+
+
+def _going_on(
+    logger: keras.callbacks.Callback, name: str, failed: list[str]
+) -> Callable:
+    hook = getattr(logger, name)
+
+    @functools.wraps(hook)
+    def going_on(*args: Any, **kwargs: Any) -> None:
+        if name == "set_model":
+            failed.clear()
+        if set(failed) & set(_OPENING):
+            return
+        try:
+            hook(*args, **kwargs)
+        except _NOT_WRITTEN as error:
+            if not failed:
+                with only_written_down(f"What {type(logger).__name__} logs"):
+                    raise error
+            failed.append(name)
+
+    return going_on

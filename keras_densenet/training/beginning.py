@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 
+from keras_densenet.callbacks.loggers import only_written_down
 from keras_densenet.callbacks.model_checkpoint import refuse_other_owner
 from keras_densenet.callbacks.run import Run
 from keras_densenet.checkpoint_file import BEFORE_LAST, LAST, RunState
@@ -80,14 +81,16 @@ def keep_books(
     if folder is None or not devices.is_first:
         return []
     if not over:
-        keep_epochs(folder / "metrics.csv", run.first_epoch)
-    config = folder / CONFIG
-    if not config.exists():
-        number = run.origin["run"]
-        write_config(config, said, module, plan.data, number)
-        return []
-    when = how_far(run.step, run.steps_per_epoch)
-    return renew_config(config, said, module, plan.data, when)
+        with only_written_down(folder / "metrics.csv"):
+            keep_epochs(folder / "metrics.csv", run.first_epoch)
+    config, changes = folder / CONFIG, []
+    with only_written_down(config):
+        if config.exists():
+            when = how_far(run.step, run.steps_per_epoch)
+            changes = renew_config(config, said, module, plan.data, when)
+        else:
+            write_config(config, said, module, plan.data, run.origin["run"])
+    return changes
 
 
 def make_run(

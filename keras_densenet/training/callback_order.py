@@ -14,7 +14,12 @@ from keras_densenet.callbacks.limits import (
     StopOnNaN,
     Timer,
 )
-from keras_densenet.callbacks.loggers import CSVLogger, TensorBoard
+from keras_densenet.callbacks.loggers import (
+    LOGGERS,
+    CSVLogger,
+    TensorBoard,
+    let_go_on,
+)
 from keras_densenet.callbacks.model_checkpoint import ModelCheckpoint
 from keras_densenet.callbacks.monitored import MonitoredMetrics
 from keras_densenet.callbacks.monitors import (
@@ -138,6 +143,9 @@ def callbacks_in_order(
         callbacks += _loggers(flags, folder, step)
     if flags.enable_checkpointing:
         callbacks += checkpoints_of(mine) or [ModelCheckpoint()]
+    for callback in callbacks:
+        if isinstance(callback, LOGGERS):
+            let_go_on(callback)
     return callbacks
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from keras_densenet.analysis.answers import predictions_of
 from keras_densenet.analysis.curves import plot_curves
 from keras_densenet.analysis.report import write_report
+from keras_densenet.callbacks.loggers import only_written_down
 from keras_densenet.callbacks.run import Run, build_metrics, skip_first
 from keras_densenet.checkpoint_file import RunState, write_file
 from keras_densenet.data import DataModule, Pictures
@@ -531,7 +532,8 @@ class Trainer(LatestFit):
         if not self.is_global_zero:
             return
         if run.folder and (run.folder / "metrics.csv").exists():
-            plot_curves(run.folder / "metrics.csv", run.folder / "curves.png")
+            with only_written_down(run.folder / "curves.png"):
+                plot_curves(run.folder / "metrics.csv", run.folder / "curves.png")
         if self.flags.enable_progress_bar:
             self._screen.say(f"Trainer.fit stopped: {why_it_ended(run, plan)}.")
             self._screen.end(run, begun)
