@@ -1,7 +1,9 @@
 """What callbacks monitor is in the logs, or they would wait for it in vain."""
 
 import difflib
+import warnings
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import keras
 
@@ -14,6 +16,8 @@ _KNOWN = ("keras", "keras_densenet")  # whose callbacks add no other metrics
 
 class MonitoredMetrics(keras.callbacks.Callback):
     """Refuse a callback's `monitor` that no log has, as soon as that is known.
+
+    A `ModelCheckpoint` that keeps the last checkpoint, too, is warned of instead.
 
     The metrics are known after the first step, and validation has the same ones. Where
     a callback of another kind or a model's own step might add some, they are known
@@ -42,13 +46,12 @@ class MonitoredMetrics(keras.callbacks.Callback):
         self._is_open = bool(self._wanted)
         if self._validated or not self._knows_all:
             return
-        for said, metric in self._wanted:
-            if metric.startswith("val_"):
-                raise MisconfigurationError(
-                    f"{said} waits for a validation, and there is "
-                    "nothing to validate on: hold pictures out, raise "
-                    "limit_val_batches, or monitor a metric of the training, such as "
-                    "'loss'."
+        for wanted in self._wanted:
+            if wanted.metric.startswith("val_"):
+                wanted.is_missing(
+                    " waits for a validation, and there is nothing to validate on: "
+                    "hold pictures out, raise limit_val_batches, or monitor a metric "
+                    "of the training, such as 'loss'."
                 )
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -76,27 +79,53 @@ class MonitoredMetrics(keras.callbacks.Callback):
 
     def _refuse_others(self, names: Iterable[str]) -> None:
         self._is_open = False
-        for said, metric in self._wanted:
-            if metric not in names:
-                near = difflib.get_close_matches(metric, names, 1)
+        for wanted in self._wanted:
+            if wanted.metric not in names:
+                near = difflib.get_close_matches(wanted.metric, names, 1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise MisconfigurationError(
-                    f"{said}: there is no metric {metric}.{hint} There are "
+                wanted.is_missing(
+                    f": there is no metric {wanted.metric}.{hint} There are "
                     f"{', '.join(names)}."
                 )
 
 
-def wanted_of(callback: keras.callbacks.Callback) -> list[tuple[str, str]]:
-    """Return the metrics that a callback needs, each after the argument that says it.
+class Wanted(NamedTuple):
+    """A metric that a callback asks for.
 
-    >>> wanted_of(keras.callbacks.EarlyStopping("val_acc"))
-    [("EarlyStopping(monitor='val_acc')", 'val_acc')]
+    Attributes:
+        said: The argument that says it.
+        metric: Its name.
+        can_do_without: Whether the callback keeps the last checkpoint all the same: a
+            training is not ended for a best one.
+    """
+
+    said: str
+    metric: str
+    can_do_without: bool = False
+
+    def is_missing(self, why: str) -> None:
+        """Refuse the callback, or warn that it will keep no best checkpoint."""
+        if not self.can_do_without:
+            raise MisconfigurationError(self.said + why)
+        warnings.warn(
+            f"{self.said}{why} The last checkpoint is kept, and no best one.",
+            stacklevel=2,
+        )
+
+
+def wanted_of(callback: keras.callbacks.Callback) -> list[Wanted]:
+    """Return the metrics that a callback asks for.
+
+    >>> wanted_of(keras.callbacks.EarlyStopping("val_acc"))[0].said
+    "EarlyStopping(monitor='val_acc')"
     """
     name, monitor = type(callback).__name__, monitor_of(callback)
-    wanted = [(f"{name}(monitor={monitor!r})", monitor)] if monitor else []
+    keeps_last = isinstance(callback, ModelCheckpoint) and callback.save_last
+    said = f"{name}(monitor={monitor!r})"
+    wanted = [Wanted(said, monitor, keeps_last)] if monitor else []
     if isinstance(callback, ModelCheckpoint) and callback.save_top_k:
         said = f"{name}(filename={callback.filename!r})"
-        wanted += [(said, metric) for metric in fields_of(callback.filename)]
+        wanted += [Wanted(said, metric) for metric in fields_of(callback.filename)]
     return wanted
 
 

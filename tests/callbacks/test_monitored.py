@@ -21,10 +21,22 @@ def watched(*callbacks, validated=True, model=keras.Model):
 
 
 def test_a_misnamed_metric_is_refused_after_the_first_step():
-    callback = watched(ModelCheckpoint(monitor="val_acc"))
-    said = r"ModelCheckpoint\(monitor='val_acc'\).*mean 'val_accuracy'.*There are loss"
+    callback = watched(EarlyStopping("val_acc"))
+    said = r"EarlyStopping\(monitor='val_acc'\).*mean 'val_accuracy'.*There are loss"
     with pytest.raises(MisconfigurationError, match=said):
         callback.on_train_batch_end(0, STEP)
+    callback = watched(ModelCheckpoint(monitor="val_acc", save_last=False))
+    with pytest.raises(MisconfigurationError, match="val_acc"):
+        callback.on_train_batch_end(0, STEP)
+
+
+def test_no_training_is_ended_for_a_best_checkpoint():
+    callback = watched(ModelCheckpoint(monitor="val_acc"))
+    said = "mean 'val_accuracy'.*The last checkpoint is kept, and no best one"
+    with pytest.warns(UserWarning, match=said):
+        callback.on_train_batch_end(0, STEP)
+    with pytest.warns(UserWarning, match="nothing to validate on"):
+        watched(ModelCheckpoint(monitor="val_loss"), validated=False)
 
 
 class AddsF1(keras.callbacks.Callback):
