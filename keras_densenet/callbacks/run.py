@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_densenet.callbacks.interruption import Interruption
 from keras_densenet.callbacks.limits import Limit
-from keras_densenet.callbacks.state import plain_attributes, restore, state_of
+from keras_densenet.callbacks.state import marks_of, restore, state_of
 from keras_densenet.checkpoint_file import RunState
 from keras_densenet.data import DataModule
 
@@ -79,6 +79,7 @@ class Run(keras.callbacks.CallbackList):
         self._epoch_ended = True
         self.logs: dict[str, float] = {}
         self._begun: dict[str, dict] = {}
+        self._has_told = False  # of what cannot be kept
         super().__init__(
             list(callbacks),
             add_history=True,
@@ -97,7 +98,7 @@ class Run(keras.callbacks.CallbackList):
         for limit in self._limits:
             limit.begin_at(self.step, self.steps_per_epoch)
         named = named_callbacks(self.callbacks)
-        self._begun = {name: plain_attributes(callback) for name, callback in named}
+        self._begun = {name: marks_of(callback) for name, callback in named}
         if self._state:
             _restore_seeds(self.model, self._state.seeds)
             _restore_replicas(self.model, self._state.replicas)
@@ -157,10 +158,12 @@ class Run(keras.callbacks.CallbackList):
         All workers must call it: together they add up the metrics.
         """
         metrics = self.model.metrics_variables
-        plain, arrays = {}, {}
+        plain, arrays, lost = {}, {}, []
         for name, callback in named_callbacks(self.callbacks):
             begun = self._begun.get(name, {})
-            plain[name], arrays[name] = state_of(callback, begun)
+            plain[name], arrays[name], not_kept = state_of(callback, begun)
+            lost += not_kept
+        self._tell_of_lost(lost)
         limits = [limit.is_over for limit in self._limits]
         return RunState(
             self.step,
@@ -175,6 +178,19 @@ class Run(keras.callbacks.CallbackList):
             metrics=[keras.ops.convert_to_numpy(metric) for metric in metrics],
             replicas=_replicas(self.model) | _metrics_of_replicas(self.model),
             callback_arrays=arrays,
+        )
+
+    def _tell_of_lost(self, names: list[str]) -> None:
+        """Warn, once, of what no checkpoint keeps."""
+        if not names or self._has_told:
+            return
+        self._has_told = True
+        warnings.warn(
+            f"Training changes {', '.join(names)}, which a checkpoint cannot keep: a "
+            "run that goes on has what on_train_begin makes of it. Kept are numbers, "
+            "texts, NumPy arrays, and lists, tuples, sets, deques and dictionaries of "
+            "those; or give the callback state_dict() and load_state_dict(state).",
+            stacklevel=2,
         )
 
     def _restore_callbacks(self, state: RunState) -> None:
