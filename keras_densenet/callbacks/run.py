@@ -158,7 +158,9 @@ class Run(keras.callbacks.CallbackList):
         All workers must call it: together they add up the metrics.
         """
         metrics = self.model.metrics_variables
-        plain, arrays, lost = {}, {}, []
+        plain: dict[str, dict] = {}
+        arrays: dict[str, dict[str, np.ndarray]] = {}
+        lost: list[str] = []
         for name, callback in named_callbacks(self.callbacks):
             begun = self._begun.get(name, {})
             plain[name], arrays[name], not_kept = state_of(callback, begun)

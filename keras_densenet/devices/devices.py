@@ -11,11 +11,7 @@ import tensorflow as tf
 
 from keras_densenet.devices.cluster import Cluster, cluster_of
 from keras_densenet.devices.multi_worker import from_first_worker, sharded_by_data
-from keras_densenet.devices.precision import (
-    default_floats,
-    dtype_policy,
-    policy_name,
-)
+from keras_densenet.devices.precision import default_floats, dtype_policy, policy_name
 from keras_densenet.devices.shares import share_last_batches
 from keras_densenet.devices.strategy import make_strategy
 

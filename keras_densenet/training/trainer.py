@@ -23,10 +23,7 @@ from keras_densenet.callbacks.run import Run, build_metrics, skip_first
 from keras_densenet.checkpoint_file import RunState, write_file
 from keras_densenet.data import DataModule, Pictures
 from keras_densenet.devices import make_devices
-from keras_densenet.devices.multi_worker import (
-    names_lost_workers,
-    refuse_to_disagree,
-)
+from keras_densenet.devices.multi_worker import names_lost_workers, refuse_to_disagree
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.model_output import output_of
 from keras_densenet.one_owner import held_alone
