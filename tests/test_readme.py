@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -27,6 +28,7 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     assert len(blocks) == 12
     (tmp_path / "flowers" / "rose").mkdir(parents=True)
     names = {"tf": tf, "model": kd.DenseNetBC(10, 4), "source": kd.DenseNetBC(10, 4)}
+    names |= {"images": np.zeros((20, 8, 8, 3)), "labels": np.arange(20) % 2}
     for block in blocks:
         shorter = re.sub('weights="(imagenet|.*pth)"', "weights=None", block)
         for shown, instead in SHORTER.items():

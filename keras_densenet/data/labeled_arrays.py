@@ -1,5 +1,6 @@
 """Pictures and labels of one's own, as NumPy arrays."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,6 +86,28 @@ class Arrays(ArrayDataModule):
         )
         self._say_whether_labels_are_soft(train.labels)
 
+    def with_split(self, name: str, images: Any, labels: Any = None) -> "Arrays":
+        """Return these with other pictures as "val", "test" or "predict".
+
+        Args:
+            name: Of the split.
+            images: Raw pictures; they are standardized as those to train on.
+            labels: None for those to predict.
+
+        Raises:
+            ValueError: As for the class.
+        """
+        train = self._arrays["train"]
+        if labels is None:
+            labels = np.zeros((len(images), *train.labels.shape[1:]), "int64")
+            split = Split(_checked_images(_SPLITS[name], images), labels)
+        else:
+            split = _pair(name, (images, labels), like=train)
+            _refuse_others(_SPLITS[name], split.labels, self.num_classes)
+        other = copy.copy(self)
+        other._arrays, other._splits = {**self._arrays, name: split}, {}
+        return other
+
     def load_splits(self, stage: str) -> dict[str, Split]:
         """Return the splits that there are."""
         nothing = Split(*(array[:0] for array in self._arrays["train"]))
@@ -95,8 +118,11 @@ class Arrays(ArrayDataModule):
         return self._in_order("test") if self._pictures("test") else None
 
     def predict_dataset(self) -> tf.data.Dataset | None:
-        """Return batches of the test pictures, without labels, or None."""
-        return super().predict_dataset() if self._pictures("test") else None
+        """Return batches of the pictures to predict, or else to test on, or None."""
+        split = "predict" if self._pictures("predict") else "test"
+        if not self._pictures(split):
+            return None
+        return self._in_order(split).map(lambda images, labels: images)
 
     def _say_whether_labels_are_soft(self, labels: np.ndarray) -> None:
         if labels.ndim == 1:
@@ -110,7 +136,12 @@ class Arrays(ArrayDataModule):
         self.soft_labels = True
 
 
-_SPLITS = {"train": "", "val": "validation_data: ", "test": "test_data: "}
+_SPLITS = {  # and what errors say of them
+    "train": "",
+    "val": "validation_data: ",
+    "test": "test_data: ",
+    "predict": "",
+}
 
 
 def is_pair(given: Any) -> bool:
@@ -183,23 +214,24 @@ def _pair(name: str, pair: Any, like: Split) -> Split:
 
 
 def _split(which: str, images: Any, labels: Any) -> Split:
-    images, labels = np.asarray(images), np.asarray(labels)
+    images, labels = _checked_images(which, images), np.asarray(labels)
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{which}there are {len(images)} pictures and {len(labels)} labels: each "
+            "picture needs one."
+        )
+    return Split(images, _checked_labels(which, labels))
+
+
+def _checked_images(which: str, images: Any) -> np.ndarray:
+    """Return pictures in 0..255: uint8, or float32 where they were floats."""
+    images = np.asarray(images)
     if images.ndim != 4 or not images.size:
         hint = " Give images[..., np.newaxis]." if images.ndim == 3 else ""
         raise ValueError(
             f"{which}pictures are arrays of the shape (N, H, W, channels). Received: "
             f"the shape {images.shape}.{hint}"
         )
-    if len(images) != len(labels):
-        raise ValueError(
-            f"{which}there are {len(images)} pictures and {len(labels)} labels: each "
-            "picture needs one."
-        )
-    return Split(_in_bytes(which, images), _checked_labels(which, labels))
-
-
-def _in_bytes(which: str, images: np.ndarray) -> np.ndarray:
-    """Return pictures in 0..255: uint8, or float32 where they were floats."""
     if images.dtype.kind not in "buif":
         raise ValueError(f"{which}{_RAW}. Received: {images.dtype}")
     least, most = float(images.min()), float(images.max())

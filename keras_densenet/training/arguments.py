@@ -172,20 +172,21 @@ def _of_arrays(
             "kd.data.Arrays(images, labels, test_data=(images, labels), mean=..., "
             "std=...))."
         )
-    assert remembered is not None
-    # Labels are not looked at where it predicts.
-    images, labels = given if is_pair(given) else (given, np.zeros(len(given), int))
-    return Arrays(
-        images,
-        labels,
-        remembered.batch_size,
-        validation_data=(images, labels),
-        test_data=(images, labels),
-        num_classes=remembered.num_classes,
-        class_names=remembered.class_names,
-        mean=remembered.mean,
-        std=remembered.std,
-    )
+    # To predict there are pictures alone.
+    images, labels = given if is_pair(given) else (given, None)
+    if not isinstance(remembered, Arrays):
+        assert remembered is not None
+        remembered = Arrays(
+            images,
+            np.zeros(len(images), int) if labels is None else labels,
+            remembered.batch_size or BATCH_SIZE,
+            num_classes=remembered.num_classes,
+            class_names=remembered.class_names,
+            mean=remembered.mean,
+            std=remembered.std,
+        )
+    place = {"validate": "val", "predict": "predict"}.get(method, "test")
+    return remembered.with_split(place, images, None if method == "predict" else labels)
 
 
 def _is_array(given: Any) -> bool:

@@ -7,14 +7,24 @@ import keras
 import tensorflow as tf
 
 from keras_densenet.data import DataModule
+from keras_densenet.data.labeled_arrays import is_pair
 from keras_densenet.errors import MisconfigurationError
+from keras_densenet.training.arguments import data_of, module_of
 from keras_densenet.training.trainer import Trainer
 
 LEAST_RATES = 14  # LRFinder.suggestion skips 11 of them, and needs 3
 
 
-def refuse_module(module: Any) -> None:
-    """Refuse a model that is compiled already."""
+def refuse_kinds(method: str, module: Any, data: Any) -> None:
+    """Refuse what is no module, what is no data module, and a compiled model."""
+    module = module_of(method, module, None)
+    if is_pair(data) or isinstance(data, tf.data.Dataset):
+        raise MisconfigurationError(
+            f"{method} needs a data module that stays for the training: make "
+            "data = kd.data.Arrays(images, labels) or kd.data.Datasets(train), and "
+            "give it to both."
+        )
+    data_of(method, datamodule=data, dataloaders=None)
     if isinstance(module, keras.Model):
         raise MisconfigurationError(
             "A keras.Model is compiled once and for all, and each try builds its own. "

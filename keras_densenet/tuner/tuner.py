@@ -25,7 +25,7 @@ from keras_densenet.tuner.lr_finder import (
 )
 from keras_densenet.tuner.misconfiguration import (
     refuse_full_gpus,
-    refuse_module,
+    refuse_kinds,
     refuse_no_attribute,
     refuse_rates,
     refuse_replicas,
@@ -107,7 +107,7 @@ ImageClassifier(f), where f() makes the network.
             MisconfigurationError: A `keras.Model`, several workers, or arguments that
                 cannot work.
         """
-        refuse_module(module)
+        refuse_kinds("lr_find", module, datamodule)
         refuse_workers(self.trainer)
         refuse_rates(min_lr, max_lr, num_training, mode, early_stop_threshold)
         rates = learning_rates(min_lr, max_lr, num_training, mode)
@@ -162,7 +162,7 @@ ImageClassifier(f), where f() makes the network.
                 arguments that cannot work.
             Exception: What a try raised, unless its memory ran out.
         """
-        refuse_module(module)
+        refuse_kinds("scale_batch_size", module, datamodule)
         refuse_replicas(self.trainer)
         refuse_full_gpus()
         refuse_sizes(mode, steps_per_trial, init_val, max_trials, memory_gb)

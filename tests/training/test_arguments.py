@@ -47,8 +47,13 @@ def test_arrays_are_trained_on_and_the_rest_is_remembered(trainer):
     tested = trainer.test(datamodule=(IMAGES[:5], LABELS[:5]))
     assert tested["loss"] == pytest.approx(history["val_loss"][-1])
     assert all(type(value) is float for value in tested.values())
-    assert trainer.predict(datamodule=IMAGES).shape == (24, 2)
-    assert trainer.validate() == trainer.validate(ckpt_path="last")
+    expected = trainer.predict(datamodule=IMAGES)
+    assert expected.shape == (24, 2)
+    # What is given to one method is not what another one takes.
+    assert trainer.test() == trainer.validate() == tested
+    assert trainer.validate(datamodule=(IMAGES, LABELS)) != tested
+    assert trainer.test(ckpt_path="last") == tested
+    np.testing.assert_array_equal(trainer.predict(), expected)
     logged = trainer.logged_metrics
     assert logged == trainer.callback_metrics
     assert all(type(value) is float for value in logged.values())
@@ -106,7 +111,7 @@ DIGITS = kd.data.Digits(batch_size=64)
         (lambda t: t.fit(), "fit needs a module"),
         (lambda t: t.fit(classifier()), "fit needs data"),
         (lambda t: t.test(), "needs a module: .*call fit before"),
-        (lambda t: t.validate(classifier()), "needs data: .*call fit before"),
+        (lambda t: t.validate(classifier()), "needs data, .*call fit before"),
         (lambda t: t.export(path="x"), "export needs a module"),
         (lambda t: t.export(classifier(), "x"), "export needs data"),
         (lambda t: t.export(classifier(), datamodule=DIGITS), "needs to know where"),
@@ -150,7 +155,34 @@ def test_each_form_becomes_what_it_stands_for():
     made.mean = (1.0,)
     tested = data_of("test", datamodule=both, dataloaders=None, remembered=made)
     assert (tested.mean, tested.num_classes) == ((1.0,), 2)
+    other = data_of(
+        "predict",
+        datamodule=np.zeros((3, 32, 32, 3)),
+        dataloaders=None,
+        remembered=DIGITS,
+    )
+    other.setup("predict")
+    assert (other.mean, other.num_classes) == (DIGITS.mean, 10)
+    assert [len(batch) for batch in other.predict_dataset()] == [3]
+    assert other.test_dataset() is None
     given = data_of("fit", datamodule=batches(), dataloaders=None)
     tested = data_of("test", datamodule=batches(4), dataloaders=None, remembered=given)
     assert tested.num_classes == 2  # counted in those that it is trained on
     assert data_of("test", datamodule=None, dataloaders=None, remembered=made) is made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((kd.DenseNetBC, DIGITS), r"ImageClassifier\(DenseNetBC, "),
+        ((DIGITS, classifier()), "Data come second"),
+        ((classifier(), kd.data.Digits), "Make one of it"),
+        ((classifier(), (IMAGES, LABELS)), "kd.data.Arrays"),
+        ((classifier(), batches()), "kd.data.Datasets"),
+    ],
+)
+def test_a_tuner_names_other_kinds_too(arguments, said):
+    tuner = kd.Tuner(kd.Trainer(1))
+    for method in (tuner.lr_find, tuner.scale_batch_size):
+        with pytest.raises(MisconfigurationError, match=said):
+            method(*arguments)
