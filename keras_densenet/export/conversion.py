@@ -218,13 +218,13 @@ class _Networks(NamedTuple):
         cls, model: keras.Model, mean: Sequence[float], std: Sequence[float]
     ) -> "_Networks":
         refuse_others(model)
-        refuse_unknown_answers(model)
         height, width, channels = model.input_shape[1:]
         if height is None or width is None:
             raise ValueError(
                 "Only a network whose input has a fixed height and width can be "
                 f"converted. Received: input_shape={model.input_shape[1:]}"
             )
+        refuse_unknown_answers(model)
         shape = height, width, channels
         preprocessing = Preprocessing(shape, mean, std, min(height, width), "bicubic")
         serving = Serving(preprocessing, [], 1)
