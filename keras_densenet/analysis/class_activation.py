@@ -4,6 +4,7 @@ It needs the TensorFlow backend.
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -41,7 +42,8 @@ def class_activation(
     Args:
         model: A functional or sequential model, also with such models within. Where it
             ends in a softmax or a sigmoid, the logit is what that reads; else it is the
-            model's output.
+            model's output. A model that gives maps is looked at as if its classes were
+            these maps, with a warning.
         images: Standardized pictures `(N, H, W, channels)`, or `(N, channels, H, W)` of
             a model of `data_format="channels_first"`.
         classes: The number of a class for each picture, `(N,)`; by default the most
@@ -65,13 +67,16 @@ def class_activation(
     images = np.asarray(images, "float32")
     if classes is not None:
         classes = np.asarray(classes)
-    _check_pictures(images, classes, model.outputs[0].shape[-1])
+    axis = 1 if is_first else -1
+    _check_pictures(images, classes, model.outputs[0].shape[axis])
     size = images.shape[2:] if is_first else images.shape[1:3]
     heat = [np.zeros((0, *size), "float32")]
     for first in range(0, len(images), AT_ONCE):
         batch = slice(first, first + AT_ONCE)
         chosen = None if classes is None else classes[batch]
-        maps, gradients = _maps_and_gradients(model, with_maps, images[batch], chosen)
+        maps, gradients = _maps_and_gradients(
+            model, with_maps, images[batch], chosen, is_first
+        )
         if is_first:
             maps, gradients = (tf.transpose(x, [0, 2, 3, 1]) for x in (maps, gradients))
         heat.append(_heat(maps, gradients, size))
@@ -87,11 +92,17 @@ def _check_model(model: keras.Model) -> None:
             f"{type(model).__name__}."
         )
     shapes = [output.shape for output in model.outputs]
-    if len(shapes) != 1 or len(shapes[0]) != 2:
+    if len(shapes) != 1 or len(shapes[0]) not in (2, 4):
         raise ValueError(
             "class_activation needs a model that gives a number for each class, (N, "
-            "classes). Give the whole model, its classifier included; a network within "
-            f"it is looked into. Received: {model.name} with outputs of shape {shapes}."
+            f"classes). Received: {model.name} with outputs of shape {shapes}."
+        )
+    if len(shapes[0]) == 4:
+        warnings.warn(
+            f"{model.name} gives maps, {shapes[0]}, so that classes are taken for "
+            "numbers of these maps. For classes give the whole model, its classifier "
+            "included: a network within it is looked into.",
+            stacklevel=3,
         )
 
 
@@ -173,6 +184,7 @@ def _maps_and_gradients(
     layer: keras.Layer,
     images: np.ndarray,
     classes: np.ndarray | None,
+    is_first: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the maps of a layer, and the gradients of the classes' logits by them."""
     images = tf.convert_to_tensor(images)
@@ -189,7 +201,7 @@ def _maps_and_gradients(
             tf.GradientTape(watch_accessed_variables=False) as tape,
         ):
             tape.watch(images)
-            logits = model(images, training=False)  # (N, classes)
+            logits = _for_each_class(model(images, training=False), is_first)
             if classes is None:
                 classes = tf.argmax(logits, axis=1)
             scores = tf.gather(logits, classes, axis=1, batch_dims=1)  # (N,)
@@ -201,6 +213,13 @@ def _maps_and_gradients(
         )
     _refuse_saturated(model, scores, gradients)
     return maps, gradients
+
+
+def _for_each_class(outputs: Tensor, is_first: bool) -> Tensor:
+    """Return a number for each class, `(N, classes)`: of maps their means."""
+    if len(outputs.shape) == 2:
+        return outputs
+    return tf.reduce_mean(outputs, axis=(2, 3) if is_first else (1, 2))
 
 
 def _refuse_saturated(model: keras.Model, scores: Tensor, gradients: Tensor) -> None:
