@@ -15,7 +15,9 @@ from keras_densenet.data.picture_files import PictureFiles
 from keras_densenet.data.pictures import PictureDataModule
 from keras_densenet.tensor import Tensor
 
-NEEDED = {"fit": ("train", "val"), "validate": ("val",)}  # by stage; else the test
+# By stage; else the test pictures. Training looks at these, too: what is broken would
+# end a test after hours of training.
+NEEDED = {"fit": ("train", "val", "test"), "validate": ("val",)}
 
 
 @dataclass(eq=False, repr=False)
@@ -146,7 +148,7 @@ class ImageFolder(PictureDataModule, _RootFirst):
 
         Of names within `root`, labels and some of the files' contents.
         """
-        return {split: self._found.fingerprint(split) for split in NEEDED["fit"]}
+        return {split: self._found.fingerprint(split) for split in ("train", "val")}
 
     def predict_files(self) -> dict[int, str]:
         """Return the paths of the test pictures within the folder, by their numbers."""

@@ -257,7 +257,8 @@ def nothing_left(
         callbacks: The user's, of which a `Limit` may be reached.
     """
     if state.step >= plan.max_epochs * plan.steps_per_epoch:
-        return f"max_epochs={plan.max_epochs} reached. Raise it to go on"
+        epochs = plan.max_epochs // plan.checks_an_epoch
+        return f"max_epochs={epochs} reached. Raise it to go on"
     for name, limit in named_callbacks((*limits_of(plan.flags), *callbacks)):
         if not isinstance(limit, Limit):
             continue

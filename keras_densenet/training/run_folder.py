@@ -2,7 +2,10 @@
 
 import csv
 import os
+import re
 from pathlib import Path
+
+import keras
 
 from keras_densenet.checkpoint_file import BEFORE_LAST, LAST
 from keras_densenet.devices import Devices
@@ -58,6 +61,21 @@ def run_of(checkpoint: Path) -> Path | None:
     """
     folder = checkpoint.parent.parent
     return folder if checkpoint.parent == folder / CHECKPOINTS else None
+
+
+def name_of(model: keras.Model) -> str:
+    """Return a model's name, without the number that Keras adds in each process.
+
+    A model without a name of its own is then found again by the next one like it.
+
+    >>> [name_of(keras.Sequential()) for _ in range(2)]
+    ['sequential', 'sequential']
+    >>> name_of(keras.Sequential(name="ours_2"))
+    'ours_2'
+    """
+    plain = re.sub(r"_\d+$", "", model.name)
+    given_by_keras = plain.replace("_", "") == type(model).__name__.lower()
+    return plain if given_by_keras else model.name
 
 
 def is_run(folder: Path) -> bool:

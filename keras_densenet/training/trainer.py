@@ -92,7 +92,7 @@ from keras_densenet.training.resumption import (
     resumed,
     which,
 )
-from keras_densenet.training.run_folder import run_of
+from keras_densenet.training.run_folder import name_of, run_of
 from keras_densenet.training.screen import Screen
 
 
@@ -644,7 +644,7 @@ class Trainer(LatestFit):
         return checkpoint_path(ckpt_path, latest, runs, self._screen.say)
 
     def _runs(self, model: keras.Model, data: DataModule) -> Path:
-        name = f"{type(_trained_on(data)).__name__.lower()}-{model.name}"
+        name = f"{type(_trained_on(data)).__name__.lower()}-{name_of(model)}"
         return Path(self.flags.default_root_dir) / "runs" / name
 
 

@@ -819,3 +819,15 @@ def test_a_folder_called_valid_is_for_validation(tmp_path):
     data = kd.data.ImageFolder(tmp_path, 2, 8)
     data.setup("fit")
     assert (data._pictures("train"), data._pictures("val")) == (2, 2)
+
+
+def test_a_broken_picture_to_test_on_is_found_before_training(tmp_path):
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for n in range(2):
+                path = tmp_path / split / name / f"{n}.png"
+                Image.new("RGB", (9, 9)).save(path)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(kd.data.BrokenPictureError, match=r"test/dog/1\.png"):
+        kd.data.ImageFolder(tmp_path, 2, image_size=8).setup("fit")
