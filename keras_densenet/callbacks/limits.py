@@ -214,7 +214,7 @@ class Timer(Limit):
 
     def was_over(self, kept: Mapping[str, Any]) -> bool:
         """Return whether its time was over."""
-        return kept.get("seconds", 0.0) >= self.max_seconds
+        return "seconds" in kept and kept["seconds"] >= self.max_seconds
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Start."""

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except ValueError as error:  # of what is made, in jsonargparse's account
             raise ValueError(_in_one_line(str(error))) from error
         options = {name: given[name] for name in _parameters(STAGES[stage])[1:]}
-        run = _run_of(given, options["ckpt_path"])
+        run = _run_of(given, options.get("ckpt_path"))
         if run and not any(it.startswith(f"--{ROOT}") for it in arguments):
             given[ROOT] = run.root or given[ROOT]
         made = _made(given)

@@ -67,6 +67,11 @@ class Datasets(DataModule):
         if mean is not None and std is not None:
             self.mean, self.std = tuple(mean), tuple(std)
 
+    @property
+    def given_names(self) -> Sequence[str] | None:
+        """Return the names of the classes that are known without a look at labels."""
+        return self._class_names
+
     @cached_property
     def num_classes(self) -> int:  # type: ignore[override]
         """Return the number of classes."""

@@ -103,6 +103,7 @@ def _configured(flags: Flags, module: ImageClassifier, data: DataModule) -> kera
 
 def _fitting_loss(module: ImageClassifier, model: keras.Model, data: DataModule) -> Any:
     """Return the module's loss, which fits what its network answers."""
+    module.refuse_one_class()
     module.output = output_of(model)  # for the module's own loss,
     loss = module.configure_loss()
     refuse_other_loss(model, loss)

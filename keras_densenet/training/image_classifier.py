@@ -172,17 +172,27 @@ depth: it has classes, input_shape.
         Raises:
             MisconfigurationError: The data have one class, so that it would be 0.
         """
-        if self.data is not None and self.data.num_classes < 2:
-            raise MisconfigurationError(
-                "Cross-entropy needs two or more classes, and "
-                f"{type(self.data).__name__} has {', '.join(self.data.class_names)} "
-                "alone: every answer would be right. Add pictures of another class, "
-                "such as all that is something else."
-            )
+        self.refuse_one_class()
         from_logits = self.output.kind == "logits"
         if self._has_soft_labels():
             return keras.losses.CategoricalCrossentropy(from_logits=from_logits)
         return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+
+    def refuse_one_class(self) -> None:
+        """Refuse data of one class, where the loss is cross-entropy of classes.
+
+        Raises:
+            MisconfigurationError: There is one class.
+        """
+        own_loss = type(self).configure_loss is not ImageClassifier.configure_loss
+        if self.data is None or own_loss or self.data.num_classes > 1:
+            return
+        raise MisconfigurationError(
+            "Cross-entropy needs two or more classes, and "
+            f"{type(self.data).__name__} has {', '.join(self.data.class_names)} "
+            "alone: every answer would be right. Add pictures of another class, "
+            "such as all that is something else."
+        )
 
     def configure_class_weight(self) -> dict[int, float] | None:
         """Return the weight of each class in the loss, or None for the same."""

@@ -16,16 +16,17 @@ from typing import Any
 
 from keras_densenet.callbacks.run import preprocessing_of
 from keras_densenet.checkpoint_file import RunState
-from keras_densenet.data import DataModule
+from keras_densenet.data import DataModule, Datasets
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.run_config import defaults_of, described
 
 # Arguments that do not change what is trained. The order is the checkpoint's: its seed
-# is taken back. Of pictures that are left out, the fingerprint tells.
+# is taken back. Of pictures that are left out, the fingerprint tells; of mean and std,
+# which may be their class's, what pictures are standardized with.
 _HARMLESS = frozenset(
     {
         *("seed", "workers", "num_workers", "num_parallel_calls", "prefetch"),
-        *("verbose", "download", "check_files", "on_error"),
+        *("verbose", "download", "check_files", "on_error", "mean", "std"),
     }
 )
 # Where the pictures lie does not matter as long as they are the same.
@@ -59,8 +60,14 @@ def origin_of(run: str, data: DataModule, scheduled_steps: int) -> dict[str, Any
 def _facts(data: DataModule) -> dict[str, Any]:
     """Return what any data say of themselves, and a network depends on."""
     facts: dict[str, Any] = {"input_shape": list(data.input_shape)}
-    if getattr(data, "class_names", None) is not None:
-        facts["class_names"] = list(map(str, data.class_names))
+    # Datasets would have to read all labels to count the classes.
+    names = (
+        data.given_names
+        if isinstance(data, Datasets)
+        else getattr(data, "class_names", None)
+    )
+    if names is not None:
+        facts["class_names"] = list(map(str, names))
     return facts
 
 
@@ -149,16 +156,13 @@ def _other_arguments(kept: Mapping, now: Mapping) -> Iterator[str]:
 
 
 def _other_pictures(kept: Mapping, now: Mapping) -> Iterator[str]:
-    """Say of which splits the pictures are others."""
-    for split in kept.keys() & now.keys():
-        before, given = kept[split], now[split]
-        if before == given:
-            continue
-        if before.get("pictures") != given.get("pictures"):
-            many = before.get("pictures"), given.get("pictures")
-            yield _was(f"the number of {split} pictures", *many)
-        else:
-            yield f"the {split} pictures are others, as many as they were"
+    """Say whether the pictures to train on are others."""
+    before, given = kept.get("train", {}), now.get("train", {})
+    many = before.get("pictures"), given.get("pictures")
+    if many[0] != many[1]:
+        yield _was("the number of pictures to train on", *many)
+    elif before != given:
+        yield "the pictures to train on are others, as many as they were"
 
 
 def _other_values(kept: Mapping, now: Mapping, names: Iterable[str]) -> Iterator[str]:

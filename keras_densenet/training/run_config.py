@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import hashlib
 import inspect
 import os
 import platform
@@ -25,6 +26,7 @@ from keras_densenet.whole_file import whole_file
 
 CONFIG = "config.yaml"  # in a run's folder
 RUN = "# run "  # before the run's number, in its comments
+MOST_NUMBERS = 1000  # of an array that is written out
 _OF_THE_DATA = ("classes", "input_shape")  # arguments that the data tell a network
 
 
@@ -223,10 +225,17 @@ def _(value: Any) -> list:
     return [_plain(item) for item in value]
 
 
-@_plain.register(np.ndarray)
-@_plain.register(np.generic)
-def _(value: Any) -> Any:
-    return value.tolist()
+@_plain.register
+def _(value: np.generic) -> Any:
+    return value.item()
+
+
+@_plain.register
+def _(value: np.ndarray) -> Any:
+    if value.size <= MOST_NUMBERS:
+        return value.tolist()
+    digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+    return f"{value.dtype} {value.shape}, sha256 {digest[:16]}"
 
 
 @_plain.register

@@ -232,7 +232,7 @@ def test_other_data_are_refused(tmp_path):
     module = kd.ImageClassifier(
         kd.DenseNetBC, depth=10, growth_rate=4, dropout_rate=0.2, milestones=()
     )
-    with pytest.raises(MisconfigurationError, match="after 2 steps"):
+    with pytest.raises(MisconfigurationError, match="batch_size was 250 and is 300"):
         trainer.fit(module, kd.data.Digits(batch_size=300), ckpt_path="last")
 
 

@@ -285,7 +285,7 @@ def test_a_runs_config_has_what_was_given_and_the_seed(name, folder, monkeypatch
     if "folder" in options:
         options["folder"] = str(folder)
     module = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)
-    write_config(folder / "config.yaml", kd.training.Flags(), module, data)
+    write_config(folder / "config.yaml", kd.training.Flags(), module, data, "run")
     written = yaml.safe_load((folder / "config.yaml").read_text())["data"]
     assert written == {"class_path": class_path, "init_args": options}
     made = type(data)(**written["init_args"])

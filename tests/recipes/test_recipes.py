@@ -204,11 +204,11 @@ def test_cifar10_stops_where_only_cifar10_will_do(tmp_path, run_here):
 
 
 def test_cifar10_trains_exports_and_resumes(tmp_path, run_here):
-    options = [*SMALL, "--data", "digits", "--batch-size", 128]
+    options = [*SMALL, "--data", "digits", "--batch-size", 128, "--no-augment"]
     first = run(
         "cifar10.py",
         *options,
-        *("--max-epochs", 1, "--no-augment", "--export-dir", "served/digits"),
+        *("--max-epochs", 1, "--export-dir", "served/digits"),
         cwd=tmp_path,
     )
     assert first.returncode == 0, first.stderr

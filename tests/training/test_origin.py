@@ -151,8 +151,8 @@ def test_a_run_with_a_checkpoint_folder_of_its_own_goes_on_in_its_folder(tmp_pat
         ({"augment": True}, "augment was False and is True"),
         ({"batch_size": 5}, "batch_size was 4 and is 5"),
         ({"strong": {"cutout": 0.5}}, "strong was None and is {'cutout': 0.5}"),
-        ({"many": 9}, "number of train pictures was 14 and is 16"),
-        ({"shade": 7}, "the train pictures are others, as many as they were"),
+        ({"many": 9}, "number of pictures to train on was 14 and is 16"),
+        ({"shade": 7}, "the pictures to train on are others, as many as they were"),
         ({"names": ("cat", "fox")}, r"class_names was \['dog'\] and is \['fox'\]"),
     ],
 )
