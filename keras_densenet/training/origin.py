@@ -100,6 +100,17 @@ def refuse_other_training(path: Path, state: RunState, data: DataModule) -> None
         )
 
 
+def other_validation(state: RunState, data: DataModule) -> str:
+    """Say that a run that goes on is validated on other pictures; "" where not."""
+    before = state.origin.get("pictures", {}).get("val")
+    if before is None or before == data.fingerprint().get("val", before):
+        return ""
+    return (
+        "Other than before: the pictures to validate on, of which there were "
+        f"{before.get('pictures')}."
+    )
+
+
 def refuse_other_answers(path: Path, state: RunState, data: DataModule) -> None:
     """Refuse to ask a network about pictures that it was not trained to answer about.
 

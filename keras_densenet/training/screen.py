@@ -31,6 +31,11 @@ class Screen:
         """Print a line, however long."""
         self.console.print(line, highlight=False, soft_wrap=True)
 
+    def say_if(self, line: str) -> None:
+        """Print a line, unless it is empty."""
+        if line:
+            self.say(line)
+
     def metrics(self, stage: str, metrics: dict[str, float]) -> None:
         """Print a table of metrics."""
         table = Table("metric", stage)

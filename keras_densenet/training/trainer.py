@@ -75,6 +75,7 @@ from keras_densenet.training.misconfiguration import (
     refuse_misconfiguration,
     refuse_other_backends,
 )
+from keras_densenet.training.origin import other_validation
 from keras_densenet.training.plan import Plan, make_plan
 from keras_densenet.training.reporting import (
     HELD_OUT,
@@ -472,6 +473,7 @@ class Trainer(LatestFit):
             state = resumed(model, source, plan)
             far = how_far(state.step, state.steps_per_epoch)
             self._screen.say(f"Resuming after {far} from {source}")
+            self._screen.say_if(other_validation(state, plan.data))
         if self.hardware.cluster:
             order = plan.data.state_dict()
             refuse_to_disagree(self.hardware.strategy, state.step, order)
@@ -483,9 +485,7 @@ class Trainer(LatestFit):
         """Say what is trained; of a run that goes on what is other than before."""
         for change in changes:
             self._screen.say(f"Other than before: {change}.")
-        moved = moved_schedule(state, plan, run.model)
-        if moved:
-            self._screen.say(moved)
+        self._screen.say_if(moved_schedule(state, plan, run.model))
         announce(plan, run.model, self._screen)
 
     def _train(
