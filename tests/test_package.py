@@ -33,7 +33,10 @@ print(Watch.seen)
 """
 
 
-@pytest.mark.parametrize(("own", "seen"), [({}, "1"), ({"own": "0"}, "0")])
+@pytest.mark.parametrize(
+    ("own", "seen"),
+    [({}, "1"), pytest.param({"own": "0"}, "0", marks=pytest.mark.slow)],
+)
 def test_onednn_is_on_before_tensorflow_loads_and_a_users_setting_wins(own, seen):
     environment = {"TF_ENABLE_ONEDNN_OPTS": own["own"]} if own else {}
     assert python(WATCH, **environment) == seen

@@ -78,8 +78,10 @@ class Stops(keras.callbacks.Callback):
     [
         ({}, 1),
         ({"min_epochs": 2}, 8),
-        ({"min_epochs": 2, "val_check_interval": 0.5}, 8),
-        ({"min_epochs": 2, "max_steps": 6}, 6),
+        pytest.param(
+            {"min_epochs": 2, "val_check_interval": 0.5}, 8, marks=pytest.mark.slow
+        ),
+        pytest.param({"min_epochs": 2, "max_steps": 6}, 6, marks=pytest.mark.slow),
         ({"min_epochs": 2, "max_epochs": -1}, 8),
     ],
 )

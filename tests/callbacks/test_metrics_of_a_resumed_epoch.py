@@ -92,7 +92,9 @@ def epoch(folder, flags, *callbacks, ckpt_path=None):
 
 
 @pytest.mark.parametrize(
-    "flags", [{}, {"strategy": "mirrored", "devices": 2}], ids=["one", "two replicas"]
+    "flags",
+    [{}, pytest.param({"strategy": "mirrored", "devices": 2}, marks=pytest.mark.slow)],
+    ids=["one", "two replicas"],
 )
 def test_each_metric_is_that_of_an_unbroken_epoch(tmp_path, flags):
     whole = epoch(tmp_path / "whole", flags)

@@ -98,7 +98,7 @@ def assert_same_run(run, whole, rtol=1e-5):
 
 
 @pytest.mark.parametrize(  # within, at the end of, an epoch
-    "steps", [4, 5, pytest.param(8, marks=pytest.mark.slow)]
+    "steps", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 8))]
 )
 def test_a_crashed_run_goes_on_from_its_last_checkpoint(tmp_path, whole, steps):
     def checkpoint():
@@ -184,6 +184,7 @@ def test_several_steps_an_execution(tmp_path):
     assert_same_run(resumed, whole)
 
 
+@pytest.mark.slow
 def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tmp_path, whole, capsys):
     with pytest.raises(CrashError):
         train(tmp_path, [ModelCheckpoint(save_top_k=2), StopAt(12)])

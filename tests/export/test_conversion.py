@@ -67,6 +67,7 @@ def test_onnx_answers_as_the_model(tmp_path, n):
     assert metadata["class_names"].split("\n") == ["a", "ü", "車"]
 
 
+@pytest.mark.slow
 def test_dynamic_range_is_smaller_and_close(tmp_path):
     model = kd.DenseNetBC(22, 12)
     whole = kd.export.litert(model, tmp_path / "whole.tflite", **HOW)
@@ -108,6 +109,7 @@ def test_int8_takes_raw_pixels_and_keeps_the_accuracy(trained, tmp_path, capsys)
     assert accuracy > 0.8  # it has learnt something that could be lost
 
 
+@pytest.mark.slow
 def test_a_loss_of_accuracy_is_refused(trained, tmp_path):
     _, module, data = trained
     data.setup("test")

@@ -69,6 +69,11 @@ class Blobs(kd.data.DataModule):
         return dataset.batch(self.batch_size)  # the last batch has one picture
 
 
+def light(**options):
+    """What trains in no time: for all that does not depend on the network."""
+    return kd.ImageClassifier(linear, **options)
+
+
 def classifier(**options):
     return kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4, **options)
 
@@ -102,7 +107,7 @@ def test_fit_learns_logs_and_keeps_the_last_and_the_best(trainer, capsys):
 
 
 def test_the_schedule_scales_with_the_epochs(trainer):
-    module = classifier()
+    module = light()
     trainer.fit(module, Blobs(batches=4))
     schedule = module.model.optimizer._learning_rate
     rates = [round(float(schedule(step)), 4) for step in range(16)]
@@ -118,7 +123,7 @@ def test_resumed_training_goes_on_where_it_stopped(tmp_path):
         return trainer.fit(module, Blobs(), ckpt_path=ckpt_path)
 
     # The rate is constant, so that the schedule is the same for both lengths.
-    whole, first, second = (classifier(milestones=()) for _ in range(3))
+    whole, first, second = (light(milestones=()) for _ in range(3))
     expected = run("whole", whole, 4).history["loss"]
     halves = run("halves", first, 2).history["loss"]
     resumed = run("halves", second, 4, ckpt_path="last")
@@ -180,7 +185,10 @@ def test_fast_dev_run_runs_one_batch_and_keeps_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", "64-true"])
+@pytest.mark.parametrize(
+    "precision",
+    ["bf16-mixed", pytest.param("16-mixed", marks=pytest.mark.slow), "64-true"],
+)
 def test_precisions_train(tmp_path, precision):
     trainer = kd.Trainer(3, precision=precision, default_root_dir=tmp_path)
     module = classifier()
@@ -197,7 +205,7 @@ def test_precisions_train(tmp_path, precision):
 
 def steps_of(trainer, module=None, data=None):
     """Train, and give the steps taken."""
-    module = module or classifier()
+    module = module or kd.ImageClassifier(linear)
     trainer.fit(module, data or Blobs())
     assert int(module.model.optimizer.iterations) == trainer.global_step
     return trainer.global_step
@@ -337,7 +345,7 @@ def test_the_logs_have_the_learning_rate(trainer):
 
 def test_what_lightning_users_look_at(trainer, tmp_path):
     assert (trainer.global_step, trainer.callback_metrics) == (0, {})
-    module = classifier()
+    module = light()
     history = trainer.fit(module, Blobs()).history
     assert trainer.global_step == trainer.estimated_stepping_batches == 16
     assert (trainer.current_epoch, trainer.num_training_batches) == (3, 4)
@@ -345,7 +353,7 @@ def test_what_lightning_users_look_at(trainer, tmp_path):
     assert (trainer.world_size, trainer.global_rank) == (1, 0)
     assert trainer.is_global_zero
     path = trainer.save_checkpoint(tmp_path / "mine.keras")
-    other = classifier()
+    other = light()
     more = kd.Trainer(max_epochs=5, default_root_dir=tmp_path)
     more.fit(other, Blobs(), ckpt_path=path)
     assert more.global_step == 20
@@ -578,14 +586,14 @@ def test_a_damaged_or_foreign_checkpoint_is_named(trainer, tmp_path):
 
 
 def test_resuming_with_another_batch_size_is_refused(trainer):
-    trainer.fit(classifier(), Blobs(batches=4))
+    trainer.fit(light(), Blobs(batches=4))
     with pytest.raises(MisconfigurationError, match="batches was 4 and is 3"):
-        trainer.fit(classifier(), Blobs(batches=3), ckpt_path="last")
+        trainer.fit(light(), Blobs(batches=3), ckpt_path="last")
 
 
 def test_a_finished_run_is_loaded_and_not_trained(trainer, capsys):
     """So that a script that was interrupted after its training goes on to its end."""
-    module, again = classifier(), classifier()
+    module, again = light(), light()
     trainer.fit(module, Blobs())
     history = trainer.fit(again, Blobs(), ckpt_path="last")
     assert history.history == {}
@@ -602,11 +610,11 @@ def test_a_finished_run_is_loaded_and_not_trained(trainer, capsys):
 def test_the_best_of_the_latest_run_in_a_new_trainer(tmp_path):
     """The file that the first trainer calls its best, though the last is another."""
     first = kd.Trainer(3, default_root_dir=tmp_path)
-    module = classifier()
+    module = light()
     first.fit(module, Blobs())
     best = first.validate(module, Blobs(), ckpt_path="best")
     second = kd.Trainer(3, default_root_dir=tmp_path)
-    assert second.validate(classifier(), Blobs(), ckpt_path="best") == best
+    assert second.validate(light(), Blobs(), ckpt_path="best") == best
     assert best["accuracy"] == pytest.approx(first.checkpoint_callback.best_model_score)
 
 
@@ -616,11 +624,11 @@ def test_checkpoints_in_a_folder_of_ones_own_are_found(tmp_path):
         default_root_dir=tmp_path,
         callbacks=ModelCheckpoint(tmp_path / "mine", monitor="val_loss"),
     )
-    trainer.fit(classifier(), Blobs())
+    trainer.fit(light(), Blobs())
     again = kd.Trainer(
         2, default_root_dir=tmp_path, callbacks=ModelCheckpoint(tmp_path / "mine")
     )
-    again.fit(classifier(), Blobs(), ckpt_path="last")
+    again.fit(light(), Blobs(), ckpt_path="last")
     assert again.global_step == 8
 
 
@@ -628,7 +636,7 @@ def test_two_fits_keep_their_checkpoints_apart(tmp_path):
     trainer = kd.Trainer(1, default_root_dir=tmp_path, callbacks=[ModelCheckpoint()])
     folders = []
     for _ in range(2):
-        trainer.fit(classifier(), Blobs())
+        trainer.fit(light(), Blobs())
         folders.append(trainer.checkpoint_callback.dirpath)
         config = yaml.safe_load((trainer.log_dir / "config.yaml").read_text())
         (described,) = config["trainer"]["callbacks"]
@@ -658,17 +666,15 @@ def test_a_run_that_a_callback_ended_is_not_trained_on(tmp_path, capsys):
         return keras.callbacks.EarlyStopping("loss", patience=0, min_delta=1000)
 
     first = kd.Trainer(9, default_root_dir=tmp_path, callbacks=stopping())
-    first.fit(classifier(), Blobs())
+    first.fit(light(), Blobs())
     assert first.global_step == 8  # the second epoch is not better by 1000
     second = kd.Trainer(9, default_root_dir=tmp_path, callbacks=stopping())
-    second.fit(classifier(), Blobs(), ckpt_path="last")
+    second.fit(light(), Blobs(), ckpt_path="last")
     assert "a callback ended it" in capsys.readouterr().out
     # But what max_steps has ended goes on with more of them.
-    kd.Trainer(9, max_steps=5, default_root_dir=tmp_path / "m").fit(
-        classifier(), Blobs()
-    )
+    kd.Trainer(9, max_steps=5, default_root_dir=tmp_path / "m").fit(light(), Blobs())
     more = kd.Trainer(9, max_steps=7, default_root_dir=tmp_path / "m")
-    more.fit(classifier(), Blobs(), ckpt_path="last")
+    more.fit(light(), Blobs(), ckpt_path="last")
     assert more.global_step == 7
 
 

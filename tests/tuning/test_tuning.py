@@ -188,7 +188,10 @@ def test_a_candidate_is_counted_without_a_weight(monkeypatch):
 
 @pytest.mark.parametrize(
     "algorithm",
-    ["random", pytest.param("bayesian", marks=pytest.mark.slow), "hyperband"],
+    [
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("random", "bayesian")),
+        "hyperband",
+    ],
 )
 def test_what_is_over_the_budget_is_never_built(tmp_path, built, algorithm):
     hypermodel = space(max_parameters=12_000)
@@ -220,6 +223,7 @@ def test_other_budgets(limit, words):
     assert space(**limit).over_budget(small | {"batch_size": 32}) == ""
 
 
+@pytest.mark.slow
 def test_the_optimum_outside_of_the_budget_gives_the_best_inside():
     """A score that grows with x is best at the limit of the budget, 0.5."""
     hp = keras_tuner.HyperParameters()
@@ -280,6 +284,7 @@ def test_rungs_are_one_training(tmp_path):
         assert int(rungs.optimizer.iterations) == 6
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_named_and_survived(tmp_path):
     class Failing(DenseNetHyperModel):
         def module(self, values):

@@ -460,12 +460,11 @@ def random_application(**options):
     "options",
     [
         {"classes": 7, "classifier_activation": None},
-        {"include_top": False},
         *(
             pytest.param(
                 {"include_top": False, "pooling": pooling}, marks=pytest.mark.slow
             )
-            for pooling in ("avg", "max")
+            for pooling in (None, "avg", "max")
         ),
     ],
     ids=str,
