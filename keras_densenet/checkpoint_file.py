@@ -10,6 +10,7 @@ This file alone knows that format. A checkpoint is written beside, checked, flus
 the disk and renamed, so that it is there whole or not at all.
 """
 
+import difflib
 import io
 import json
 import shutil
@@ -171,7 +172,7 @@ def load_checkpoint(model: keras.Model, path: Path) -> RunState | None:
             network.
     """
     if not path.is_file():
-        raise MisconfigurationError(f"There is no checkpoint {path}.")
+        raise MisconfigurationError(_no_checkpoint(path))
     if not is_whole(path):
         raise MisconfigurationError(
             f"{path} is not a whole .keras file: it is damaged, or something else. Use "
@@ -187,6 +188,18 @@ def load_checkpoint(model: keras.Model, path: Path) -> RunState | None:
             "them with the arguments that they were trained with, frozen among them."
         ) from error
     return read_state(path)
+
+
+def _no_checkpoint(path: Path) -> str:
+    """Say that a path is of no file, and which one may be meant."""
+    if path.is_dir():
+        within = (folder / LAST for folder in (path, path / "checkpoints"))
+        last = next((file for file in within if file.is_file()), None)
+        hint = f": give {last}" if last else ": give a .keras file"
+        return f"{path} is a folder, and no checkpoint{hint}."
+    near = difflib.get_close_matches(str(path), ("last", "best"), 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"There is no checkpoint {path}.{hint}"
 
 
 def read_state(path: Path) -> RunState | None:

@@ -1,6 +1,7 @@
 """Pictures and labels of one's own, as NumPy arrays."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -227,10 +228,17 @@ def _checked_images(which: str, images: Any) -> np.ndarray:
     """Return pictures in 0..255: uint8, or float32 where they were floats."""
     images = np.asarray(images)
     if images.ndim != 4 or not images.size:
-        hint = " Give images[..., np.newaxis]." if images.ndim == 3 else ""
+        one = images.shape[-1:] in ((1,), (3,))
+        place = "np.newaxis" if one else "..., np.newaxis"
+        hint = f" Give images[{place}]." if images.ndim == 3 else ""
         raise ValueError(
             f"{which}pictures are arrays of the shape (N, H, W, channels). Received: "
             f"the shape {images.shape}.{hint}"
+        )
+    if images.shape[1] in (1, 3) and images.shape[3] > 4:
+        raise ValueError(
+            f"{which}pictures have their channels last, (N, H, W, channels). Received: "
+            f"the shape {images.shape}. Give np.moveaxis(images, 1, -1)."
         )
     if images.dtype.kind not in "buif":
         raise ValueError(f"{which}{_RAW}. Received: {images.dtype}")
@@ -282,6 +290,12 @@ def _classes(
         )
     of_labels = _of_labels(labels[""])
     classes = given or of_labels
+    if not given and labels[""].ndim == 1 and labels[""].min() > 0:
+        warnings.warn(
+            f"No label is 0, and classes count from 0, so that there are {classes}. "
+            "Where yours count from 1 give labels - 1; else say num_classes=.",
+            stacklevel=3,
+        )
     if classes < 2:
         raise ValueError(
             f"All labels are of one class, {int(labels[''][0]) if of_labels else 0}, "

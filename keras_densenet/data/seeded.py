@@ -4,6 +4,7 @@ import abc
 import random
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from numbers import Integral
 from typing import Any
 
 import tensorflow as tf
@@ -49,9 +50,10 @@ class SeededDataModule(DataModule):
 
     def __post_init__(self) -> None:
         """Check the arguments, and draw a seed if none is given."""
-        if self.batch_size < 1:
+        if not isinstance(self.batch_size, Integral) or self.batch_size < 1:
             raise ValueError(
-                f"batch_size must be 1 or more. Received: batch_size={self.batch_size}"
+                "batch_size must be 1 or more, a whole number. Received: "
+                f"batch_size={self.batch_size!r}"
             )
         if self.seed is None:
             self.seed = random.randrange(2**31)

@@ -231,6 +231,8 @@ def _cure_of_data(method: str, given: Any, validation: Data) -> str:
         return f" The module comes first: trainer.{method}(module, datamodule=data)."
     if _is_array(given):
         return f" Give both in one: trainer.{method}(module, (images, labels))."
+    if isinstance(given, str | os.PathLike) and method == "predict":
+        return f" Of files and folders: kd.data.Pictures({str(given)!r}, like=data)."
     if isinstance(given, str | os.PathLike):
         return f" Of a folder of pictures: kd.data.ImageFolder({str(given)!r})."
     if hasattr(given, "__iter__"):

@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import keras
@@ -77,6 +78,8 @@ depth: it has classes, input_shape.
         class_weight: dict[int, float] | Literal["balanced"] | None = None,
         **options: Any,
     ) -> None:
+        _refuse_no_network(network)
+        _refuse_rate(learning_rate)
         self.network = network
         self.learning_rate = learning_rate
         self.momentum = momentum
@@ -119,6 +122,9 @@ depth: it has classes, input_shape.
         Args:
             data: What it is trained on.
             **flags: Options that the trainer asks for, such as `sync_batchnorm=True`.
+
+        Raises:
+            MisconfigurationError: The network has not such options.
         """
         options = self.options | flags
         for name in flags.keys() - self._parameters():
@@ -168,9 +174,6 @@ depth: it has classes, input_shape.
 
         It is for one class a picture. For several labels a picture, or one unit with a
         sigmoid, override it and return `keras.losses.BinaryCrossentropy()`.
-
-        Raises:
-            MisconfigurationError: The data have one class, so that it would be 0.
         """
         self.refuse_one_class()
         from_logits = self.output.kind == "logits"
@@ -298,6 +301,28 @@ def top_5_accuracy(labels: Any, probabilities: Any) -> Any:
     return keras.metrics.sparse_top_k_categorical_accuracy(
         labels, keras.ops.cast(probabilities, "float32"), k=5
     )
+
+
+def _refuse_no_network(network: Any) -> None:
+    """Refuse a network that is made already, or named by a text."""
+    if callable(network) and not isinstance(network, keras.Model):
+        return
+    given = f"the model {network.name}" if callable(network) else repr(network)
+    raise MisconfigurationError(
+        "ImageClassifier takes the function that makes a network, and its options: "
+        "kd.ImageClassifier(kd.DenseNetBC, depth=40, growth_rate=12). Received: "
+        f"{given}. A model of your own is compiled `with trainer.scope():` and passed "
+        "to fit itself."
+    )
+
+
+def _refuse_rate(learning_rate: Any) -> None:
+    if not (isinstance(learning_rate, Real) and float(learning_rate) >= 0):
+        raise MisconfigurationError(
+            "learning_rate is a number of 0 or more, 0.1 in the paper; for a schedule "
+            "override configure_optimizer. Received: "
+            f"learning_rate={learning_rate!r}"
+        )
 
 
 def _refuse_schedule(lr_schedule: str, scale_lr_from: int | None) -> None:

@@ -37,7 +37,10 @@ class LatestFit:
         """Return a flag."""
         if name in _FLAGS:
             return getattr(self.flags, name)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
+        # Of these two Python makes its "Did you mean".
+        raise AttributeError(
+            f"{type(self).__name__} has no attribute {name!r}.", name=name, obj=self
+        )
 
     def __dir__(self) -> list[str]:
         """Name the flags, too."""

@@ -1,5 +1,6 @@
 """What a trainer refuses before anything is built."""
 
+from numbers import Integral, Real
 from typing import Any
 
 import keras
@@ -22,6 +23,8 @@ _AT_LEAST = {
     "steps_per_execution": 1,
     "fast_dev_run": 0,
 }
+# Of these a number with a fraction is one, too.
+_REALS = ("gradient_clip_val",)
 _LIMITS = (
     "limit_train_batches",
     "limit_val_batches",
@@ -48,10 +51,30 @@ def refuse_misconfiguration(flags: Flags, devices: Devices) -> None:
         flags: Resolved.
         devices: What they ask for.
     """
-    for check in (_numbers, _epochs, _choices, _checkpoints, _loggers, _anomaly):
+    for check in (
+        _kinds,
+        _numbers,
+        _epochs,
+        _choices,
+        _checkpoints,
+        _loggers,
+        _anomaly,
+    ):
         check(flags)
     for check_devices in (_replicas, _workers, _float16):
         check_devices(flags, devices)
+
+
+def _kinds(flags: Flags) -> None:
+    """Refuse what is no number where one is needed, such as the text "3"."""
+    for flag in (*_AT_LEAST, "max_steps", *_REALS):
+        value = getattr(flags, flag)
+        kind = Real if flag in _REALS else Integral
+        if value is not None and not isinstance(value, kind):
+            number = "a number" if flag in _REALS else "a whole number"
+            raise MisconfigurationError(
+                f"{flag} must be {number}. Received: {flag}={value!r}"
+            )
 
 
 def _numbers(flags: Flags) -> None:
@@ -189,9 +212,12 @@ def _loggers(flags: Flags) -> None:
     given = logger if isinstance(logger, list | tuple) else [logger]
     for callback in [*given, *(flags.callbacks or ())]:
         if not isinstance(callback, bool | keras.callbacks.Callback):
+            hint = ""
+            if isinstance(callback, type):
+                hint = f". Make one of it: {callback.__name__}(...)"
             raise MisconfigurationError(
                 "callbacks, and logger where it is not True or False, must be "
-                f"keras.callbacks.Callbacks. Received: {callback!r}"
+                f"keras.callbacks.Callbacks. Received: {callback!r}{hint}"
             )
     if flags.profiler not in (None, "tensorboard"):
         raise MisconfigurationError(

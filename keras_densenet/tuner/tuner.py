@@ -68,6 +68,11 @@ ImageClassifier(f), where f() makes the network.
     """
 
     def __init__(self, trainer: Trainer) -> None:
+        if not isinstance(trainer, Trainer):
+            raise MisconfigurationError(
+                "Tuner takes a trainer, kd.Tuner(kd.Trainer(max_epochs=3)); module and "
+                f"data come with its methods. Received: {type(trainer).__name__}"
+            )
         self.trainer = trainer
         self._screen = Screen(quiet=not trainer.is_global_zero)
 

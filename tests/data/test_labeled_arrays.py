@@ -83,6 +83,9 @@ def test_a_share_is_held_out_and_is_not_trained_on():
             {},
             r"\(6, 2, 2\)\. Give images\[\.\.\., np.newaxis",
         ),
+        ((IMAGES[0].repeat(3, -1), LABELS), {}, r"Give images\[np.newaxis\]"),
+        ((np.zeros((6, 3, 9, 9)), LABELS), {}, r"moveaxis\(images, 1, -1\)"),
+        ((IMAGES, LABELS), {"batch_size": "2"}, "whole number.*batch_size='2'"),
         ((IMAGES, LABELS[:5]), {}, "6 pictures and 5 labels"),
         ((IMAGES - 1, LABELS), {}, "raw ones.*-1..22"),
         ((IMAGES + np.nan, LABELS), {}, "raw ones"),
@@ -115,6 +118,11 @@ def test_a_share_is_held_out_and_is_not_trained_on():
 def test_what_cannot_be_trained_on_is_refused(arguments, options, said):
     with pytest.raises(ValueError, match=said):
         Arrays(*arguments, **options)
+
+
+def test_labels_that_count_from_1_are_told():
+    with pytest.warns(UserWarning, match="No label is 0.* are 4.*labels - 1"):
+        Arrays(IMAGES, LABELS + 1)
 
 
 def batches(labels=LABELS, images=IMAGES):

@@ -124,6 +124,7 @@ DIGITS = kd.data.Digits(batch_size=64)
         (lambda t: t.fit("densenet121", DIGITS), "Received: 'densenet121'"),
         (lambda t: t.fit(classifier(), kd.data.Digits), "the class Digits. Make one"),
         (lambda t: t.fit(classifier(), "flowers"), r"ImageFolder\('flowers'\)"),
+        (lambda t: t.predict(classifier(), "a.png"), r"Pictures\('a.png', like=data\)"),
         (lambda t: t.fit(classifier(), IMAGES, LABELS), "takes as its data|ckpt_path"),
         (lambda t: t.fit(classifier(), IMAGES), "Give both in one: .*images, labels"),
         (lambda t: t.fit(classifier(), (n for n in LABELS)), "from_generator"),

@@ -94,7 +94,7 @@ def test_what_is_validated_is_counted_once(tmp_path):
 
 
 def test_fewer_answers_than_classes_are_refused(tmp_path):
-    data = kd.data.Arrays(IMAGES, LABELS + 3, 6)  # 5 classes
+    data = kd.data.Arrays(IMAGES, LABELS + 3, 6, num_classes=5)
     trainer = kd.Trainer(1, default_root_dir=tmp_path)
     module = kd.ImageClassifier(lambda input_shape: sequential(3))
     with pytest.raises(MisconfigurationError, match=r"3 classes apart, .* 5"):

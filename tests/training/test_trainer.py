@@ -497,6 +497,21 @@ class Unknown(Blobs):
         (lambda: kd.Trainer(1, accelerator="tpu"), ["'tpu'", "'gpu'"]),
         (lambda: kd.Trainer(1, accelerator="gpu"), ["no GPU", "'auto'"]),
         (lambda: kd.Trainer(1, max_steps=0), ["max_steps=0", "-1"]),
+        (lambda: kd.Trainer("3"), ["a whole number", "max_epochs='3'"]),
+        (lambda: kd.Trainer(2.5), ["a whole number", "max_epochs=2.5"]),
+        (lambda: kd.Trainer(1, gradient_clip_val="1"), ["gradient_clip_val='1'"]),
+        (
+            lambda: kd.Trainer(1, callbacks=[keras.callbacks.EarlyStopping]),
+            ["Make one of it: EarlyStopping(...)"],
+        ),
+        (
+            lambda: kd.ImageClassifier(outside_model()),
+            ["the function that makes", "the model densenet_bc_10_4"],
+        ),
+        (lambda: kd.ImageClassifier("DenseNetBC"), ["Received: 'DenseNetBC'"]),
+        (lambda: classifier(learning_rate="0.1"), ["learning_rate='0.1'"]),
+        (lambda: classifier(learning_rate=-0.1), ["0 or more", "learning_rate=-0.1"]),
+        (lambda: kd.Tuner(Blobs()), ["kd.Tuner(kd.Trainer(", "Received: Blobs"]),
         (lambda: kd.Trainer(1, max_time="12h"), ["'12h'", "DD:HH:MM:SS"]),
         (lambda: kd.Trainer(1, max_time={"hour": 1}), ["hour", "timedelta"]),
         (lambda: kd.Trainer(1, limit_val_batches=1.5), ["limit_val_batches=1.5"]),
@@ -556,6 +571,14 @@ class Unknown(Blobs):
         (
             lambda: kd.Trainer(1).test(classifier(), Blobs(), ckpt_path="no.keras"),
             ["no checkpoint no.keras"],
+        ),
+        (
+            lambda: kd.Trainer(1).test(classifier(), Blobs(), ckpt_path="latest"),
+            ["no checkpoint latest. Did you mean 'last'?"],
+        ),
+        (
+            lambda: kd.Trainer(1).test(classifier(), Blobs(), ckpt_path="."),
+            [". is a folder, and no checkpoint: give a .keras file"],
         ),
         (
             lambda: kd.Trainer(1).validate(outside_model(), Blobs(val=False)),
