@@ -4,6 +4,8 @@ import importlib
 import sys
 from typing import Any
 
+from keras_densenet.command_line.mistyped import meant
+
 
 def imported(path: str) -> Any:
     """Return what is at an import path, such as a network or an `ImageClassifier`.
@@ -13,9 +15,13 @@ def imported(path: str) -> Any:
     """
     module, _, name = _moved_path(path).rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        room = importlib.import_module(module)
+    except (ImportError, ValueError) as error:
         sys.exit(f"error: there is no {path}: {error}")
+    try:
+        return getattr(room, name)
+    except (ImportError, AttributeError) as error:
+        sys.exit(f"error: there is no {path}: {error}.{meant(name, dir(room))}")
 
 
 def _moved_path(path: str) -> str:

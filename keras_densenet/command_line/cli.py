@@ -37,6 +37,7 @@ from jsonargparse import (
 
 import keras_densenet as kd
 from keras_densenet.command_line.class_paths import imported, moved
+from keras_densenet.command_line.mistyped import explained
 from keras_densenet.command_line.stages import STAGES, Made
 from keras_densenet.command_line.user_errors import one_line_errors
 from keras_densenet.training.flags import Flags
@@ -99,10 +100,37 @@ def _run_of(given: Namespace, ckpt_path: str | None) -> Any:
 
 
 class _Parser(ArgumentParser):
-    """Says what is wrong in one line."""
+    """Says what is wrong in one line.
+
+    Attributes:
+        typed: The command line; of the class, as jsonargparse makes some of its own.
+    """
+
+    typed: Sequence[str] = ()
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        self.exit(2, f"error: {_in_one_line(message)}\n")
+        said, stage = _in_one_line(message), next(iter(self.typed), "")
+        if stage in STAGES:
+            said = explained(said, stage, _known_options(stage, self.typed), DATA)
+        self.exit(2, f"error: {said}\n")
+
+
+def _known_options(stage: str, arguments: Sequence[str]) -> list[str]:
+    """Name the options of a stage, and of the network and the data that are given."""
+    network, path = _named("network", arguments), _named("class_path", arguments)
+    module = imported(path) if path else kd.ImageClassifier
+    given = [it.removeprefix("--data=") for it in arguments if it.startswith("--data=")]
+    data = getattr(kd.data, given[-1], None) if given else None
+    names = {
+        "--": ["config", "seed_everything", "data", *_parameters(STAGES[stage])[1:]],
+        "--trainer.": _parameters(Flags),
+        "--model.": [
+            *("network", "class_path", *_parameters(module)),
+            *(_parameters(_network(network)) if network else ()),
+        ],
+        "--data.": _parameters(data) if data else [],
+    }
+    return [prefix + name for prefix, these in names.items() for name in these]
 
 
 def _in_one_line(message: str) -> str:
@@ -121,6 +149,7 @@ class _Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
 
 def _parser(arguments: Sequence[str]) -> ArgumentParser:
     """Return the parser, with the options of the stage that is asked for."""
+    _Parser.typed = arguments
     parser = _Parser(
         prog="python -m keras_densenet",
         description=__doc__,
@@ -249,6 +278,7 @@ def _pictures_as_one(arguments: Sequence[str]) -> list[str]:
     """
     others: list[str] = []
     pictures: list[str] = []
+    is_asked = False  # of none, too, which is refused
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
@@ -256,11 +286,12 @@ def _pictures_as_one(arguments: Sequence[str]) -> list[str]:
         if name != "--pictures":
             others.append(argument)
             continue
+        is_asked = True
         pictures += [value] if value else []
         while rest and not rest[0].startswith("--"):
             pictures.append(rest.pop(0))
     at = next((n for n, it in enumerate(others) if it.startswith("--")), len(others))
-    asked = [f"--pictures={json.dumps(pictures)}"] if pictures else []
+    asked = [f"--pictures={json.dumps(pictures)}"] if pictures or is_asked else []
     return others[:at] + asked + others[at:]
 
 
@@ -281,13 +312,22 @@ def _named(option: str, arguments: Sequence[str]) -> str | None:
 
 def _of_file(file: str) -> dict[str, Any]:
     """Return the options of the model that a file has."""
+    if Path(file).is_dir():
+        sys.exit(f"error: --config {file} is a folder: give the config.yaml in it.")
     if not Path(file).is_file():
         sys.exit(f"error: --config {file}: there is no such file.")
     try:
         config = yaml.safe_load(Path(file).read_text()) or {}
-        return dict(config.get("model") or {})
-    except (yaml.YAMLError, AttributeError, ValueError, TypeError) as error:
-        sys.exit(f"error: --config {file} is no YAML file of options: {error}")
+    except (yaml.YAMLError, ValueError) as error:
+        said = " ".join(str(error).split())
+        sys.exit(f"error: --config {file} is no YAML file of options: {said}")
+    model = (config.get("model") or {}) if isinstance(config, dict) else None
+    if not isinstance(model, dict):
+        sys.exit(
+            f"error: --config {file} is no YAML file of options: they are under "
+            "model:, data: and trainer:, as --print_config prints them."
+        )
+    return model
 
 
 def _network(name: str | None) -> Callable:
