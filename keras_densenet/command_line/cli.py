@@ -71,10 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(_in_one_line(str(error))) from error
         options = {name: given[name] for name in _parameters(STAGES[stage])[1:]}
         run = _run_of(given, options.get("ckpt_path"))
-        if run and not any(it.startswith(f"--{ROOT}") for it in arguments):
-            given[ROOT] = run.root or given[ROOT]
         made = _made(given)
         if run:
+            if not any(it.startswith(f"--{ROOT}") for it in arguments):
+                made.trainer.runs = run.folder.parent  # wherever it was moved to
             options["ckpt_path"] = run.checkpoint(options["ckpt_path"], made)
         STAGES[stage](made, **options)
 

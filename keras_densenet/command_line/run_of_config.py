@@ -22,12 +22,6 @@ class RunOfConfig(NamedTuple):
 
     folder: Path
 
-    @property
-    def root(self) -> Path | None:
-        """The trainer's `default_root_dir`; None where the folder was moved."""
-        runs = self.folder.parent.parent
-        return runs.parent if runs.name == "runs" else None
-
     def checkpoint(self, ckpt_path: str, made: Made) -> Path:
         """Return the run's last or best checkpoint, and print which one it is.
 

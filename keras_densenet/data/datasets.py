@@ -67,11 +67,6 @@ class Datasets(DataModule):
         if mean is not None and std is not None:
             self.mean, self.std = tuple(mean), tuple(std)
 
-    @property
-    def given_names(self) -> Sequence[str] | None:
-        """Return the names of the classes that are known without a look at labels."""
-        return self._class_names
-
     @cached_property
     def num_classes(self) -> int:  # type: ignore[override]
         """Return the number of classes."""
@@ -94,6 +89,11 @@ class Datasets(DataModule):
                 "say kd.data.Datasets(train, ..., num_classes=...)."
             )
         return int(labels.max()) + 1
+
+    @property
+    def are_named(self) -> bool:
+        """Return whether the classes have names, and not numbers alone."""
+        return bool(self._class_names)
 
     @cached_property
     def class_names(self) -> Sequence[str]:  # type: ignore[override]

@@ -30,6 +30,7 @@ from keras_densenet.training.run_folder import (
     CHECKPOINTS,
     continued_folder,
     keep_epochs,
+    run_of,
     shared_run_folder,
 )
 from keras_densenet.training.screen import Screen, device_line
@@ -56,8 +57,14 @@ def make_folder(
 
 
 def run_number(folder: Path | None, source: Path | None, state: RunState) -> str:
-    """Return the number of a run: that of the run which goes on, or a new one."""
+    """Return the number of a run: that of the run which goes on, or a new one.
+
+    A run that goes on in another folder, beside its own, is a new one.
+    """
     goes_on = source is not None and source.name in (LAST, BEFORE_LAST)
+    own = run_of(source) if source else None
+    if folder and own and run_in(own) and not own.samefile(folder):
+        return new_run()
     kept = state.origin.get("run") or (run_in(folder) if folder else None)
     return (kept if goes_on else None) or new_run()
 

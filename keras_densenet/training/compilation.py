@@ -161,13 +161,33 @@ def _refuse_too_few_classes(model: keras.Model, data: DataModule) -> None:
         )
 
 
+def _refuse_other_pictures(model: keras.Model, data: DataModule) -> None:
+    """Refuse a model that takes pictures of another size than the data have."""
+    takes, has = getattr(model, "input_shape", None), data.input_shape
+    if not isinstance(takes, tuple) or None in (takes, has):
+        return  # of several inputs, or not known
+    pairs = zip(takes[1:], has, strict=False)
+    if len(takes) - 1 != len(has) or any(a != b for a, b in pairs if a and b):
+        raise MisconfigurationError(
+            f"{model.name} takes pictures of the shape {takes[1:]}, and those of "
+            f"{type(data).__name__} have {tuple(has)}: give the network or the data "
+            "the other one's shape."
+        )
+
+
+def refuse_other_data(model: keras.Model, data: DataModule) -> None:
+    """Refuse data whose pictures or classes are not those that a model is made for."""
+    _refuse_other_pictures(model, data)
+    _refuse_too_few_classes(model, data)
+
+
 def _ready_to_train(
     devices: Devices, model: keras.Model, data: DataModule
 ) -> keras.Model:
     """Build the optimizer: for a checkpoint to load, and to trace one step, not two."""
     refuse_uncompiled(model)
     refuse_names_of_a_model(model)
-    _refuse_too_few_classes(model, data)
+    refuse_other_data(model, data)
     model.optimizer.build(model.trainable_variables)
     if devices.strategy:
         reduce_first(model)

@@ -65,7 +65,8 @@ def errors_told(run: Run, devices: Devices) -> Iterator[None]:
     Callbacks with Lightning's `on_exception(exception)` are told of it, of Ctrl-C, too.
     """
     try:
-        yield
+        with labels_told():
+            yield
     except BaseException as error:
         if run.is_open:
             _close(run.callbacks)
@@ -74,16 +75,29 @@ def errors_told(run: Run, devices: Devices) -> Iterator[None]:
                 callback.on_exception(error)
         if isinstance(error, tf.errors.OpError) and devices.cluster:
             run.interruption.end_if_asked()  # the others got the signal, too
-        outside = OUTSIDE.search(str(error))
-        if isinstance(error, tf.errors.InvalidArgumentError) and outside:
-            raise MisconfigurationError(
-                f"A label is {outside[1]}, and the network has the classes "
-                f"0..{int(outside[2]) - 1}: let the data module's labels count classes "
-                "from 0, and its num_classes be their number."
-            ) from error
         if isinstance(error, NotANumberError):
             raise NotANumberError(f"{error} {_last_good(run)}") from error
         raise
+
+
+@contextmanager
+def labels_told() -> Iterator[None]:
+    """Say in words that a label is of no class of the network.
+
+    Raises:
+        MisconfigurationError: Instead of TensorFlow's error.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        outside = OUTSIDE.search(str(error))
+        if outside is None:
+            raise
+        raise MisconfigurationError(
+            f"A label is {outside[1]}, and the network has the classes "
+            f"0..{int(outside[2]) - 1}: let the data module's labels count classes "
+            "from 0, and its num_classes be their number."
+        ) from error
 
 
 @contextmanager

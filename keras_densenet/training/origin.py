@@ -60,14 +60,10 @@ def origin_of(run: str, data: DataModule, scheduled_steps: int) -> dict[str, Any
 def _facts(data: DataModule) -> dict[str, Any]:
     """Return what any data say of themselves, and a network depends on."""
     facts: dict[str, Any] = {"input_shape": list(data.input_shape)}
-    # Datasets would have to read all labels to count the classes.
-    names = (
-        data.given_names
-        if isinstance(data, Datasets)
-        else getattr(data, "class_names", None)
-    )
-    if names is not None:
-        facts["class_names"] = list(map(str, names))
+    if isinstance(data, Datasets) and not data.are_named:
+        return facts  # to count its classes all batches would be read
+    if getattr(data, "class_names", None) is not None:
+        facts["class_names"] = list(map(str, data.class_names))
     return facts
 
 
@@ -123,13 +119,36 @@ def refuse_other_answers(path: Path, state: RunState, data: DataModule) -> None:
         MisconfigurationError: The names of the classes differ, or what pictures are
             standardized with; it names both.
     """
+    _refuse_wrong_answers(str(path), state.origin, state.preprocessing, data)
+
+
+def refuse_to_answer_about(name: str, trained_on: DataModule, data: DataModule) -> None:
+    """Refuse the same of a network that was trained in this process.
+
+    Args:
+        name: Of the network.
+        trained_on: What it was trained on.
+        data: What it is asked about.
+
+    Raises:
+        MisconfigurationError: The names of the classes differ, or what pictures are
+            standardized with; it names both.
+    """
+    if data is not trained_on:
+        kept, prepared = _facts(trained_on), preprocessing_of(trained_on)
+        _refuse_wrong_answers(name, kept, prepared, data)
+
+
+def _refuse_wrong_answers(
+    name: str, kept: Mapping, prepared: Mapping, data: DataModule
+) -> None:
     differences = [
-        *_other_values(state.origin, _facts(data), ("class_names",)),
-        *_other_values(state.preprocessing, preprocessing_of(data), ("mean", "std")),
+        *_other_values(kept, _facts(data), ("class_names",)),
+        *_other_values(prepared, preprocessing_of(data), ("mean", "std")),
     ]
     if differences:
         raise MisconfigurationError(
-            f"{path} would answer about {type(data).__name__} wrongly: "
+            f"{name} would answer about {type(data).__name__} wrongly: "
             f"{'; '.join(differences)}. Give the data that it was trained on, or data "
             "with the same classes, mean and std; or the checkpoint that these data "
             "are for."

@@ -51,6 +51,7 @@ from keras_densenet.training.compilation import (
     compiled,
     mend,
     refuse_foreign,
+    refuse_other_data,
     refuse_uncompiled,
     unbuilt_if_not_loaded,
 )
@@ -58,6 +59,7 @@ from keras_densenet.training.ending import (
     broken_pictures_named,
     checked_numerics,
     errors_told,
+    labels_told,
     why_it_ended,
 )
 from keras_densenet.training.exporting import (
@@ -67,7 +69,11 @@ from keras_densenet.training.exporting import (
     write,
 )
 from keras_densenet.training.flags import Flags
-from keras_densenet.training.image_classifier import Module, class_weight_of
+from keras_densenet.training.image_classifier import (
+    ImageClassifier,
+    Module,
+    class_weight_of,
+)
 from keras_densenet.training.latest_fit import LatestFit, as_numbers
 from keras_densenet.training.lightning_names import refuse_other_flags
 from keras_densenet.training.limits import evaluated_batches
@@ -75,7 +81,7 @@ from keras_densenet.training.misconfiguration import (
     refuse_misconfiguration,
     refuse_other_backends,
 )
-from keras_densenet.training.origin import other_validation
+from keras_densenet.training.origin import other_validation, refuse_to_answer_about
 from keras_densenet.training.plan import Plan, make_plan
 from keras_densenet.training.reporting import (
     HELD_OUT,
@@ -132,6 +138,7 @@ class Trainer(LatestFit):
     Attributes:
         flags: The `Flags`, with their short forms written out.
         hardware: The `keras_densenet.devices.Devices` that they ask for.
+        runs: Where the `version_<N>` folders are; None for the place above.
 
     Raises:
         MisconfigurationError: What cannot work, before anything is built.
@@ -153,6 +160,7 @@ class Trainer(LatestFit):
             self.flags.precision,
         )
         refuse_misconfiguration(self.flags, self.hardware)
+        self.runs: Path | None = None
         self._screen = Screen(quiet=not self.is_global_zero)
         self._module: Module | None = None  # used last, as are the data
         self._data: DataModule | None = None
@@ -575,6 +583,10 @@ class Trainer(LatestFit):
     ) -> keras.Model:
         """Return the model for anything but training."""
         model = self._built(module, data, ckpt_path)
+        refuse_other_data(model, data)
+        before = self._trained_with(module) if ckpt_path is None else None
+        if before is not None:
+            refuse_to_answer_about(model.name, before, data)
         mend(self.hardware, model)
         with unbuilt_if_not_loaded(module):
             source = self._checkpoint(model, data, ckpt_path)
@@ -584,6 +596,12 @@ class Trainer(LatestFit):
         if source and ckpt_path in ("last", "best"):
             self._screen.say(which(source, state))
         return model
+
+    def _trained_with(self, module: Module) -> DataModule | None:
+        """Return what a module was trained on in this process, if it was."""
+        if isinstance(module, ImageClassifier):
+            return module.data
+        return self._plan.data if self._plan and self.model is module else None
 
     def _built(
         self, module: Module, data: DataModule, ckpt_path: CkptPath
@@ -617,7 +635,7 @@ class Trainer(LatestFit):
             refuse_uncompiled(model)
             batches = evaluated_batches(stage, data, self.flags)
             batches = self.hardware.shared_out(batches)
-            with self.hardware.running():
+            with self.hardware.running(), labels_told():
                 metrics = model.evaluate(batches, verbose=0, return_dict=True)
         metrics = as_numbers(metrics)
         self._measured = self._measured.adding(model, ckpt_path, {stage: metrics})
@@ -645,7 +663,7 @@ class Trainer(LatestFit):
 
     def _runs(self, model: keras.Model, data: DataModule) -> Path:
         name = f"{type(_trained_on(data)).__name__.lower()}-{name_of(model)}"
-        return Path(self.flags.default_root_dir) / "runs" / name
+        return self.runs or Path(self.flags.default_root_dir) / "runs" / name
 
 
 def _trained_on(data: DataModule) -> DataModule:

@@ -1,5 +1,6 @@
 """Files know whose they are: which run, which data, and how far its end has come."""
 
+import csv
 import shutil
 
 import keras
@@ -15,6 +16,7 @@ from keras_densenet.one_owner import held_alone
 from keras_densenet.training import MisconfigurationError
 from keras_densenet.training.origin import refuse_other_answers
 from keras_densenet.training.resumption import checkpoint_of_run
+from keras_densenet.training.run_config import run_in
 
 
 def pictures(root, names=("cat", "dog"), shade=0, many=8):
@@ -81,6 +83,34 @@ def test_a_checkpoint_of_otherwise_prepared_pictures_is_refused(first):
         trainer(first.default_root_dir).validate(module(), data, last(first))
 
 
+def test_what_was_trained_here_is_asked_about_its_classes_alone(first, tmp_path):
+    fruit = folder(pictures(tmp_path / "fruit", ("apple", "pear")))
+    others = folder(first._data.root, mean=(0, 0, 0), std=(1, 1, 1))
+    for data, words in ((fruit, "'cat', 'dog'.*'apple', 'pear'"), (others, "mean was")):
+        with pytest.raises(MisconfigurationError, match=f"linear would .*{words}"):
+            first.validate(first._module, data)
+    first.validate(first._module, folder(first._data.root, augment=True))
+    model, mine = first.model, trainer(tmp_path)
+    mine.fit(model, folder(first._data.root))
+    with pytest.raises(MisconfigurationError, match=r"'dog'\].*'apple', 'pear'"):
+        mine.validate(model, fruit)
+
+
+@pytest.mark.parametrize(
+    ("names", "size", "words"),
+    [
+        (("ant", "bee", "cat"), 16, "2 classes apart, and there are 3"),
+        (("cat", "dog"), 20, r"shape \(16, 16, 3\), .* have \(20, 20, 3\)"),
+    ],
+)
+def test_a_network_is_not_asked_about_what_it_cannot_see(
+    first, tmp_path, names, size, words
+):
+    others = folder(pictures(tmp_path / "others", names), image_size=size)
+    with pytest.raises(MisconfigurationError, match=words):
+        first.validate(first._module, others)
+
+
 def test_other_pictures_of_the_same_classes_are_answered(first, tmp_path):
     others = folder(pictures(tmp_path / "pets", shade=9, many=5), augment=True)
     trainer(tmp_path).validate(module(), others, last(first))
@@ -117,7 +147,6 @@ def test_a_config_in_a_runs_folder_means_that_run(first, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # wherever one is
     run = run_of_config([first.log_dir / "config.yaml"])
     assert run.folder.resolve() == first.log_dir.resolve()
-    assert run.root.resolve() == first.default_root_dir.resolve()
     assert checkpoint_of_run(run.folder, "last", None, print).samefile(last(first))
     best = checkpoint_of_run(run.folder, "best", None, print)
     assert best.samefile(first.checkpoint_callback.best_model_path)
@@ -125,6 +154,28 @@ def test_a_config_in_a_runs_folder_means_that_run(first, tmp_path, monkeypatch):
     config.write_text("trainer: {}")
     assert run_of_config([config]) is None  # of one's own
     shutil.rmtree(second.log_dir)
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is_and_another_beside_it(tmp_path):
+    data = folder(pictures(tmp_path / "pets"))
+    old = fit(tmp_path / "here", data).log_dir
+    name = old.parent.name
+    run = shutil.move(old, tmp_path / "moved" / name / "version_3")
+    further = trainer(tmp_path / "here", 2)
+    further.runs = run_of_config([run / "config.yaml"]).folder.parent
+    further.fit(module(), data, "last")
+    assert further.log_dir.samefile(run)
+    assert [epoch for epoch, *_ in rows(run / "metrics.csv")] == ["0", "1"]
+    # Elsewhere each is a run of its own: none writes over what another one has.
+    path = run / "checkpoints" / "last.keras"
+    others = [fit(tmp_path / "there", data, 3, path).log_dir for _ in range(2)]
+    assert [other.name for other in others] == ["version_0", "version_1"]
+    assert len({run_in(each) for each in (run, *others)}) == 3
+
+
+def rows(metrics):
+    with metrics.open(newline="") as file:
+        return list(csv.reader(file))[1:]
 
 
 @pytest.mark.slow
