@@ -40,6 +40,11 @@ def write_predictions(
             f"each class. Received: probabilities {np.shape(probabilities)}, "
             f"{len(class_names)} class names"
         )
+    if files is not None and len(files) < len(probabilities):
+        raise ValueError(
+            f"There are {len(probabilities)} pictures and {len(files)} files: give the "
+            "file of each, as predict_files() of the data does."
+        )
     ranks = range(1, min(top_k, len(class_names)) + 1)
     more = [f"{what}_{k}" for k in ranks[1:] for what in ("class", "probability")]
     named = ["file"] if files is not None else []

@@ -61,7 +61,7 @@ class SeededDataModule(DataModule):
             raise ValueError(f"seed must be in 0..2^31 - 1. Received: seed={self.seed}")
         for name, kind in (("mean", tuple), ("std", tuple), ("strong", dict)):
             if name in vars(self):
-                setattr(self, name, kind(getattr(self, name)))
+                setattr(self, name, _of_kind(name, getattr(self, name), kind))
         _refuse_normalization(*self._normalization(), self.input_shape[-1])
         refuse_unknown(self.strong or {})
         self.soft_labels = mixes_labels(self.strong)
@@ -141,3 +141,14 @@ def _refuse_normalization(
             f"mean and std need one number for each of {channels} channels, in 0..255, "
             f"and those of std must be above 0. Received: mean={mean}, std={std}"
         )
+
+
+def _of_kind(name: str, value: Any, kind: type) -> Any:
+    """Return an option as a tuple or a dictionary, refusing what cannot be one."""
+    try:
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        example = '{"mixup": 0.2}' if kind is dict else "(125.3, 123.0, 113.9)"
+        raise ValueError(
+            f"{name} must be such as {example}. Received: {name}={value!r}"
+        ) from error

@@ -12,7 +12,7 @@ from keras_densenet.devices.gradient_reduction import reduce_first
 from keras_densenet.devices.multi_worker import mend_keras
 from keras_densenet.devices.precision import compute_loss_in_double
 from keras_densenet.errors import MisconfigurationError
-from keras_densenet.model_output import output_of
+from keras_densenet.model_output import loss_reads, output_of
 from keras_densenet.training.fitting_loss import (
     refuse_numbers_below_0,
     refuse_other_loss,
@@ -95,6 +95,12 @@ def _configured(flags: Flags, module: ImageClassifier, data: DataModule) -> kera
     before, module.data = module.model, data
     options = {"sync_batchnorm": True} if flags.sync_batchnorm else {}
     model = module.configure_model(data, **options)
+    if not isinstance(model, keras.Model):
+        name = getattr(module.network, "__name__", "configure_model")
+        raise MisconfigurationError(
+            f"{name} must return a keras.Model, and returns {type(model).__name__}: "
+            "does its last line say `return model`?"
+        )
     _build(model, data)
     if before is not None:
         _take_weights(model, before)
@@ -153,10 +159,14 @@ def _refuse_too_few_classes(model: keras.Model, data: DataModule) -> None:
     if isinstance(data, Datasets) or not hasattr(model, "output_shape"):
         return  # whose classes would be counted, or whose output is not known
     shape, classes = model.output_shape, data.num_classes
-    is_of_classes = isinstance(shape, tuple) and len(shape) == 2 and shape[1] != 1
-    if is_of_classes and shape[1] is not None and shape[1] < classes:
+    if not (isinstance(shape, tuple) and len(shape) == 2 and shape[1]):
+        return
+    reads = loss_reads(getattr(model, "loss", None))
+    is_number = shape[1] == 1 and (reads is None or reads.family == "numbers")
+    apart = max(2, shape[1])  # one unit is yes or no
+    if not is_number and apart < classes:
         raise MisconfigurationError(
-            f"{model.name} tells {shape[1]} classes apart, and there are {classes} in "
+            f"{model.name} tells {apart} classes apart, and there are {classes} in "
             f"{type(data).__name__}: its last layer needs as many outputs."
         )
 

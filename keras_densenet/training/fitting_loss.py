@@ -34,7 +34,7 @@ def refuse_other_loss(model: keras.Model, loss: Any) -> None:
     if reads is None or reads.family == "numbers":
         return
     last = last_activation(model).name
-    text = _logits(reads, last) or _probabilities(reads, last)
+    text = _logits(reads, last) or _probabilities(reads, last) or _relu(model)
     if text:
         raise MisconfigurationError(f"{model.name} {text}")
 
@@ -66,6 +66,18 @@ def _probabilities(reads: LossReads, last: str) -> str:
             f"{_OWN}"
         ).rstrip()
     return ""
+
+
+def _relu(model: keras.Model) -> str:
+    last = model.layers[-1] if model.layers else None
+    is_activated = getattr(last, "activation", None) is keras.activations.relu
+    if not (is_activated or isinstance(last, keras.layers.ReLU)):
+        return ""
+    return (
+        "ends in a ReLU, whose numbers are neither probabilities nor logits, and its "
+        "loss is for classes. End the network in "
+        'keras.layers.Activation("softmax") instead.'
+    )
 
 
 def refuse_numbers_below_0(

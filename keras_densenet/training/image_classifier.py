@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
@@ -79,7 +79,8 @@ depth: it has classes, input_shape.
         **options: Any,
     ) -> None:
         _refuse_no_network(network)
-        _refuse_rate(learning_rate)
+        _refuse_rates(learning_rate, momentum, weight_decay)
+        _refuse_milestones(milestones)
         self.network = network
         self.learning_rate = learning_rate
         self.momentum = momentum
@@ -316,12 +317,38 @@ def _refuse_no_network(network: Any) -> None:
     )
 
 
-def _refuse_rate(learning_rate: Any) -> None:
+def _refuse_rates(learning_rate: Any, momentum: Any, weight_decay: Any) -> None:
     if not (isinstance(learning_rate, Real) and float(learning_rate) >= 0):
         raise MisconfigurationError(
             "learning_rate is a number of 0 or more, 0.1 in the paper; for a schedule "
             "override configure_optimizer. Received: "
             f"learning_rate={learning_rate!r}"
+        )
+    if not (isinstance(momentum, Real) and 0 <= float(momentum) < 1):
+        raise MisconfigurationError(
+            "momentum is a number in [0, 1), 0.9 in the paper. Received: "
+            f"momentum={momentum!r}"
+        )
+    if not (isinstance(weight_decay, Real) and float(weight_decay) >= 0):
+        raise MisconfigurationError(
+            "weight_decay is a number of 0 or more, 1e-4 in the paper. Received: "
+            f"weight_decay={weight_decay!r}"
+        )
+
+
+def _refuse_milestones(milestones: Any) -> None:
+    """Refuse epochs, at which the learning rate would never fall."""
+    shares = list(milestones) if isinstance(milestones, Iterable) else [milestones]
+    are_shares = all(isinstance(it, Real) and 0 < float(it) < 1 for it in shares)
+    if (
+        not isinstance(milestones, Iterable)
+        or not are_shares
+        or shares != sorted(shares)
+    ):
+        raise MisconfigurationError(
+            "milestones are shares of the training, rising, in (0, 1), such as "
+            "(0.5, 0.75) for epochs 150 and 225 of 300. Received: "
+            f"milestones={milestones!r}"
         )
 
 

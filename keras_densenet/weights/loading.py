@@ -164,6 +164,11 @@ def checked_path(source: str | os.PathLike) -> tuple[Path, FileKind]:
             f"Received: an object of type {type(source).__name__}."
         )
     path = Path(source)
+    if path.is_dir():
+        raise FileNotFoundError(
+            f"{path} is a folder: give the file of weights in it, of a run one of its "
+            "checkpoints/."
+        )
     if not path.is_file():
         raise FileNotFoundError(
             f'There is no file {path}. Weights must be "{IMAGENET}", a model, a state '

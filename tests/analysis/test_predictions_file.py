@@ -45,3 +45,5 @@ def test_no_more_classes_than_there_are(tmp_path):
     ]
     with pytest.raises(ValueError, match=r"probabilities \(2, 2\), 1 class names"):
         write_predictions(path, np.eye(2), ["a"])
+    with pytest.raises(ValueError, match="2 pictures and 1 files"):
+        write_predictions(path, np.eye(2), ["a", "b"], {0: "one.jpg"})

@@ -85,6 +85,7 @@ def test_a_share_is_held_out_and_is_not_trained_on():
         ),
         ((IMAGES[0].repeat(3, -1), LABELS), {}, r"Give images\[np.newaxis\]"),
         ((np.zeros((6, 3, 9, 9)), LABELS), {}, r"moveaxis\(images, 1, -1\)"),
+        ((IMAGES, LABELS), {"strong": True}, r'\{"mixup": 0.2\}. .*strong=True'),
         ((IMAGES, LABELS), {"batch_size": "2"}, "whole number.*batch_size='2'"),
         ((IMAGES, LABELS[:5]), {}, "6 pictures and 5 labels"),
         ((IMAGES - 1, LABELS), {}, "raw ones.*-1..22"),

@@ -99,3 +99,13 @@ def test_fewer_answers_than_classes_are_refused(tmp_path):
     module = kd.ImageClassifier(lambda input_shape: sequential(3))
     with pytest.raises(MisconfigurationError, match=r"3 classes apart, .* 5"):
         trainer.fit(module, data)
+
+
+def test_one_unit_tells_no_three_classes_apart(tmp_path):
+    data = kd.data.Arrays(IMAGES, np.arange(len(IMAGES)) % 3, 6)
+    trainer = kd.Trainer(1, default_root_dir=tmp_path)
+    model = sequential(1)
+    model.layers[-1].activation = keras.activations.sigmoid
+    model.compile("sgd", "binary_crossentropy")
+    with pytest.raises(MisconfigurationError, match=r"2 classes apart, .* 3"):
+        trainer.fit(model, data)

@@ -236,6 +236,8 @@ def focal(self):
         (ending_in(dense("sigmoid")), None, "keras.losses.BinaryCrossentropy()"),
         (ending_in(dense("sigmoid", 1)), None, "keras.losses.BinaryCrossentropy()"),
         (ending_in(dense("softmax", 1)), None, "1 for every picture"),
+        (ending_in(dense("relu")), None, "ends in a ReLU"),
+        (ending_in(lambda classes: keras.layers.ReLU()), None, "ends in a ReLU"),
         (
             ending_in(lambda classes: keras.layers.Lambda(keras.ops.sin)),
             None,

@@ -478,6 +478,10 @@ def linear(classes, input_shape):
     )
 
 
+def forgets_return(classes, input_shape):
+    linear(classes, input_shape)
+
+
 def uncompiled_model():
     return kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
 
@@ -511,6 +515,15 @@ class Unknown(Blobs):
         (lambda: kd.ImageClassifier("DenseNetBC"), ["Received: 'DenseNetBC'"]),
         (lambda: classifier(learning_rate="0.1"), ["learning_rate='0.1'"]),
         (lambda: classifier(learning_rate=-0.1), ["0 or more", "learning_rate=-0.1"]),
+        (lambda: classifier(momentum=1.5), ["[0, 1)", "momentum=1.5"]),
+        (lambda: classifier(weight_decay=-1.0), ["weight_decay=-1.0"]),
+        (lambda: classifier(milestones=(150, 225)), ["shares", "(150, 225)"]),
+        (lambda: classifier(milestones=0.5), ["rising", "milestones=0.5"]),
+        (lambda: classifier(milestones=(0.75, 0.5)), ["rising", "(0.75, 0.5)"]),
+        (
+            lambda: kd.Trainer(1).fit(kd.ImageClassifier(forgets_return), Blobs()),
+            ["forgets_return must return a keras.Model", "NoneType"],
+        ),
         (lambda: kd.Tuner(Blobs()), ["kd.Tuner(kd.Trainer(", "Received: Blobs"]),
         (lambda: kd.Trainer(1, max_time="12h"), ["'12h'", "DD:HH:MM:SS"]),
         (lambda: kd.Trainer(1, max_time={"hour": 1}), ["hour", "timedelta"]),
