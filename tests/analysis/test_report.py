@@ -50,8 +50,8 @@ def three_classes(mistakes=()):
     return Predictions(np.array([0, 2, 1]), probabilities, NAMES, mistakes)
 
 
-def dense():
-    return keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+def dense(size=8):
+    return keras.Sequential([keras.Input((size, size, 3)), keras.layers.Flatten()])
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def test_ten_views_are_refused(tmp_path):
             return super().test_dataset().map(lambda x, y: (tf.stack([x] * 10, 1), y))
 
     with pytest.raises(MisconfigurationError, match="batches of pictures"):
-        kd.Trainer().report(dense(), datamodule=Views())
+        kd.Trainer().report(dense(32), datamodule=Views())
 
 
 @pytest.mark.slow
