@@ -205,6 +205,13 @@ def last_activation(model: keras.Model) -> LastActivation:
     return LastActivation("unknown")
 
 
+def ends_in_relu(model: keras.Model) -> bool:
+    """Return whether the last layer of a model is seen to be, or to have, a ReLU."""
+    last = next(_backwards(model), None)
+    is_activated = getattr(last, "activation", None) is keras.activations.relu
+    return is_activated or isinstance(last, keras.layers.ReLU)
+
+
 def is_functional(layer: Any) -> bool:
     """Return whether something is a functional or a sequential model."""
     return isinstance(layer, keras.Sequential) or (

@@ -235,7 +235,9 @@ def _checked_images(which: str, images: Any) -> np.ndarray:
             f"{which}pictures are arrays of the shape (N, H, W, channels). Received: "
             f"the shape {images.shape}.{hint}"
         )
-    if images.shape[1] in (1, 3) and images.shape[3] > 4:
+    is_square = images.shape[2] == images.shape[3]
+    channels_first = images.shape[1] == 3 or (images.shape[1] == 1 and is_square)
+    if channels_first and images.shape[3] > 4:
         raise ValueError(
             f"{which}pictures have their channels last, (N, H, W, channels). Received: "
             f"the shape {images.shape}. Give np.moveaxis(images, 1, -1)."

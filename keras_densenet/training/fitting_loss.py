@@ -9,6 +9,7 @@ import numpy as np
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.model_output import (
     LossReads,
+    ends_in_relu,
     last_activation,
     loss_reads,
     output_of,
@@ -69,9 +70,7 @@ def _probabilities(reads: LossReads, last: str) -> str:
 
 
 def _relu(model: keras.Model) -> str:
-    last = model.layers[-1] if model.layers else None
-    is_activated = getattr(last, "activation", None) is keras.activations.relu
-    if not (is_activated or isinstance(last, keras.layers.ReLU)):
+    if not ends_in_relu(model):
         return ""
     return (
         "ends in a ReLU, whose numbers are neither probabilities nor logits, and its "

@@ -1,6 +1,7 @@
 """What is trained: a network, its optimizer, its loss and its metrics."""
 
 import inspect
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
@@ -338,13 +339,9 @@ def _refuse_rates(learning_rate: Any, momentum: Any, weight_decay: Any) -> None:
 
 def _refuse_milestones(milestones: Any) -> None:
     """Refuse epochs, at which the learning rate would never fall."""
-    shares = list(milestones) if isinstance(milestones, Iterable) else [milestones]
+    shares = list(milestones) if isinstance(milestones, Iterable) else [math.nan]
     are_shares = all(isinstance(it, Real) and 0 < float(it) < 1 for it in shares)
-    if (
-        not isinstance(milestones, Iterable)
-        or not are_shares
-        or shares != sorted(shares)
-    ):
+    if not are_shares or shares != sorted(shares):
         raise MisconfigurationError(
             "milestones are shares of the training, rising, in (0, 1), such as "
             "(0.5, 0.75) for epochs 150 and 225 of 300. Received: "
