@@ -12,8 +12,8 @@ from keras_densenet.analysis import profile
     [  # "GFLOPS" (multiply-adds) in the metadata of torchvision's weights
         (kd.DenseNet121, 2.834),
         (kd.DenseNet161, 7.728),
-        (kd.DenseNet169, 3.36),
-        (kd.DenseNet201, 4.291),
+        pytest.param(kd.DenseNet169, 3.36, marks=pytest.mark.slow),
+        pytest.param(kd.DenseNet201, 4.291, marks=pytest.mark.slow),
     ],
 )
 def test_multiply_adds_are_torchvisions(network, giga):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 
 from keras_densenet.checkpoint_file import read_state
 
@@ -60,6 +61,7 @@ def test_a_checkpoint_within_an_epoch_is_read():
     assert len(state.metrics) == 4  # sum and count of loss and accuracy
 
 
+@pytest.mark.slow
 def test_the_run_goes_on_as_it_would_have(tmp_path):
     run = tmp_path / "runs" / "digits-densenet_bc_10_2" / "version_0"
     shutil.copytree(OLD, run, ignore=shutil.ignore_patterns("finished.*"))

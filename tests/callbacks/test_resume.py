@@ -199,6 +199,7 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tmp_path, whole, 
     assert_same_run(resumed, whole)
 
 
+@pytest.mark.slow
 def test_early_stopping_goes_on_waiting(tmp_path):
     """No epoch is better than the first by 1000: it waits for three more, and stops."""
 

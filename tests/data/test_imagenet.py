@@ -121,6 +121,7 @@ def test_another_seed_is_another_order(prepared):
     assert orders[0] != orders[1]
 
 
+@pytest.mark.slow
 def test_it_runs_on_tfds_mock(monkeypatch):
     monkeypatch.setattr(kd.data.ImageNet, "pictures", 8)
     with tfds.testing.mock_data(num_examples=8):

@@ -155,14 +155,8 @@ def test_a_model_with_nans_is_not_published(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    "policy",
-    [
-        "mixed_bfloat16",
-        pytest.param("mixed_float16", marks=pytest.mark.slow),
-        pytest.param("float64", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
 def test_any_precision_is_served_in_float32(tmp_path, policy):
     keras.config.set_dtype_policy(policy)
     model = network()

@@ -77,7 +77,13 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "logits" else ())
+        for name in NETWORKS
+    ],
+)
 def test_folded_it_gives_the_same_answers(name):
     model = shaken(NETWORKS[name]())
     pictures = np.random.default_rng(1).normal(size=(3, *model.input_shape[1:]))

@@ -358,7 +358,7 @@ def assert_trained_alike(first, second):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [pytest.param(True, marks=pytest.mark.slow), "full"])
 def test_two_replicas(mode):
     scope = make_strategy("mirrored", 2).scope  # a process has one, which is cached
     assert_trained_alike(trained(mode, scope), trained(False, scope))

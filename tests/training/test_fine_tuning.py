@@ -152,6 +152,7 @@ def test_two_phases(trained, tmp_path):
     assert len(module.model.trainable_weights) > 2
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_file_of_its_first_weights(trained, tmp_path):
     first = tmp_path / "first.keras"
     shutil.copy(trained[1], first)

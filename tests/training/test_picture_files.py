@@ -43,6 +43,7 @@ def trainer_of(root, epochs):
     return kd.Trainer(epochs, default_root_dir=root, enable_progress_bar=False)
 
 
+@pytest.mark.slow
 def test_a_resumed_and_a_tested_run_keep_the_split(tmp_path):
     root = tmp_path / "data"
     for label, name in enumerate(("cat", "dog")):

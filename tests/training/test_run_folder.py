@@ -129,6 +129,7 @@ def test_a_logger_of_ones_own(tmp_path):
     assert not (trainer.log_dir / "metrics.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_profiler_records_steps(tmp_path):
     trainer = fit(tmp_path, 4, profiler="tensorboard")  # 20 steps: 10 to 14
     assert list((trainer.log_dir / "train").glob("plugins/profile/*/*.xplane.pb"))

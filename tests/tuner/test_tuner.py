@@ -214,6 +214,7 @@ def test_it_works_on_replicas():
     np.testing.assert_allclose(finder.results["loss"], expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_rate_that_is_found_is_for_the_batch_that_it_was_found_with():
     data = kd.data.Digits(batch_size=256)
     module = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)

@@ -186,13 +186,8 @@ def test_a_candidate_is_counted_without_a_weight(monkeypatch):
 # --- the budget --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "algorithm",
-    [
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("random", "bayesian")),
-        "hyperband",
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["random", "bayesian", "hyperband"])
 def test_what_is_over_the_budget_is_never_built(tmp_path, built, algorithm):
     hypermodel = space(max_parameters=12_000)
     found = searched(tmp_path, hypermodel, algorithm=algorithm, max_trials=5)
