@@ -1,6 +1,7 @@
 """Two logical CPU devices for every test, as MirroredStrategy needs them."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -26,6 +27,19 @@ def _seeded():
 
     keras.utils.clear_session(free_memory=False)  # which takes a quarter of a second
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_curves_are_drawn(monkeypatch):
+    """Spare each fit the drawing, which takes as long as a small training.
+
+    `test_run_folder.py` and the recipes draw them: their fits are not within a test.
+    """
+    if tf is not None:
+        monkeypatch.setattr(
+            "keras_densenet.training.trainer.plot_curves",
+            lambda metrics, picture: Path(picture).touch(),
+        )
 
 
 @pytest.fixture(autouse=True, scope="session")
