@@ -10,7 +10,6 @@ This file alone knows that format. A checkpoint is written beside, checked, flus
 the disk and renamed, so that it is there whole or not at all.
 """
 
-import difflib
 import io
 import json
 import shutil
@@ -25,7 +24,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_densenet.errors import MisconfigurationError
+from keras_densenet.errors import MisconfigurationError, did_you_mean
 from keras_densenet.whole_file import flush, whole_file
 
 LAST, BEFORE_LAST = "last.keras", "before-last.keras"
@@ -197,9 +196,7 @@ def _no_checkpoint(path: Path) -> str:
         last = next((file for file in within if file.is_file()), None)
         hint = f": give {last}" if last else ": give a .keras file"
         return f"{path} is a folder, and no checkpoint{hint}."
-    near = difflib.get_close_matches(str(path), ("last", "best"), 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"There is no checkpoint {path}.{hint}"
+    return f"There is no checkpoint {path}.{did_you_mean(str(path), ('last', 'best'))}"
 
 
 def read_state(path: Path) -> RunState | None:

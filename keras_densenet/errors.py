@@ -1,5 +1,21 @@
 """What a training is refused for before it begins, and what ends it."""
 
+import difflib
+import re
+from collections.abc import Iterable
+
+BROKEN_PICTURE = re.compile("BrokenPictureError: (.+)")  # within TensorFlow's errors
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question that names the nearest one; "" where none is near.
+
+    >>> did_you_mean("val_acc", ["loss", "val_accuracy"])
+    " Did you mean 'val_accuracy'?"
+    """
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
 
 class MisconfigurationError(ValueError):
     """Arguments that cannot work, alone or together; the message has the cure."""

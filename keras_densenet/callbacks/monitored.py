@@ -1,17 +1,17 @@
 """What callbacks monitor is in the logs, or they would wait for it in vain."""
 
-import difflib
 import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import keras
 
-from keras_densenet.callbacks.model_checkpoint import ModelCheckpoint, fields_of
-from keras_densenet.errors import MisconfigurationError
+from keras_densenet.callbacks.checkpoint_names import fields_of
+from keras_densenet.callbacks.model_checkpoint import ModelCheckpoint
+from keras_densenet.callbacks.state import is_of_keras_or_ours
+from keras_densenet.errors import MisconfigurationError, did_you_mean
 
 ADDED = ("learning_rate", "images_per_second", "peak_memory_mb")  # by our monitors
-_KNOWN = ("keras", "keras_densenet")  # whose callbacks add no other metrics
 
 
 class MonitoredMetrics(keras.callbacks.Callback):
@@ -81,8 +81,7 @@ class MonitoredMetrics(keras.callbacks.Callback):
         self._is_open = False
         for wanted in self._wanted:
             if wanted.metric not in names:
-                near = difflib.get_close_matches(wanted.metric, names, 1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(wanted.metric, names)
                 wanted.is_missing(
                     f": there is no metric {wanted.metric}.{hint} There are "
                     f"{', '.join(names)}."
@@ -146,6 +145,5 @@ def monitor_of(callback: keras.callbacks.Callback) -> str | None:
 
 
 def _may_add_metrics(callback: keras.callbacks.Callback) -> bool:
-    room = type(callback).__module__.partition(".")[0]
     is_function = isinstance(callback, keras.callbacks.LambdaCallback)
-    return is_function or room not in _KNOWN
+    return is_function or not is_of_keras_or_ours(type(callback))

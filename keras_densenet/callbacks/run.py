@@ -35,8 +35,7 @@ class Run(keras.callbacks.CallbackList):
         folder: Where it writes, or None for nowhere.
         state: Where to go on, or None to begin.
         origin: What checkpoints keep of the run and of its data.
-        is_over: Whether no step is left to take. If the epoch that it is in has not
-            ended, that is left to do.
+        ends_an_epoch: Whether the end of an epoch is all that is left to do.
 
     Attributes:
         model: What is trained.
@@ -62,11 +61,11 @@ class Run(keras.callbacks.CallbackList):
         folder: Path | None = None,
         state: RunState | None = None,
         origin: dict[str, Any] | None = None,
-        is_over: bool = False,
+        ends_an_epoch: bool = False,
     ) -> None:
         self.data = data
         self.origin = origin or {}
-        self.ends_an_epoch = is_over and state is not None and not state.epoch_ended
+        self.ends_an_epoch = ends_an_epoch
         self.folder = folder
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch

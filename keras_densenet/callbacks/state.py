@@ -24,7 +24,6 @@ _KIND = "$"
 _COLLECTIONS = {kind.__name__: kind for kind in (tuple, set, frozenset, deque)}
 _DEEPEST = 20  # levels of lists in lists; a list within itself has no end
 _NOT_STATE = {"params", "validation_data"}  # what Keras tells all
-_LIBRARIES = ("keras", "keras_densenet")
 
 
 def marks_of(callback: keras.callbacks.Callback) -> dict[str, Any]:
@@ -103,12 +102,13 @@ def _attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
     as arguments: Keras turns the sign of one (`min_delta`) when training begins, and
     an argument is what this run's user says.
     """
+    arguments = _arguments(callback)
     return {
         key: value
         for key, value in vars(callback).items()
         if key not in _NOT_STATE
         and not (
-            (key.startswith("_") or key in _arguments(callback))
+            (key.startswith("_") or key in arguments)
             and _is_of_libraries(key, callback)
         )
     }
@@ -122,12 +122,13 @@ def _arguments(callback: keras.callbacks.Callback) -> set[str]:
     }
 
 
+def is_of_keras_or_ours(cls: type) -> bool:
+    """Return whether a class is Keras's or this package's."""
+    return cls.__module__.partition(".")[0] in ("keras", "keras_densenet")
+
+
 def _library_bases(callback: keras.callbacks.Callback) -> list[type]:
-    return [
-        base
-        for base in type(callback).__mro__
-        if base.__module__.split(".")[0] in _LIBRARIES
-    ]
+    return [base for base in type(callback).__mro__ if is_of_keras_or_ours(base)]
 
 
 def _is_of_libraries(name: str, callback: keras.callbacks.Callback) -> bool:

@@ -70,12 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except ValueError as error:  # of what is made, in jsonargparse's account
             raise ValueError(_in_one_line(str(error))) from error
         options = {name: given[name] for name in _parameters(STAGES[stage])[1:]}
-        run = _run_of(given, options.get("ckpt_path"))
         made = _made(given)
-        if run:
-            if not any(it.startswith(f"--{ROOT}") for it in arguments):
-                made.trainer.runs = run.folder.parent  # wherever it was moved to
-            options["ckpt_path"] = run.checkpoint(options["ckpt_path"], made)
+        if options.get("ckpt_path") in ("last", "best"):
+            has_root = any(it.startswith(f"--{ROOT}") for it in arguments)
+            path = _of_the_run(made, given.config, options["ckpt_path"], has_root)
+            options["ckpt_path"] = path
         STAGES[stage](made, **options)
 
 
@@ -87,13 +86,26 @@ def _made(given: Namespace) -> Made:
     return Made(kd.Trainer(**vars(given.trainer)), module, given.data)
 
 
-def _run_of(given: Namespace, ckpt_path: str | None) -> Any:
-    """Return the run whose last or best checkpoint is asked for by its config.yaml."""
-    if ckpt_path not in ("last", "best"):
-        return None
-    from keras_densenet.command_line.run_of_config import run_of_config
+def _of_the_run(
+    made: Made, configs: Sequence[Any] | None, ckpt_path: str, has_root: bool
+) -> str | Path:
+    """Return the checkpoint of the run that a config.yaml lies in, if one does.
 
-    return run_of_config(given.config)
+    Args:
+        made: What the command line describes; its trainer goes on where the run lies,
+            unless `has_root` says that the user named another place.
+        configs: Files of options.
+        ckpt_path: "last" or "best".
+        has_root: Whether the command line has the trainer's `default_root_dir`.
+    """
+    from keras_densenet.command_line.run_of_config import checkpoint_for, run_of_config
+
+    run = run_of_config(configs)
+    if run is None:
+        return ckpt_path
+    if not has_root:
+        made.trainer.runs = run.parent  # wherever it was moved to
+    return checkpoint_for(made, run, ckpt_path)
 
 
 # --- the options -----------------------------------------------------------------

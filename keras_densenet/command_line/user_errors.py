@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from keras_densenet.errors import BROKEN_PICTURE
+
 NOT_FINISHED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
 # Within TensorFlow's errors:
-BROKEN_PICTURE = re.compile("BrokenPictureError: (.+)")
 DAMAGED_FILE = re.compile(
     "^.*(No such file|corrupted record|truncated record|contained only).*$", re.M
 )

@@ -108,7 +108,7 @@ def make_run(
     source: Path | None,
     state: RunState,
     screen: Screen,
-    over: bool,
+    ends_an_epoch: bool,
 ) -> Run:
     """Return the run of a fit: its callbacks in order, and where it goes on.
 
@@ -120,7 +120,7 @@ def make_run(
         source: The checkpoint that it goes on from, or None.
         state: Where it begins, or goes on.
         screen: Where it prints.
-        over: Whether no step is left to take.
+        ends_an_epoch: Whether the end of an epoch is all that is left to do.
 
     Raises:
         MisconfigurationError: It would write over another run's checkpoints.
@@ -147,15 +147,15 @@ def make_run(
         interruption=interruption_of(plan.devices, checkpoint, screen.say),
         folder=folder,
         state=state if state.step else None,
-        origin=origin_of(number, plan.data, plan.scheduled_steps),
-        is_over=over,
+        origin=origin_of(number, plan),
+        ends_an_epoch=ends_an_epoch,
     )
     if checkpoint and folder:
-        every = checkpoints_of(callbacks)
-        for each in every:
+        for each in checkpoints_of(callbacks):
             each.attach(run, folder / CHECKPOINTS, plan.devices.is_first)
             refuse_other_owner(each.dirpath, number, source)
-        checkpoint.lead([each for each in every if each is not checkpoint])
+        others = [c for c in checkpoints_of(callbacks) if c is not checkpoint]
+        checkpoint.lead(others)
     return run
 
 

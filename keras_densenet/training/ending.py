@@ -9,18 +9,22 @@ import tensorflow as tf
 
 from keras_densenet.callbacks import Limit, ModelCheckpoint, ProgressBar
 from keras_densenet.callbacks.interruption import Interruption
+from keras_densenet.callbacks.loggers import LOGGERS
 from keras_densenet.callbacks.run import Run
 from keras_densenet.data import BrokenPictureError, DataModule
 from keras_densenet.devices import Devices
-from keras_densenet.errors import MisconfigurationError, NotANumberError
+from keras_densenet.errors import (
+    BROKEN_PICTURE,
+    MisconfigurationError,
+    NotANumberError,
+)
 from keras_densenet.training.lightning_names import ON_EXCEPTION
 from keras_densenet.training.plan import Plan
 
 # TensorFlow's words, on a CPU; on a GPU the loss of such a label is NaN.
 OUTSIDE = re.compile(r"label value of (-?\d+) which is outside.*range of \[0, (\d+)\)")
 
-# A picture that could not be read: in our words, and in TensorFlow's.
-NAMED_PICTURE = re.compile("BrokenPictureError: (.+)")
+# A picture that TensorFlow could not read, without its name.
 UNNAMED_PICTURE = re.compile("jpeg", re.IGNORECASE)
 
 
@@ -110,7 +114,7 @@ def broken_pictures_named(data: DataModule) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        told = NAMED_PICTURE.search(error.message)
+        told = BROKEN_PICTURE.search(error.message)
         broken = data.broken_file() if UNNAMED_PICTURE.search(error.message) else None
         if told:
             raise BrokenPictureError(told[1]) from error
@@ -123,9 +127,8 @@ def broken_pictures_named(data: DataModule) -> Iterator[None]:
 
 def _close(callbacks: list[keras.callbacks.Callback]) -> None:
     """Take the bar away and close the logs of a training that ended early."""
-    loggers = (ProgressBar, keras.callbacks.CSVLogger, keras.callbacks.TensorBoard)
     for callback in callbacks:
-        if isinstance(callback, loggers):
+        if isinstance(callback, (ProgressBar, *LOGGERS)):
             callback.on_train_end()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_densenet.callbacks.state import is_of_keras_or_ours
 from keras_densenet.errors import MisconfigurationError
 
 HOOKS = tuple(name for name in dir(keras.callbacks.Callback) if name.startswith("on_"))
@@ -137,11 +138,6 @@ def _own_names(thing: Any, root: type) -> Iterator[str]:
             return
         if not is_of_keras_or_ours(cls):
             yield from (name for name, value in vars(cls).items() if callable(value))
-
-
-def is_of_keras_or_ours(cls: type) -> bool:
-    """Return whether a class is Keras's or this package's."""
-    return cls.__module__.partition(".")[0] in ("keras", "keras_densenet")
 
 
 def _refuse_other_arguments(callback: keras.callbacks.Callback, name: str) -> None:

@@ -18,6 +18,7 @@ from keras_densenet.callbacks.run import preprocessing_of
 from keras_densenet.checkpoint_file import RunState
 from keras_densenet.data import DataModule, Datasets
 from keras_densenet.errors import MisconfigurationError
+from keras_densenet.training.plan import Plan
 from keras_densenet.training.run_config import defaults_of, described
 
 # Arguments that do not change what is trained. The order is the checkpoint's: its seed
@@ -40,20 +41,19 @@ def new_run() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def origin_of(run: str, data: DataModule, scheduled_steps: int) -> dict[str, Any]:
+def origin_of(run: str, plan: Plan) -> dict[str, Any]:
     """Return what a checkpoint keeps of its run and data: numbers and texts.
 
     Args:
         run: The run's number.
-        data: Set up to fit.
-        scheduled_steps: Steps that the learning rate's schedule is made for.
+        plan: Of the fit.
     """
     return {
         "run": run,
-        "scheduled_steps": scheduled_steps,
-        "data": described(data),
-        "pictures": data.fingerprint(),
-        **_facts(data),
+        "scheduled_steps": plan.scheduled_steps,
+        "data": described(plan.data),
+        "pictures": plan.fingerprint,
+        **_facts(plan.data),
     }
 
 
@@ -67,13 +67,13 @@ def _facts(data: DataModule) -> dict[str, Any]:
     return facts
 
 
-def refuse_other_training(path: Path, state: RunState, data: DataModule) -> None:
+def refuse_other_training(path: Path, state: RunState, plan: Plan) -> None:
     """Refuse to go on with data that would be trained on in another way.
 
     Args:
         path: Of the checkpoint.
         state: What it has of its run.
-        data: What the run would go on with, set up to fit.
+        plan: Of the fit that would go on.
 
     Raises:
         MisconfigurationError: It names each difference.
@@ -81,10 +81,9 @@ def refuse_other_training(path: Path, state: RunState, data: DataModule) -> None
     kept = state.origin
     if not kept:  # a file of before, or a plain .keras file
         return
-    now = origin_of(kept["run"], data, kept["scheduled_steps"])
-    now["defaults"] = defaults_of(type(data))
+    now = origin_of(kept["run"], plan)
     differences = [
-        *_other_arguments(kept, now),
+        *_other_arguments(kept, now, defaults_of(type(plan.data))),
         *_other_pictures(kept["pictures"], now["pictures"]),
         *_other_values(kept, now, ("class_names", "input_shape")),
     ]
@@ -96,10 +95,10 @@ def refuse_other_training(path: Path, state: RunState, data: DataModule) -> None
         )
 
 
-def other_validation(state: RunState, data: DataModule) -> str:
+def other_validation(state: RunState, plan: Plan) -> str:
     """Say that a run that goes on is validated on other pictures; "" where not."""
     before = state.origin.get("pictures", {}).get("val")
-    if before is None or before == data.fingerprint().get("val", before):
+    if before is None or before == plan.fingerprint.get("val", before):
         return ""
     return (
         "Other than before: the pictures to validate on, of which there were "
@@ -168,7 +167,9 @@ def of_which_data(state: RunState | None) -> str:
 # --- differences, in words -------------------------------------------------------
 
 
-def _other_arguments(kept: Mapping, now: Mapping) -> Iterator[str]:
+def _other_arguments(
+    kept: Mapping, now: Mapping, defaults: Mapping[str, Any]
+) -> Iterator[str]:
     """Say which arguments the data module was made with before."""
     before, given = kept["data"], now["data"]
     if not (isinstance(before, dict) and isinstance(given, dict)):
@@ -177,7 +178,6 @@ def _other_arguments(kept: Mapping, now: Mapping) -> Iterator[str]:
         yield _was("the data module", before["class_path"], given["class_path"])
         return
     harmless = _HARMLESS | (_PLACES if kept["pictures"] else frozenset())
-    defaults = now["defaults"]
     was, is_ = (
         {name: it["init_args"].get(name, defaults[name]) for name in defaults}
         for it in (before, given)

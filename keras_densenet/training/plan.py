@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -71,6 +72,11 @@ class Plan:
     def is_validated(self) -> bool:
         """Whether there are batches to validate on."""
         return bool(self.flags.overfit_batches) or self._held_out is not None
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells the data's pictures from others: files are read for it, once."""
+        return self.data.fingerprint()
 
     @cached_property
     def _held_out(self) -> tf.data.Dataset | None:

@@ -74,9 +74,7 @@ def _last(own: Path | None, runs: Path, say: Callable[[str], None]) -> Path:
         folders.insert(0, own)
     without: list[Path] = []
     for folder in folders:
-        path, damaged = latest_whole(folder)
-        for file in damaged:
-            say(f"{file} is damaged: taking the checkpoint before it.")
+        path = _last_whole(folder, say)
         if path:
             _say_what_is_passed_over(without, path, say)
             return path
@@ -86,6 +84,14 @@ def _last(own: Path | None, runs: Path, say: Callable[[str], None]) -> Path:
         f"There is no last checkpoint in {places}: name a checkpoint, or begin anew "
         "with ckpt_path=None."
     )
+
+
+def _last_whole(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """Return the last whole checkpoint of a folder, and tell of damaged ones."""
+    path, damaged = latest_whole(folder)
+    for file in damaged:
+        say(f"{file} is damaged: taking the checkpoint before it.")
+    return path
 
 
 def _say_what_is_passed_over(
@@ -116,9 +122,7 @@ def checkpoint_of_run(
     if own and own.dirpath:
         folders.append(own.dirpath)
     for folder in folders:
-        path, damaged = latest_whole(folder)
-        for file in damaged:
-            say(f"{file} is damaged: taking the checkpoint before it.")
+        path = _last_whole(folder, say)
         if path and _is_of(path, run):
             return _best_of_last(path) if ckpt_path == "best" else path
     raise MisconfigurationError(
@@ -146,7 +150,7 @@ def resumed(model: keras.Model, path: Path, plan: Plan) -> RunState:
     if state is None:  # a plain .keras file, saved after a whole epoch
         done = int(model.optimizer.iterations)
         state = RunState(done, plan.steps_per_epoch, plan.data.state_dict())
-    refuse_other_training(path, state, plan.data)
+    refuse_other_training(path, state, plan)
     _refuse_to_resume(path, state, plan.steps_per_epoch, plan.data)
     plan.data.load_state_dict(state.data)
     return state

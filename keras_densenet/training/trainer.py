@@ -231,9 +231,10 @@ class Trainer(LatestFit):
         model, mine, source, plan, state = built
         reason = nothing_left(state, plan, mine)
         over = bool(reason) and state.epoch_ended
+        ends_an_epoch = bool(reason) and not state.epoch_ended
         folder = make_folder(plan, self._runs(model, datamodule), source, state)
-        screen, ends = self._screen, bool(reason)
-        run = make_run(plan, model, mine, folder, source, state, screen, ends)
+        screen = self._screen
+        run = make_run(plan, model, mine, folder, source, state, screen, ends_an_epoch)
         with held_alone(folders_of(run) if self.is_global_zero else ()):
             changes = keep_books(run, plan, self._said, module, over)
             self._run, self._plan, self._measured = run, plan, Measured()
@@ -481,7 +482,7 @@ class Trainer(LatestFit):
             state = resumed(model, source, plan)
             far = how_far(state.step, state.steps_per_epoch)
             self._screen.say(f"Resuming after {far} from {source}")
-            self._screen.say_if(other_validation(state, plan.data))
+            self._screen.say_if(other_validation(state, plan))
         if self.hardware.cluster:
             order = plan.data.state_dict()
             refuse_to_disagree(self.hardware.strategy, state.step, order)

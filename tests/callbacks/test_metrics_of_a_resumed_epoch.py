@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from crash import CrashError, StopAt
 
 import keras_densenet as kd
 from keras_densenet.callbacks import ModelCheckpoint
@@ -46,23 +47,6 @@ class Falling(kd.data.DataModule):
     test_dataset = predict_dataset = val_dataset
 
 
-class EndAfter(keras.callbacks.Callback):
-    """Ends the run as a crash does, after so many steps."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self.left = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            raise CrashError
-
-
-class CrashError(Exception):
-    pass
-
-
 def epoch(folder, flags, *callbacks, ckpt_path=None):
     """Train one epoch, and return its metrics."""
     keras.utils.set_random_seed(1)
@@ -99,7 +83,7 @@ def epoch(folder, flags, *callbacks, ckpt_path=None):
 def test_each_metric_is_that_of_an_unbroken_epoch(tmp_path, flags):
     whole = epoch(tmp_path / "whole", flags)
     with pytest.raises(CrashError):
-        epoch(tmp_path / "ended", flags, EndAfter(3))
+        epoch(tmp_path / "ended", flags, StopAt(3))
     resumed = epoch(tmp_path / "ended", flags, ckpt_path="last")
     whole.pop("images_per_second", None), resumed.pop("images_per_second", None)
     assert resumed == whole
@@ -112,7 +96,7 @@ def test_a_checkpoint_of_two_replicas_goes_on_on_one_device(tmp_path):
     """Sums are those of all replicas."""
     whole = epoch(tmp_path / "whole", {})
     with pytest.raises(CrashError):
-        epoch(tmp_path, {"strategy": "mirrored", "devices": 2}, EndAfter(3))
+        epoch(tmp_path, {"strategy": "mirrored", "devices": 2}, StopAt(3))
     resumed = epoch(tmp_path, {}, ckpt_path="last")
     for name in ("loss", "auc", "accuracy"):
         assert resumed[name] == pytest.approx(whole[name], rel=1e-5)

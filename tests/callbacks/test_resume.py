@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from crash import CrashError, StopAt
 
 import keras_densenet as kd
 from keras_densenet.callbacks import ModelCheckpoint
@@ -20,23 +21,6 @@ from keras_densenet.checkpoint_file import is_whole
 from keras_densenet.training import MisconfigurationError
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "interrupted_training.py"
-
-
-class StopAt(keras.callbacks.Callback):
-    """Ends the run after so many steps, as a crash does."""
-
-    def __init__(self, step):
-        super().__init__()
-        self.left = step
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            raise CrashError
-
-
-class CrashError(Exception):
-    pass
 
 
 class SignalAt(StopAt):

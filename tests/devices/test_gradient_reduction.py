@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from crash import CrashError
 
 import keras_densenet as kd
 from keras_densenet.callbacks import ModelCheckpoint
@@ -38,10 +39,6 @@ class Losses(keras.callbacks.Callback):
         self.seen.append(logs["loss"])
         if len(self.seen) == self.end_at:
             raise CrashError
-
-
-class CrashError(Exception):
-    pass
 
 
 def train(folder, devices, *callbacks, ckpt_path=None, **flags):

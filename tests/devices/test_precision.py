@@ -3,18 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from linear_network import linear
 
 import keras_densenet as kd
-
-
-def linear(classes, input_shape):
-    return keras.Sequential(
-        [
-            keras.Input(input_shape),
-            keras.layers.Flatten(),
-            keras.layers.Dense(classes, activation="softmax"),
-        ]
-    )
 
 
 def by_hand(labels, probabilities):

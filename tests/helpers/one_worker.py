@@ -16,6 +16,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from linear_network import linear
 
 import keras_densenet as kd
 from keras_densenet.callbacks import ModelCheckpoint
@@ -31,17 +32,6 @@ PRECISIONS = {
     "scaled": "16-mixed",
 }
 FLAGS = {"clipped": {"gradient_clip_val": 0.1, "accumulate_grad_batches": 3}}
-
-
-def linear(classes, input_shape):
-    """Build a network without batch norms: halves of a batch add up to the whole."""
-    return keras.Sequential(
-        [
-            keras.Input(input_shape),
-            keras.layers.Flatten(),
-            keras.layers.Dense(classes, activation="softmax"),
-        ]
-    )
 
 
 def clipped(classes, input_shape):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from linear_network import linear
 
 import keras_densenet as kd
 from keras_densenet.training import MisconfigurationError
@@ -12,13 +13,6 @@ from keras_densenet.training.arguments import data_of, module_of
 RNG = np.random.default_rng(0)
 LABELS = np.arange(24) % 2
 IMAGES = RNG.integers(0, 100, (24, 4, 4, 1)) + 100 * LABELS[:, None, None, None]
-
-
-def linear(classes, input_shape):
-    layers = [keras.Input(input_shape), keras.layers.Flatten()]
-    return keras.Sequential(
-        [*layers, keras.layers.Dense(classes, "softmax")], name="linear"
-    )
 
 
 def classifier():

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from linear_network import linear
 from PIL import Image
 
 import keras_densenet as kd
@@ -26,12 +27,6 @@ def pictures(root, names=("cat", "dog"), shade=0, many=8):
             pixels = np.full((16, 16, 3), 90 * number + n + shade, "uint8")
             Image.fromarray(pixels).save(root / name / f"{n}.png")
     return root
-
-
-def linear(classes, input_shape):
-    pixels = keras.Input(input_shape)
-    answers = keras.layers.Dense(classes, "softmax")(keras.layers.Flatten()(pixels))
-    return keras.Model(pixels, answers, name="linear")
 
 
 def folder(root, **options):
@@ -146,9 +141,9 @@ def test_a_config_in_a_runs_folder_means_that_run(first, tmp_path, monkeypatch):
     assert second.log_dir.name == "version_1"
     monkeypatch.chdir(tmp_path)  # wherever one is
     run = run_of_config([first.log_dir / "config.yaml"])
-    assert run.folder.resolve() == first.log_dir.resolve()
-    assert checkpoint_of_run(run.folder, "last", None, print).samefile(last(first))
-    best = checkpoint_of_run(run.folder, "best", None, print)
+    assert run.resolve() == first.log_dir.resolve()
+    assert checkpoint_of_run(run, "last", None, print).samefile(last(first))
+    best = checkpoint_of_run(run, "best", None, print)
     assert best.samefile(first.checkpoint_callback.best_model_path)
     config = tmp_path / "config.yaml"
     config.write_text("trainer: {}")
@@ -162,7 +157,7 @@ def test_a_run_that_was_moved_goes_on_where_it_is_and_another_beside_it(tmp_path
     name = old.parent.name
     run = shutil.move(old, tmp_path / "moved" / name / "version_3")
     further = trainer(tmp_path / "here", 2)
-    further.runs = run_of_config([run / "config.yaml"]).folder.parent
+    further.runs = run_of_config([run / "config.yaml"]).parent
     further.fit(module(), data, "last")
     assert further.log_dir.samefile(run)
     assert [epoch for epoch, *_ in rows(run / "metrics.csv")] == ["0", "1"]

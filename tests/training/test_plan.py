@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from linear_network import linear
 
 import keras_densenet as kd
 from keras_densenet.callbacks import StopAfterEpoch
@@ -36,12 +37,6 @@ class Tens(kd.data.DataModule):
 
     def predict_dataset(self):
         return self.test_dataset().map(lambda images, labels: images)
-
-
-def linear(classes, input_shape):
-    pictures = keras.Input(input_shape)
-    scores = keras.layers.Dense(classes, "softmax")(keras.layers.Flatten()(pictures))
-    return keras.Model(pictures, scores, name="linear")
 
 
 def plan_of(batches, **flags):

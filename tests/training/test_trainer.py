@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from linear_network import linear
 
 import keras_densenet as kd
 from keras_densenet.callbacks import (
@@ -471,16 +472,6 @@ def outside_model():
     model = kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
     model.compile("sgd", "sparse_categorical_crossentropy")
     return model
-
-
-def linear(classes, input_shape):
-    return keras.Sequential(
-        [
-            keras.Input(input_shape),
-            keras.layers.Flatten(),
-            keras.layers.Dense(classes, activation="softmax"),
-        ]
-    )
 
 
 def forgets_return(classes, input_shape):
