@@ -1,5 +1,6 @@
 """Two logical CPU devices for every test, as MirroredStrategy needs them."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -19,6 +20,7 @@ else:
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * 2,
     )
+gc.freeze()  # TensorFlow's half a million objects stay: do not look at each again
 
 
 @pytest.fixture(autouse=True)

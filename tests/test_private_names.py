@@ -1,6 +1,7 @@
 """CONTRIBUTING.md lists each private name of other libraries that the code uses."""
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -78,9 +79,12 @@ def foreign_bases(node, module):
     return [one for one in ancestors if one.__module__.split(".")[0] not in ours]
 
 
+source_of = functools.cache(inspect.getsource)
+
+
 def knows(base, name):
     """Say whether a class has an attribute, or sets it on its instances."""
-    return name in vars(base) or re.search(rf"self\.{name}\b", inspect.getsource(base))
+    return name in vars(base) or re.search(rf"self\.{name}\b", source_of(base))
 
 
 def overrides(tree, module):

@@ -33,7 +33,11 @@ def test_parameters():
     [  # MB a picture by benchmarks/memory.py, float32: False, True, "full"
         (lambda: kd.DenseNetBC(100, 12), (37.6, 9.4, 4.9)),
         (lambda: kd.DenseNetBC(190, 40), (373.7, 65.2, 27.3)),
-        (lambda: kd.DenseNet264k48(weights=None), (399.4, 78.7, 43.5)),
+        pytest.param(
+            lambda: kd.DenseNet264k48(weights=None),
+            (399.4, 78.7, 43.5),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_memory_is_within_a_quarter_of_what_was_measured(make, measured):

@@ -36,13 +36,37 @@ class SignalAt(StopAt):
             os.kill(os.getpid(), self.number)
 
 
-def train(folder, callbacks=(), ckpt_path=None, epochs=3, seed=1, **options):
+def small(classes, input_shape):
+    """Return what trains in no time, with dropout and moving statistics."""
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            keras.layers.Flatten(),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(classes, activation="softmax"),
+        ]
+    )
+
+
+def densenet(classes, input_shape):
+    return kd.DenseNetBC(10, 4, 0.5, classes, input_shape, dropout_rate=0.2)
+
+
+def train(
+    folder,
+    callbacks=(),
+    ckpt_path=None,
+    epochs=3,
+    seed=1,
+    network=densenet,
+    batch_size=250,  # 5 steps an epoch
+    **options,
+):
     """Train with all that is random: dropout, shuffling, augmentation."""
     keras.utils.set_random_seed(seed)
-    data = kd.data.Digits(batch_size=250)  # 5 steps an epoch
-    module = kd.ImageClassifier(
-        kd.DenseNetBC, depth=10, growth_rate=4, dropout_rate=0.2, milestones=()
-    )
+    data = kd.data.Digits(batch_size=batch_size)
+    module = kd.ImageClassifier(network, milestones=())
     trainer = kd.Trainer(
         epochs, default_root_dir=folder, callbacks=list(callbacks), **options
     )
@@ -58,10 +82,17 @@ def rows(trainer):
         ]
 
 
+@pytest.fixture(
+    scope="module", params=[small, pytest.param(densenet, marks=pytest.mark.slow)]
+)
+def network(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, network):
     folder = tmp_path_factory.mktemp("whole")
-    return train(folder, [ModelCheckpoint(save_top_k=2)])
+    return train(folder, [ModelCheckpoint(save_top_k=2)], network=network)
 
 
 def assert_same_run(run, whole, rtol=1e-5):
@@ -84,13 +115,17 @@ def assert_same_run(run, whole, rtol=1e-5):
 @pytest.mark.parametrize(  # within, at the end of, an epoch
     "steps", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 8))]
 )
-def test_a_crashed_run_goes_on_from_its_last_checkpoint(tmp_path, whole, steps):
+def test_a_crashed_run_goes_on_from_its_last_checkpoint(
+    tmp_path, network, whole, steps
+):
     def checkpoint():
         return ModelCheckpoint(save_top_k=2, every_n_train_steps=2)
 
     with pytest.raises(CrashError):
-        train(tmp_path, [checkpoint(), StopAt(steps)])
-    resumed = train(tmp_path, [checkpoint()], ckpt_path="last", seed=99)
+        train(tmp_path, [checkpoint(), StopAt(steps)], network=network)
+    resumed = train(
+        tmp_path, [checkpoint()], ckpt_path="last", seed=99, network=network
+    )
     assert resumed[0].log_dir.name == "version_0"
     assert_same_run(resumed, whole)
 
@@ -102,19 +137,21 @@ def test_a_crashed_run_goes_on_from_its_last_checkpoint(tmp_path, whole, steps):
         (signal.SIGTERM, 143),
     ],
 )
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path, whole, number, code, capsys):
+def test_a_signal_saves_and_says_how_to_go_on(
+    tmp_path, network, whole, number, code, capsys
+):
     before = signal.getsignal(number)
+    callbacks = [ModelCheckpoint(save_top_k=2), SignalAt(7, number)]
     with pytest.raises(SystemExit) as end:
-        train(tmp_path, [ModelCheckpoint(save_top_k=2), SignalAt(7, number)])
+        train(tmp_path, callbacks, network=network)
     assert end.value.code == code
     out = capsys.readouterr().out
     assert number.name in out
     assert "last.keras" in out
     assert "ckpt_path='last'" in out
     assert signal.getsignal(number) is before
-    resumed = train(
-        tmp_path, [ModelCheckpoint(save_top_k=2)], ckpt_path="last", seed=99
-    )
+    callbacks = [ModelCheckpoint(save_top_k=2)]
+    resumed = train(tmp_path, callbacks, ckpt_path="last", seed=99, network=network)
     assert "after epoch 1 and 2 batches" in capsys.readouterr().out
     assert_same_run(resumed, whole)
 
@@ -169,14 +206,16 @@ def test_several_steps_an_execution(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tmp_path, whole, capsys):
+def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
+    tmp_path, network, whole, capsys
+):
+    callbacks = [ModelCheckpoint(save_top_k=2), StopAt(12)]
     with pytest.raises(CrashError):
-        train(tmp_path, [ModelCheckpoint(save_top_k=2), StopAt(12)])
+        train(tmp_path, callbacks, network=network)
     (last,) = tmp_path.glob("runs/*/*/checkpoints/last.keras")
     last.write_bytes(last.read_bytes()[:-1000])
-    resumed = train(
-        tmp_path, [ModelCheckpoint(save_top_k=2)], ckpt_path="last", seed=99
-    )
+    callbacks = [ModelCheckpoint(save_top_k=2)]
+    resumed = train(tmp_path, callbacks, ckpt_path="last", seed=99, network=network)
     out = capsys.readouterr().out
     assert "is damaged" in out
     assert "before-last.keras" in out
@@ -212,14 +251,11 @@ def test_another_checkpoint_than_the_last_begins_a_run_of_its_own(tmp_path):
 
 
 def test_other_data_are_refused(tmp_path):
+    callbacks = [ModelCheckpoint(every_n_train_steps=2), StopAt(3)]
     with pytest.raises(CrashError):
-        train(tmp_path, [ModelCheckpoint(every_n_train_steps=2), StopAt(3)])
-    trainer = kd.Trainer(3, default_root_dir=tmp_path)
-    module = kd.ImageClassifier(
-        kd.DenseNetBC, depth=10, growth_rate=4, dropout_rate=0.2, milestones=()
-    )
+        train(tmp_path, callbacks, network=small)
     with pytest.raises(MisconfigurationError, match="batch_size was 250 and is 300"):
-        trainer.fit(module, kd.data.Digits(batch_size=300), ckpt_path="last")
+        train(tmp_path, ckpt_path="last", network=small, batch_size=300)
 
 
 # --- processes, killed -----------------------------------------------------------

@@ -18,9 +18,10 @@ from keras_densenet.command_line import cli as command_line
 from keras_densenet.command_line.user_errors import one_line_errors
 from keras_densenet.training.flags import Flags
 
+DIGITS = ["--data", "Digits", "--data.batch_size", "250"]
 SMALL = [
     *("--model.network", "DenseNetBC", "--model.depth", "10"),
-    *("--model.growth_rate", "4", "--data", "Digits", "--data.batch_size", "250"),
+    *("--model.growth_rate", "4", *DIGITS),
 ]
 
 
@@ -100,11 +101,12 @@ def test_a_run_from_the_command_line_and_from_its_config(tmp_path, monkeypatch, 
     )
     command_line.main(
         [
-            *("fit", *SMALL, "--seed_everything", "3", "--trainer.max_epochs", "1"),
+            *("fit", "--model.network", "linear_network.linear", *DIGITS),
+            *("--seed_everything", "3", "--trainer.max_epochs", "1"),
             *("--trainer.callbacks", stopping),
         ]
     )
-    (config,) = tmp_path.glob("runs/digits-densenet_bc_10_4/version_0/config.yaml")
+    (config,) = tmp_path.glob("runs/digits-linear/version_0/config.yaml")
     written = yaml.safe_load(config.read_text())
     assert written["trainer"]["callbacks"][0]["class_path"] == (
         "keras.callbacks.EarlyStopping"

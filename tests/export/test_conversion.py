@@ -40,19 +40,18 @@ def asked_by_litert(path, pictures):
     return runner(images=pictures)
 
 
-@pytest.mark.parametrize("n", [1, 3])
-def test_litert_answers_as_the_model(tmp_path, n):
+def test_litert_answers_as_the_model(tmp_path):
     model = network()
     done = kd.export.litert(model, tmp_path / "net.tflite", **HOW)
-    pictures = raw_pictures(n).astype("float32")
-    found = asked_by_litert(done.path, pictures)["probabilities"]
-    np.testing.assert_allclose(found, probabilities(model, pictures), atol=1e-5)
+    for n in (1, 3):
+        pictures = raw_pictures(n).astype("float32")
+        found = asked_by_litert(done.path, pictures)["probabilities"]
+        np.testing.assert_allclose(found, probabilities(model, pictures), atol=1e-5)
     assert done.difference < 1e-5
     assert done.accuracy is None
 
 
-@pytest.mark.parametrize("n", [1, 3])
-def test_onnx_answers_as_the_model(tmp_path, n):
+def test_onnx_answers_as_the_model(tmp_path):
     import onnxruntime
 
     model = network()
@@ -60,9 +59,10 @@ def test_onnx_answers_as_the_model(tmp_path, n):
     done = kd.export.onnx(model, path, class_names=["a", "ü", "車"], **HOW)
     assert done.path == path
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    pictures = raw_pictures(n).astype("float32")
-    (found,) = session.run(["probabilities"], {"images": pictures})
-    np.testing.assert_allclose(found, probabilities(model, pictures), atol=1e-5)
+    for n in (1, 3):
+        pictures = raw_pictures(n).astype("float32")
+        (found,) = session.run(["probabilities"], {"images": pictures})
+        np.testing.assert_allclose(found, probabilities(model, pictures), atol=1e-5)
     metadata = session.get_modelmeta().custom_metadata_map
     assert metadata["class_names"].split("\n") == ["a", "ü", "車"]
 
@@ -149,6 +149,16 @@ def test_what_is_missing_or_wrong_is_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """Return a trainer after its first steps, and its module."""
+    module = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)
+    root = tmp_path_factory.mktemp("fitted")
+    trainer = kd.Trainer(max_steps=2, default_root_dir=root, enable_progress_bar=False)
+    trainer.fit(module, kd.data.Digits(batch_size=16))
+    return trainer, module
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -156,14 +166,14 @@ def test_what_is_missing_or_wrong_is_refused(tmp_path, monkeypatch):
         ({"quantize": "int8"}, 'for format="litert"'),
     ],
 )
-def test_the_trainer_refuses_what_it_cannot_export(trained, tmp_path, options, message):
-    trainer, module, _ = trained
+def test_the_trainer_refuses_what_it_cannot_export(fitted, tmp_path, options, message):
+    trainer, module = fitted
     with pytest.raises(kd.training.MisconfigurationError, match=message):
         trainer.export(module, tmp_path / "x", **options)
 
 
-def test_the_trainer_exports_onnx(trained, tmp_path, capsys):
-    trainer, module, _ = trained
+def test_the_trainer_exports_onnx(fitted, tmp_path, capsys):
+    trainer, module = fitted
     trainer.export(module, tmp_path / "digits.onnx", format="onnx")
     assert "Exported" in capsys.readouterr().out
     assert logging.getLogger("tf2onnx").level == logging.WARNING

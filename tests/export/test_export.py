@@ -71,13 +71,20 @@ OUTPUTS = {
     "classes": "string [None, 5]",
     "scores": "float32 [None, 5]",
     "class_ids": "int32 [None, 5]",
-    "features": "float32 [None, 16]",  # 8, 16, 8, 16, 8, 16
+    "features": "float32 [None, 48]",  # 24, 48, 24, 48, 24, 48
 }
 
 
-def test_signatures_have_names_types_and_a_free_batch(tmp_path):
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Return a network and its version."""
+    model = kd.DenseNetBC(16, 12, dropout_rate=0.2)
+    return model, export(model, tmp_path_factory.mktemp("exported"))
+
+
+def test_signatures_have_names_types_and_a_free_batch(exported):
     """As a server reads them in the files; `export.json` says the same."""
-    folder = export(kd.DenseNetBC(16, 4), tmp_path)
+    _, folder = exported
     content = (folder / "saved_model.pb").read_bytes()
     (graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
     assert list(graph.meta_info_def.tags) == ["serve"]
@@ -111,9 +118,8 @@ def described(info):
     return f"{tf.as_dtype(info.dtype).name} {shape}"
 
 
-def test_the_graph_is_stock_and_holds_each_weight_once(tmp_path):
-    model = kd.DenseNetBC(40, 12, dropout_rate=0.2)
-    folder = export(model, tmp_path)
+def test_the_graph_is_stock_and_holds_each_weight_once(exported):
+    model, folder = exported
     graph = saved_model_pb2.SavedModel.FromString(
         (folder / "saved_model.pb").read_bytes()
     )
@@ -171,9 +177,8 @@ def test_any_precision_is_served_in_float32(tmp_path, policy):
     np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "strategy", ["none", pytest.param("mirrored", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["none", "mirrored"])
 def test_the_trainer_exports_its_predictions(tmp_path, strategy):
     data = kd.data.Digits(batch_size=90)
     module = kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4)
@@ -429,6 +434,7 @@ def test_nans_behind_a_relu_are_found(tmp_path):
         export(model, tmp_path / "net")
 
 
+@pytest.mark.slow
 def test_answers_that_nobody_knows_are_refused(tmp_path):
     pictures = keras.Input((32, 32, 3))
     x = keras.layers.Conv2D(4, 3)(pictures)

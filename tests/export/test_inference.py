@@ -75,12 +75,13 @@ NETWORKS = {
     "with a head": with_a_head,
     "Keras's own layers": of_keras_own_layers,
 }
+SLOW = ("logits", "with a head")
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name == "logits" else ())
+        pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
         for name in NETWORKS
     ],
 )

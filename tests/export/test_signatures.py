@@ -345,7 +345,13 @@ DAMAGED = {  # file: what is done to it, what is said
 }
 
 
-@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.startswith("./"))
+        for name in DAMAGED
+    ],
+)
 def test_damaged_files_are_named(flowers, tmp_path, name):
     *_, version = flowers
     shutil.copytree(version, tmp_path / "1")

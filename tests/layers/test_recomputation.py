@@ -85,7 +85,7 @@ def test_without_bottlenecks():
     assert_same(plain, other, steps, tf.function)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [pytest.param(True, marks=pytest.mark.slow), "full"])
 def test_partial_batches_of_one_graph(mode):
     signature = [tf.TensorSpec((None, *SHAPE[1:]))]
     steps = [tf.constant(normal(n, *SHAPE[1:])) for n in (6, 3, 1)]
@@ -97,7 +97,7 @@ def test_partial_batches_of_one_graph(mode):
     )
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [pytest.param(True, marks=pytest.mark.slow), "full"])
 @pytest.mark.parametrize(
     ("policy", "tolerance"), [("mixed_bfloat16", 2e-2), ("mixed_float16", 2e-3)]
 )
@@ -179,7 +179,9 @@ def penalty(layer, by, curve):
     return function
 
 
-@pytest.mark.parametrize("how", ["eager", "graph"])
+@pytest.mark.parametrize(
+    "how", ["eager", pytest.param("graph", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("by", ["pictures", "weights"])
 @pytest.mark.parametrize("curve", [tf.square, tf.identity])
 def test_second_derivatives_are_refused(how, by, curve):
@@ -358,7 +360,8 @@ def assert_trained_alike(first, second):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("mode", [pytest.param(True, marks=pytest.mark.slow), "full"])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
 def test_two_replicas(mode):
     scope = make_strategy("mirrored", 2).scope  # a process has one, which is cached
     assert_trained_alike(trained(mode, scope), trained(False, scope))

@@ -203,6 +203,7 @@ def test_cifar10_stops_where_only_cifar10_will_do(tmp_path, run_here):
     assert "Traceback" not in answer.stderr
 
 
+@pytest.mark.slow
 def test_cifar10_trains_exports_and_resumes(tmp_path, run_here):
     options = [*SMALL, "--data", "digits", "--batch-size", 128, "--no-augment"]
     first = run(

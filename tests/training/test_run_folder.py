@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from linear_network import linear
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import keras_densenet as kd
@@ -21,11 +22,16 @@ from keras_densenet.callbacks import (
 from keras_densenet.training import MisconfigurationError
 
 
-def module(**options):
+def densenet(**options):
     return kd.ImageClassifier(kd.DenseNetBC, depth=10, growth_rate=4, **options)
 
 
-def fit(folder, epochs, ckpt_path=None, **flags):
+def light(**options):
+    """Return what trains in no time: for all that does not name the network."""
+    return kd.ImageClassifier(linear, **options)
+
+
+def fit(folder, epochs, ckpt_path=None, module=light, **flags):
     data = kd.data.Digits(batch_size=250, seed=7)  # 5 steps an epoch
     trainer = kd.Trainer(epochs, default_root_dir=folder, **flags)
     trainer.fit(module(milestones=()), data, ckpt_path=ckpt_path)
@@ -46,8 +52,9 @@ def resumed(tmp_path_factory):
     """Two epochs, then two more, validated every other epoch."""
     folder = tmp_path_factory.mktemp("run")
     kd.seed_everything(5)
-    fit(folder, 2, log_every_n_steps=2, check_val_every_n_epoch=2)
-    return fit(folder, 4, "last", log_every_n_steps=2, check_val_every_n_epoch=2)
+    flags = {"log_every_n_steps": 2, "check_val_every_n_epoch": 2}
+    fit(folder, 2, module=densenet, **flags)
+    return fit(folder, 4, "last", module=densenet, **flags)
 
 
 def test_where_everything_is(resumed):
@@ -136,7 +143,7 @@ def test_the_profiler_records_steps(tmp_path):
 
 
 def test_what_is_printed(tmp_path, capsys):
-    trainer = fit(tmp_path, 2)
+    trainer = fit(tmp_path, 2, module=densenet)
     out = capsys.readouterr().out
     # Stem 3 3 3 8, by hand; 2 blocks' transitions; 216 weights at 32 x 32 places.
     assert re.search(r"stem_conv +NarrowConvolution +32 x 32 x 8 +216 +221 K", out)
@@ -196,7 +203,7 @@ def test_callbacks_are_called_in_the_order_that_they_need(tmp_path):
     callbacks = [ModelCheckpoint(), kerass, ema, Mine()]
     trainer = kd.Trainer(1, default_root_dir=tmp_path, max_steps=1, callbacks=callbacks)
     with trainer.scope():
-        model = kd.DenseNetBC(10, 4)
+        model = linear(10, (32, 32, 3))
         model.compile(
             keras.optimizers.SGD(0.01, use_ema=True), "sparse_categorical_crossentropy"
         )

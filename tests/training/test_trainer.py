@@ -180,7 +180,7 @@ def test_your_own_model_is_trained(trainer):
 
 def test_fast_dev_run_runs_one_batch_and_keeps_nothing(tmp_path):
     trainer = kd.Trainer(fast_dev_run=True, default_root_dir=tmp_path)
-    module = classifier()
+    module = light()
     trainer.fit(module, Blobs())
     trainer.test(module, Blobs())
     assert int(module.model.optimizer.iterations) == 1
@@ -260,7 +260,7 @@ class Seen(keras.callbacks.Callback):
 def test_how_much_validation(tmp_path, flags, batches, validations):
     seen = Seen()
     trainer = kd.Trainer(3, callbacks=[seen], default_root_dir=tmp_path, **flags)
-    trainer.fit(classifier(), Blobs())
+    trainer.fit(light(), Blobs())
     assert (seen.val_batches, seen.validations) == (batches, validations)
 
 
@@ -330,8 +330,8 @@ def test_a_loss_that_is_not_a_number_ends_the_training(tmp_path):
     with pytest.raises(
         NotANumberError, match=r"loss is nan after batch 3.*last\.keras"
     ):
-        trainer.fit(classifier(), Poisoned())
-    module = classifier()
+        trainer.fit(light(), Poisoned())
+    module = light()
     clean, mended = kd.Trainer(2, default_root_dir=tmp_path), Poisoned()
     mended.poison = 1.0
     clean.fit(module, mended, ckpt_path=trainer.checkpoint_callback.last_model_path)
@@ -341,7 +341,7 @@ def test_a_loss_that_is_not_a_number_ends_the_training(tmp_path):
 
 
 def test_the_logs_have_the_learning_rate(trainer):
-    trainer.fit(classifier(), Blobs())
+    trainer.fit(light(), Blobs())
     with (trainer.log_dir / "metrics.csv").open() as file:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
     # After 4, 8, 12 and 16 of 16 steps; the rate drops at 8 and 12.
@@ -458,11 +458,11 @@ def test_five_pictures_are_tested_by_two_replicas_as_by_one(tmp_path):
     data = Blobs(batch_size=4, val=False)
     data.test_dataset = lambda: data._in_order(2, 5)
     alone = kd.Trainer(1, default_root_dir=tmp_path)
-    alone.fit(classifier(), data)
+    alone.fit(light(), data)
     ckpt = alone.checkpoint_callback.last_model_path
     two = kd.Trainer(1, strategy="mirrored", devices=2, default_root_dir=tmp_path)
-    expected = pytest.approx(alone.test(classifier(), data, ckpt_path=ckpt), rel=1e-5)
-    assert two.test(classifier(), data, ckpt_path=ckpt) == expected
+    expected = pytest.approx(alone.test(light(), data, ckpt_path=ckpt), rel=1e-5)
+    assert two.test(light(), data, ckpt_path=ckpt) == expected
 
 
 # --- what is refused -------------------------------------------------------------
@@ -717,7 +717,7 @@ def test_a_share_of_what_has_no_known_size_is_refused(tmp_path):
 
     trainer = kd.Trainer(1, default_root_dir=tmp_path, limit_val_batches=0.5)
     with pytest.raises(MisconfigurationError, match="unknown size"):
-        trainer.fit(classifier(), Unknown())
+        trainer.fit(light(), Unknown())
 
 
 def test_a_full_disk_at_the_last_save_says_so(tmp_path, monkeypatch):
@@ -733,7 +733,7 @@ def test_a_full_disk_at_the_last_save_says_so(tmp_path, monkeypatch):
         pytest.warns(UserWarning, match="No space left"),
         pytest.raises(OSError, match="Is there space left"),
     ):
-        trainer.fit(classifier(), Blobs())
+        trainer.fit(light(), Blobs())
     assert (trainer.log_dir / "metrics.csv").exists()
 
 
@@ -744,7 +744,7 @@ def test_a_failed_resumption_leaves_the_model_whole(tmp_path):
 
     def model(trainer):
         with trainer.scope():
-            network = kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 1))
+            network = linear(2, (8, 8, 1))
             network.compile("sgd", "sparse_categorical_crossentropy")
         return network
 
@@ -768,7 +768,7 @@ def test_what_lightning_users_type(tmp_path):
         gradient_clip_val=0,
         default_root_dir=tmp_path,
     )
-    trainer.fit(classifier(), Blobs())  # 4 steps an epoch: two epochs
+    trainer.fit(light(), Blobs())  # 4 steps an epoch: two epochs
     assert (trainer.max_epochs, trainer.global_step) == (None, 6)  # flags stay
     assert trainer.model.compute_dtype == "bfloat16"
     assert not trainer.interrupted
@@ -776,7 +776,7 @@ def test_what_lightning_users_type(tmp_path):
 
 
 def test_best_without_validation_says_last(trainer):
-    module, data = classifier(), Blobs(val=False)
+    module, data = light(), Blobs(val=False)
     trainer.fit(module, data)
     with pytest.raises(MisconfigurationError, match="ckpt_path='last'"):
         trainer.test(module, data, ckpt_path="best")

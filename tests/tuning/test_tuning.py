@@ -5,6 +5,7 @@ import functools
 import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -42,6 +43,12 @@ def space(**options):
 def searched(tmp_path, hypermodel, **options):
     defaults = {"algorithm": "random", "max_trials": 3, "directory": tmp_path}
     return kd.tuning.search(hypermodel, **defaults | FEW | options)
+
+
+@pytest.fixture(scope="module")
+def one_trial(tmp_path_factory):
+    """Return a search of one trial, for all that only looks at its records."""
+    return searched(tmp_path_factory.mktemp("search"), space(), max_trials=1)
 
 
 @pytest.fixture
@@ -561,8 +568,8 @@ def test_nothing_validated_is_said(tmp_path):
         searched(tmp_path, space(), limit_val_batches=0)
 
 
-def test_another_search_is_not_gone_on_with(tmp_path):
-    searched(tmp_path, space(), max_trials=1)
+def test_another_search_is_not_gone_on_with(one_trial):
+    folder = one_trial.folder.parent
     others = [
         ({}, {"seed": 1}),
         ({}, {"precision": "bf16-mixed"}),
@@ -571,25 +578,24 @@ def test_another_search_is_not_gone_on_with(tmp_path):
     ]
     for of_space, of_search in others:
         with pytest.raises(ValueError, match="another search"):
-            searched(tmp_path, space(**of_space), max_trials=1, **of_search)
+            searched(folder, space(**of_space), max_trials=1, **of_search)
     partly = functools.partial(kd.data.Digits, mean=(1.0, 1.0, 1.0))
     with pytest.raises(ValueError, match=r"data was Digits and is Digits.mean="):
-        searched(tmp_path, DenseNetHyperModel(partly, **SMALL), max_trials=1)
+        searched(folder, DenseNetHyperModel(partly, **SMALL), max_trials=1)
 
 
-def test_damage_is_named_with_its_folder(tmp_path):
-    found = searched(tmp_path, space(), max_trials=1)
+def test_damage_is_named_with_its_folder(one_trial):
     for name in ("search.json", "oracle.json", "trial_0/trial.json"):
-        path = found.folder / name
+        path = one_trial.folder / name
         whole = path.read_text()
         path.write_text(whole[:20])
         with pytest.raises(ValueError, match="damaged or gone"):
-            searched(tmp_path, space(), max_trials=1)
+            searched(one_trial.folder.parent, space(), max_trials=1)
         path.write_text(whole)
 
 
-def test_trials_are_in_the_order_of_their_numbers(tmp_path):
-    folder = searched(tmp_path, space(), max_trials=1).folder
+def test_trials_are_in_the_order_of_their_numbers(tmp_path, one_trial):
+    folder = shutil.copytree(one_trial.folder, tmp_path / "search")
     first = json.loads((folder / "trial_0" / "trial.json").read_text())
     # keras-tuner pads numbers to the width of the last one, which may grow.
     for name in ("1", "02", "10"):
@@ -599,16 +605,15 @@ def test_trials_are_in_the_order_of_their_numbers(tmp_path):
     assert [record.trial for record in _records(folder, space())] == [1, 2, 3, 11]
 
 
-def test_finalists_are_the_best_candidates_each_once(tmp_path):
-    found = searched(tmp_path, space(), max_trials=1)
-    first = found.records[0]
+def test_finalists_are_the_best_candidates_each_once(one_trial):
+    first = one_trial.records[0]
     scores = [0.5, 0.9, 0.9, 0.7, None]
     values = [{"depth": n} for n in (1, 2, 2, 3, 4)]
     records = [
         first._replace(trial=number, score=score, values=value)
         for number, (score, value) in enumerate(zip(scores, values, strict=True), 1)
     ]
-    found = replace(found, records=records)
+    found = replace(one_trial, records=records)
     assert [record.trial for record in found.finalists(2)] == [2, 4]
     assert [record.trial for record in found.finalists(9)] == [2, 4, 1]
     low = replace(found, highest=False)
@@ -635,10 +640,9 @@ def test_places_are_shares_of_the_range():
     assert places == pytest.approx([0, 1 / 6, 1])
 
 
-def test_the_best_of_losses_is_light_and_on_top(tmp_path):
-    found = searched(tmp_path, space(), max_trials=1)
+def test_the_best_of_losses_is_light_and_on_top(one_trial):
     records = [
-        found.records[0]._replace(trial=number, score=score)
+        one_trial.records[0]._replace(trial=number, score=score)
         for number, score in enumerate((0.1, 0.9, 0.5), 1)
     ]
     places = [{"depth": 0.1}, {"depth": 0.2}, {"depth": 0.3}]
