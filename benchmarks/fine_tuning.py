@@ -66,16 +66,19 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default=Path("fine_tuning"))
     parser.add_argument("--max-epochs", type=int, default=10, help="on eight classes")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--fast-dev-run", action="store_true", help="train for a batch, as a trial"
+    )
     options = parser.parse_args()
     pictures, weights = options.output_dir / "pictures", options.output_dir / "eight"
     if not pictures.is_dir():
         write_folder(pictures, options.data_dir)
     found = sorted(weights.glob("runs/*/*/checkpoints/last.keras"))
     if not found:
-        found = [train_on_others(weights, options.data_dir, options.max_epochs)]
+        found = [train_on_others(weights, options)]
     for name, arguments in WAYS.items():
         errors = [
-            fine_tuned(pictures, found[-1], seed, arguments, options.output_dir)
+            fine_tuned(pictures, found[-1], seed, arguments, options)
             for seed in range(1, options.seeds + 1)
         ]
         each = ", ".join(f"{error:.2f}" for error in errors)
@@ -104,12 +107,16 @@ def write_pictures(folder: Path, pictures: np.ndarray) -> None:
         Image.fromarray(picture).save(folder / f"{number:04}.png")
 
 
-def train_on_others(folder: Path, data_dir: str | None, epochs: int) -> Path:
+def train_on_others(folder: Path, options: argparse.Namespace) -> Path:
     """Train on the eight classes, and return the last checkpoint."""
     kd.seed_everything(0)
     module = kd.ImageClassifier(kd.DenseNetBC, lr_schedule="cosine", **NETWORK)
-    data = OtherClasses(data_dir=data_dir)
-    trainer = kd.Trainer(max_epochs=epochs, default_root_dir=folder)
+    data = OtherClasses(data_dir=options.data_dir)
+    trainer = kd.Trainer(
+        max_epochs=options.max_epochs,
+        default_root_dir=folder,
+        limit_train_batches=1 if options.fast_dev_run else 1.0,
+    )
     trainer.fit(module, datamodule=data)
     metrics: Mapping[str, float] = trainer.test(module, datamodule=data)
     print(f"Eight classes: {100 * (1 - metrics['accuracy']):.2f} % test error")
@@ -117,12 +124,17 @@ def train_on_others(folder: Path, data_dir: str | None, epochs: int) -> Path:
 
 
 def fine_tuned(
-    pictures: Path, weights: Path, seed: int, arguments: tuple, folder: Path
+    pictures: Path,
+    weights: Path,
+    seed: int,
+    arguments: tuple,
+    options: argparse.Namespace,
 ) -> float:
     """Run the recipe, and return its test error in percent."""
     command = [sys.executable, RECIPE, "--data-dir", pictures, "--image-size", 32]
     command += ["--network", "DenseNetBC", "--weights", weights, "--seed", seed]
-    command += ["--output-dir", folder, "--balanced"]
+    command += ["--output-dir", options.output_dir, "--balanced"]
+    command += ["--fast-dev-run"] * options.fast_dev_run
     for name, value in NETWORK.items():
         command += [f"--{name}", value]
     done = subprocess.run(

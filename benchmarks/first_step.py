@@ -44,7 +44,7 @@ def main() -> None:
     for runs in first.values():
         versions |= runs[0]["versions"]
     name = f"first_step_{arguments.depth}_{arguments.growth_rate}"
-    side_by_side.report(name, title, rows, versions)
+    side_by_side.report(name, title, rows, versions, arguments.output_dir)
 
 
 def _row(variant: str, runs: list[dict], first: dict[str, list[dict]]) -> dict:

@@ -8,6 +8,7 @@ and standardizes them; the peers take standardized ones. TensorFlow's SavedModel
 run through its C library, as a server runs them. All take turns.
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def main() -> None:
             subprocess.run([sys.executable, script, network, folder], check=True)
             weigh(Path(folder))
             for batch_size in given.batch_sizes:
-                measure(network, Path(folder), batch_size, variants, given.rounds)
+                measure(network, Path(folder), batch_size, variants, given)
 
 
 def weigh(folder: Path) -> None:
@@ -59,7 +60,11 @@ def weigh(folder: Path) -> None:
 
 
 def measure(
-    network: str, folder: Path, batch_size: int, variants: list[str], rounds: int
+    network: str,
+    folder: Path,
+    batch_size: int,
+    variants: list[str],
+    given: argparse.Namespace,
 ) -> None:
     """Let all variants answer in turn, and write the table."""
     options = {
@@ -79,17 +84,18 @@ def measure(
             seconds = process.take(5)["seconds"] / 5  # which also warms up
             steps[process.variant] = max(3, round(TURN_SECONDS / seconds))
         times: dict[str, list[float]] = {variant: [] for variant in variants}
-        for _ in range(rounds):
+        for _ in range(given.rounds):
             for process in workers:
                 many = steps[process.variant]
                 process.take(1)  # brings its data into the caches again
                 times[process.variant].append(process.take(many)["seconds"] / many)
-    what = f"{network} at {SIZES[network]}, batch {batch_size}, {rounds} rounds"
+    what = f"{network} at {SIZES[network]}, batch {batch_size}, {given.rounds} rounds"
     side_by_side.report(
         f"inference_{network}_{batch_size}",
         f"Inference, {what}",
         rows(times, batch_size),
         versions,
+        given.output_dir,
     )
 
 

@@ -66,10 +66,10 @@ def main() -> None:
     size = arguments.image_size
     title = f"MB an image, k={arguments.growth_rate}, {size}x{size}, float32"
     name = "_".join(str(n) for n in (*arguments.depths, arguments.growth_rate, size))
-    side_by_side.report(f"memory_{name}", title, rows, versions)
+    side_by_side.report(f"memory_{name}", title, rows, versions, arguments.output_dir)
     if len(arguments.depths) > 1:
-        path = side_by_side.RESULTS / f"memory_{name}.png"
-        _draw(rows, arguments.depths, title, path)
+        picture = arguments.output_dir / f"memory_{name}.png"
+        _draw(rows, arguments.depths, title, picture)
 
 
 def _largest_batches(slope: float, rest: float) -> dict[str, int]:

@@ -8,7 +8,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from keras_densenet import processor
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -135,6 +136,9 @@ def parser(
         "--variants", nargs="+", default=default or variants, choices=variants
     )
     options.add_argument("--growth-rate", type=int, default=12)
+    options.add_argument(
+        "--output-dir", type=Path, default=RESULTS, help="where the results are written"
+    )
     return options
 
 
@@ -149,20 +153,23 @@ def available(variants: Iterable[str]) -> list[str]:
 
 
 def machine() -> str:
-    """Return the names of processor, cores and memory."""
+    """Return the processor's name and vectors, the number of cores, and the memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GB"
+    vectors = f"{processor.vector_lanes()} lanes, {', '.join(_vector_flags())}"
+    cores = f"{os.cpu_count()} cores, {memory:.0f} GB"
+    return f"{processor.name()} ({vectors}), {cores}"
 
 
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor()
+def _vector_flags() -> list[str]:
+    """Return what the processor has of the instructions that speed depends on."""
+    known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+    return [flag for flag in known if flag in processor.flags()]
 
 
-def report(name: str, title: str, rows: list[dict], versions: dict) -> None:
-    """Print the rows as a table, and write them with the machine to `results/`."""
+def report(
+    name: str, title: str, rows: list[dict], versions: dict, folder: Path
+) -> None:
+    """Print the rows as a table, and write them with the machine to a CSV file."""
     about = f"{machine()}; " + ", ".join(f"{k} {v}" for k, v in versions.items())
     table = Table(title=title, caption=about)
     for column in rows[0]:
@@ -170,8 +177,8 @@ def report(name: str, title: str, rows: list[dict], versions: dict) -> None:
     for row in rows:
         table.add_row(*(_shown(value) for value in row.values()))
     Console(width=100).print(table)
-    RESULTS.mkdir(exist_ok=True)
-    with open(RESULTS / f"{name}.csv", "w", newline="") as file:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{name}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0], "machine"], lineterminator="\n")
         writer.writeheader()
         writer.writerows({**row, "machine": about} for row in rows)

@@ -52,7 +52,7 @@ def main() -> None:
         f"32x32, batch {arguments.batch_size}, float32, {arguments.rounds} rounds"
     )
     name = f"train_speed_{arguments.name}_{arguments.depth}_{arguments.growth_rate}"
-    side_by_side.report(name, title, rows, versions)
+    side_by_side.report(name, title, rows, versions, arguments.output_dir)
 
 
 def _row(variant: str, speeds: dict[str, list[float]]) -> dict:

@@ -33,9 +33,9 @@ class Noise(ArrayDataModule):
     std = (70.0,) * 3
 
     def __init__(self, batch_size: int, image_size: int, batches: int = 4) -> None:
-        super().__init__(batch_size, seed=0)
+        self.input_shape = (image_size, image_size, 3)  # which the base asks for
         self.batches = batches
-        self.input_shape = (image_size, image_size, 3)
+        super().__init__(batch_size, seed=0)
 
     def load_splits(self, stage: str) -> dict[str, Split]:
         """Draw the pictures."""
@@ -75,6 +75,7 @@ def main() -> None:
             default_root_dir=folder,
             enable_checkpointing=False,
             enable_progress_bar=False,
+            enable_model_summary=False,  # the output is for JSON alone
         )
         begun = time.perf_counter()
         trainer.fit(module, Noise(arguments.batch_size, arguments.image_size))

@@ -118,6 +118,7 @@ def main() -> None:
         f"k={arguments.growth_rate}), batch {arguments.batch_size}",
         _rows({name: runs[1:] for name, runs in speeds.items()}),
         worker.versions(tensorflow=tf.__version__, keras=keras.__version__),
+        arguments.output_dir,
     )
 
 

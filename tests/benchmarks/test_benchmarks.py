@@ -1,0 +1,104 @@
+"""Each benchmark still runs, in its smallest form; what is measured does not matter."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_densenet import processor
+
+ROOT = Path(__file__).parents[2]
+NETWORK = "--depth 10 --growth-rate 4"
+TRAINED = "keras plain true full recompute_grad keras_default applications"
+SERVED = "served_ours served_applications served_onnx served_litert"
+
+pytestmark = pytest.mark.slow
+
+
+def run(name, options, folder):
+    script = ROOT / "benchmarks" / f"{name}.py"
+    done = subprocess.run(
+        [sys.executable, script, *options.split(), "--output-dir", folder],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "result", "rows"),
+    [
+        (
+            "train_speed",
+            f"{NETWORK} --batch-size 8 --rounds 1 --variants {TRAINED}",
+            "train_speed_peers_10_4",
+            7,
+        ),
+        (
+            "first_step",
+            f"{NETWORK} --rounds 1 --variants keras trainer_plain trainer_full",
+            "first_step_10_4",
+            3,
+        ),
+        (
+            "memory",
+            "--depths 10 16 --growth-rate 4 --points 2 --variants full "
+            "--batch-sizes full=8,256",
+            "memory_10_16_4_32",
+            1,
+        ),
+        (
+            "wrapper_overhead",
+            f"{NETWORK} --batch-size 8 --steps 3 --rounds 1",
+            "wrapper_overhead",
+            2,
+        ),
+        (
+            "input_pipeline",
+            "--rounds 1 --share 0.01 --variants cifar_ours cifar_plain "
+            "jpeg_ours jpeg_plain",
+            "input_pipeline",
+            4,
+        ),
+        (
+            "inference",
+            "--networks bc_100_12 --batch-sizes 1 --rounds 1 --variants " + SERVED,
+            "inference_bc_100_12_1",
+            4,
+        ),
+    ],
+)
+def test_a_benchmark_writes_its_table(tmp_path, name, options, result, rows):
+    run(name, options, tmp_path)
+    with (tmp_path / f"{result}.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert len(written) == rows
+    numbers = [v for row in written for v in row.values() if re.fullmatch(r"[\d.]+", v)]
+    assert all(float(number) > 0 for number in numbers)
+    machine = f"{processor.name()} ({processor.vector_lanes()} lanes"
+    assert all(row["machine"].startswith(machine) for row in written)
+
+
+@pytest.mark.skipif("TFDS_DATA_DIR" not in os.environ, reason="needs CIFAR-10")
+def test_fine_tuning_says_an_error_for_each_way(tmp_path):
+    options = "--fast-dev-run --max-epochs 1 --seeds 1"
+    options += f" --data-dir {os.environ['TFDS_DATA_DIR']}"
+    errors = re.findall(
+        r"^(.+): ([\d.]+) % test error \(mean",
+        run("fine_tuning", options, tmp_path),
+        re.M,
+    )
+    assert [way for way, _ in errors] == [
+        "fine-tuned",
+        "classifier alone",
+        "from scratch",
+        "from scratch, 5 times the epochs",
+    ]
+    assert all(0 <= float(error) <= 100 for _, error in errors)

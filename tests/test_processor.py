@@ -1,0 +1,39 @@
+"""What Linux says of a processor, as two of them say it."""
+
+import pytest
+
+from keras_densenet import processor
+
+AMD = (
+    "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu fma avx2\n\n"
+    "processor\t: 1\n"
+)
+INTEL = (
+    "processor\t: 0\nmodel name\t: Intel(R) Xeon(R) Processor\n"
+    "flags\t\t: fpu avx2 avx512f avx512_bf16 amx_bf16\n\n"
+)
+ARM = "processor\t: 0\nFeatures\t: fp asimd\n\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "lanes", "fast_bfloat16", "name"),
+    [
+        (AMD, 8, False, "AMD EPYC"),
+        (INTEL, 16, True, "Intel(R) Xeon(R) Processor"),
+        (ARM, 8, False, None),
+        (None, 8, False, None),
+    ],
+)
+def test_what_it_can_do(tmp_path, monkeypatch, cpuinfo, lanes, fast_bfloat16, name):
+    path = tmp_path / "cpuinfo"
+    if cpuinfo:
+        path.write_text(cpuinfo)
+    monkeypatch.setattr(processor, "_CPUINFO", path)
+    processor._cpuinfo.cache_clear()
+    try:
+        assert processor.vector_lanes() == lanes
+        assert processor.has_fast_bfloat16() is fast_bfloat16
+        if name:
+            assert processor.name() == name
+    finally:
+        processor._cpuinfo.cache_clear()
