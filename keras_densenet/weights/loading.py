@@ -15,23 +15,31 @@ from safetensors.numpy import load_file
 from keras_densenet.layers import DenseBlock
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.file_kind import BY_SUFFIX, OF_KERAS, FileKind, kind_of
+from keras_densenet.weights.inert_pickle import Inert
 from keras_densenet.weights.names import (
+    CLASSIFIER,
+    KINDS,
     Weight,
     by_todays_names,
     from_pytorch,
     layers_within,
+    stems_in,
     unnamed_weights,
     weights_by_name,
 )
-from keras_densenet.weights.pytorch_files import Inert, read_pth
+from keras_densenet.weights.pytorch_files import (
+    as_array,
+    is_array,
+    named,
+    read_pth,
+    state_dicts,
+)
 
 Source: TypeAlias = keras.Model | Mapping[str, Any] | str | os.PathLike
 
 # Keys in files of training scripts.
-NESTED = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema")
+NESTED = ("", "state_dict", "model_state_dict", "model", "net", "network", "weights")
 IMAGENET = "imagenet"
-CLASSIFIER = "classifier."
-COUNTER = ".num_batches_tracked"  # which PyTorch's batch norm has, and ours has not
 APPLICATIONS: dict[
     tuple[int, ...], str
 ] = {  # dense layers in each block, of growth rate 32
@@ -52,12 +60,27 @@ class Loaded(NamedTuple):
     Attributes:
         weights: How many arrays were loaded.
         unused: Names of the source's arrays that were not loaded: PyTorch's counters,
-            and the classifier where the network has none or `include_top` is False. All
-            layers after the last batch norm are the classifier.
+            vectors that are of no layer (thresholds, a loss's weights), and the
+            classifier where the network has none or `include_top` is False. All layers
+            after the last batch norm are the classifier.
     """
 
     weights: int
     unused: list[str]
+
+
+class StateDict(NamedTuple):
+    """A network's arrays by today's names, as a file of PyTorch's has them.
+
+    Attributes:
+        arrays: The arrays, in PyTorch's shapes, which `np.asarray` reads.
+        left_out: Names of what is no layer's: counters, thresholds.
+        place: Where it is in the file, such as "state_dict"; "" for all of it.
+    """
+
+    arrays: dict[str, Any]
+    left_out: list[str]
+    place: str
 
 
 def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loaded:
@@ -74,10 +97,12 @@ def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loa
             - "imagenet": keras.applications downloads its weights, and keeps them
             - a `keras.Model` of this package or of `keras.applications`, also within
               another model
-            - `model.state_dict()` of torchvision or timm, or arrays by those names
-            - a file of these, whatever its ending, also with the names of 2017
-              (`norm.1`), with a common beginning of all names (`module.densenet121.`),
-              or within a checkpoint, of which all else is passed over
+            - `model.state_dict()` of PyTorch, or arrays by its names: those of
+              torchvision and timm, of 2017 (`norm.1`), of MONAI (`layers.norm1`) or of
+              efficient_densenet_pytorch (`norm_final`), whatever the names of all
+              features begin with (`module.densenet121.`, `backbone.0.`, nothing)
+            - a file of these, whatever its ending, also within a checkpoint, of which
+              all else is passed over, or as a whole pickled model
             - a `.keras`, `.weights.h5` or `.h5` file of this package
             - a `.weights.h5` or `.h5` file of `keras.applications`, with its classifier
               or without (`_notop`)
@@ -101,25 +126,37 @@ def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loa
     _refuse_unloaded(model, ours, include_top)
     if not include_top:
         ours = [weight for weight in ours if not weight.name.startswith(CLASSIFIER)]
-    theirs = _arrays_of(model, source)
+    theirs, left_out = _arrays_of(model, source)
     arrays, unused = _matched(ours, theirs)
     for weight, array in zip(ours, arrays, strict=True):
         weight.variable.assign(array)
-    return Loaded(len(ours), unused)
+    return Loaded(len(ours), unused + left_out)
 
 
-def _arrays_of(model: keras.Model, source: Source) -> dict[str, np.ndarray]:
-    """Return the arrays of a source by PyTorch's names, with Keras's axes."""
+def _arrays_of(
+    model: keras.Model, source: Source
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the arrays of a source by PyTorch's names, with Keras's axes.
+
+    The names of what is no layer's are returned, too.
+    """
     if isinstance(source, keras.Model):
-        return _arrays_of_keras(model, source)
+        return _arrays_of_keras(model, source), []
     if isinstance(source, Mapping):
-        return of_pytorch(source)
+        return _with_keras_axes(of_pytorch(source))
     if source == IMAGENET:
-        return _arrays_of_keras(model, _downloaded(model))
+        return _arrays_of_keras(model, _downloaded(model)), []
     path, kind = checked_path(source)
-    if kind not in OF_KERAS:
-        return read_state_dict(path, kind)
-    return _arrays_of_keras(model, _read_keras(model, path, kind))
+    if kind in OF_KERAS:
+        return _arrays_of_keras(model, _read_keras(model, path, kind)), []
+    with named(path):
+        return _with_keras_axes(read_state_dict(path, kind))
+
+
+def _with_keras_axes(state: StateDict) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Read the arrays, and turn their axes."""
+    arrays = {name: from_pytorch(as_array(v)) for name, v in state.arrays.items()}
+    return arrays, state.left_out
 
 
 def _refuse_unloaded(
@@ -388,10 +425,11 @@ def _with_our_epsilon(
 # --- PyTorch -----------------------------------------------------------------------
 
 
-def read_state_dict(path: Path, kind: FileKind = "pytorch") -> dict[str, np.ndarray]:
-    """Return the arrays of a file of PyTorch by today's names, with Keras's axes."""
-    is_safe = kind == "safetensors"
-    return of_pytorch(_read_safetensors(path) if is_safe else read_pth(path))
+def read_state_dict(path: Path, kind: FileKind = "pytorch") -> StateDict:
+    """Find the DenseNet in a file of PyTorch."""
+    with named(path):
+        is_safe = kind == "safetensors"
+        return of_pytorch(_read_safetensors(path) if is_safe else read_pth(path))
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -399,38 +437,46 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         return load_file(path)
     except SafetensorError as error:
         raise WeightsError(
-            f"{path} is damaged, or no file of safetensors ({error}). Copy or download "
-            "it anew."
+            f"no file of safetensors, or damaged ({error}). Copy or download it anew."
         ) from error
 
 
-def of_pytorch(saved: Any) -> dict[str, np.ndarray]:
-    """Return a state dict's arrays by today's names, with Keras's axes.
+def of_pytorch(saved: Any) -> StateDict:
+    """Find the DenseNet in a state dict, a checkpoint or a pickled model.
 
-    Args:
-        saved: A state dict, or a checkpoint with one in it.
+    Where there are several, as beside the averages of the weights, it is the outermost,
+    and of those the one that training scripts call the weights.
     """
-    for name in NESTED:
-        if isinstance(saved, Mapping) and isinstance(saved.get(name), Mapping):
-            saved = saved[name]
-    if not isinstance(saved, Mapping) or not saved:
-        raise WeightsError(
-            "The file has no weights by name. Save a state dict: "
-            "torch.save(model.state_dict(), path)."
-        )
-    arrays = {}
-    for name, value in saved.items():
-        if hasattr(value, "detach"):  # a tensor of PyTorch
-            value = value.detach().cpu().float().numpy()
-        if not isinstance(value, np.ndarray):
+    found = state_dicts(saved)
+    densenets = [place for place, arrays in found.items() if stems_in(arrays)]
+    if not found:
+        raise WeightsError(_what_it_is(saved))
+    depth = min((place.count(".") for place in densenets), default=0)
+    outermost = [place for place in densenets if place.count(".") == depth]
+    usual = [place for place in NESTED if place in outermost]
+    place = (usual or outermost or list(found))[0]
+    arrays = {name: value for name, value in found[place].items() if is_array(value)}
+    others = {n: value for n, value in found[place].items() if n not in arrays}
+    for name, value in others.items():
+        if name.rpartition(".")[2] in KINDS:
             raise WeightsError(
                 f"{name} is no array but a {_described(value)}. Weights are arrays or "
                 "tensors by name, as model.state_dict() returns them."
             )
-        arrays[str(name)] = from_pytorch(value)
-    arrays = by_todays_names(arrays)
+    arrays, left_out = by_todays_names(arrays)
     _refuse_other_kinds(arrays)
-    return arrays
+    return StateDict(arrays, [*left_out, *others], place)
+
+
+def _what_it_is(saved: Any) -> str:
+    kind: Any = saved if isinstance(saved, type) else type(saved)
+    advice = "Save a state dict: torch.save(model.state_dict(), path)."
+    if issubclass(kind, Inert):
+        return (
+            f"the file calls for {kind.described}, which is no tensor. It was not run. "
+            + advice
+        )
+    return f"The file has no weights by name. {advice}"
 
 
 def _described(value: Any) -> str:
@@ -475,10 +521,7 @@ def _matched(
     problems = {
         "missing": [weight.name for weight in ours if weight.name not in theirs],
         "unexpected": [
-            name
-            for name in unused
-            if not name.endswith(COUNTER)
-            and (has_top or not name.startswith(CLASSIFIER))
+            name for name in unused if has_top or not name.startswith(CLASSIFIER)
         ],
         "of another shape": [
             f"{weight.name} is {theirs[weight.name].shape}, not "

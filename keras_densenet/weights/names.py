@@ -1,20 +1,24 @@
 """The names that torchvision and timm have for a DenseNet's weights."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from keras_densenet.layers import BatchNorm, DenseBlock, DenseLayer, Transition
+from keras_densenet.weights.errors import WeightsError
 
 # "denselayer1.norm.1.weight" of the files of 2017, and of torchvision before 0.3.
 OLD_SPELLING = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
-WRAPPERS = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
-STEM = "features.conv0.weight"  # which each DenseNet has once
-# The only layer of a classifier that is a sequence, as CheXNet's: Linear, Sigmoid.
-IN_SEQUENCE = re.compile(r"^classifier\.\d+\.(weight|bias)$")
+LAYERS = re.compile(r"(denselayer\d+)\.layers\.")  # of MONAI
+STEM = "conv0.weight"  # which each DenseNet has once
+FEATURES = "features."
+OF_FEATURES = re.compile(r"(conv\d|norm|denseblock\d|transition\d)")
+CLASSIFIER = "classifier."
+COUNTER = ".num_batches_tracked"  # which PyTorch's batch norm has, and ours has not
+KINDS = {"weight", "bias", "running_mean", "running_var"}  # of a layer's arrays
 
 
 class Weight(NamedTuple):
@@ -105,38 +109,96 @@ def _variables(layer: keras.Layer) -> list[tuple[str, keras.Variable]]:
 
 
 def todays_name(name: str) -> str:
-    """Return a weight's name in the spelling of today's torchvision and timm.
+    """Return the name, within "features.", that today's torchvision has for a weight.
 
-    >>> todays_name("module.features.denseblock1.denselayer2.norm.1.running_var")
-    'features.denseblock1.denselayer2.norm1.running_var'
+    >>> todays_name("denseblock1.denselayer2.norm.1.running_var")
+    'denseblock1.denselayer2.norm1.running_var'
+    >>> todays_name("denseblock1.denselayer2.layers.conv2.weight")  # MONAI's
+    'denseblock1.denselayer2.conv2.weight'
+    >>> todays_name("norm_final.bias")  # efficient_densenet_pytorch's
+    'norm5.bias'
     """
-    for wrapper in WRAPPERS:
-        name = name.removeprefix(wrapper)
-    return OLD_SPELLING.sub(r"\1\2.", name)
+    name = OLD_SPELLING.sub(r"\1\2.", name)
+    return LAYERS.sub(r"\1.", name).replace("norm_final.", "norm5.")
 
 
-def by_todays_names(arrays: Mapping[str, Any]) -> dict[str, Any]:
+def stems_in(names: Iterable[str]) -> list[str]:
+    """Return what the names of each DenseNet's features begin with.
+
+    >>> stems_in(["net.features.conv0.weight", "net.classifier.bias"])
+    ['net.features.']
+    """
+    return [
+        name.removesuffix(STEM)
+        for name in names
+        if name == STEM or name.endswith(f".{STEM}")
+    ]
+
+
+def by_todays_names(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return arrays by the names that today's torchvision and timm have.
 
-    What all names begin with before `features.conv0.weight` is taken off, such as
-    "module.densenet121." or "backbone.". A classifier that is a sequence with one layer
-    that has weights is that layer.
+    What the names of all features begin with is found by the stem's, such as
+    "module.densenet121.features.", "backbone.0." or nothing. All other layers are the
+    classifier: where it is one layer, its name does not matter.
 
-    >>> list(by_todays_names({"a.features.conv0.weight": 1, "a.classifier.0.bias": 2}))
-    ['features.conv0.weight', 'classifier.bias']
+    Returns:
+        The arrays, and the names of those that are of no layer: counters, thresholds.
+
+    >>> arrays = {"a.0.conv0.weight": np.zeros((8, 3, 7, 7)), "b.weight": np.eye(8)}
+    >>> by_todays_names(arrays | {"b.bias": np.zeros(8), "op_threshs": np.zeros(8)})[1]
+    ['op_threshs']
     """
-    stems = [name for name in arrays if name.endswith(STEM)]
-    prefix = stems[0].removesuffix(STEM) if len(stems) == 1 else ""
-    if not all(name.startswith(prefix) for name in arrays):
-        prefix = ""
-    renamed = {
-        todays_name(name.removeprefix(prefix)): array for name, array in arrays.items()
+    stems = stems_in(arrays)
+    if len(stems) > 1:
+        raise WeightsError(
+            f"There are {len(stems)} DenseNets among these weights: their names begin "
+            f"with {', '.join(map(repr, stems))}. Give those of one of them: "
+            "{name: array} with one beginning."
+        )
+    stem = stems[0] if stems else FEATURES
+    whole = stem.removesuffix(FEATURES)
+    renamed, others = {}, {}
+    for name, array in arrays.items():
+        if name.startswith(stem) if stem else _is_of_features(name, array):
+            renamed[FEATURES + todays_name(name.removeprefix(stem))] = array
+        else:
+            others[name.removeprefix(whole)] = array
+    classifier, left_out = _classifier(others)
+    left_out += [name for name in renamed if name.endswith(COUNTER)]
+    renamed = {n: a for n, a in renamed.items() if not n.endswith(COUNTER)}
+    return renamed | classifier, left_out
+
+
+def _is_of_features(name: str, array: Any) -> bool:
+    """Return whether an array is of the features, where their names begin with none."""
+    return bool(OF_FEATURES.match(name)) or np.ndim(array) > 2
+
+
+def _classifier(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the arrays that are of layers, as a classifier's, and other names."""
+    layers: dict[str, dict[str, Any]] = {}
+    for name, array in arrays.items():
+        layer, _, kind = name.rpartition(".")
+        layers.setdefault(layer, {})[kind] = array
+    # A lone vector is no layer: thresholds, or a loss's weights of the classes.
+    is_layer = {
+        layer: len(kinds.keys() & KINDS) > 1 or np.ndim(kinds.get("weight", 0)) > 1
+        for layer, kinds in layers.items()
     }
-    classifier = [name for name in renamed if name.startswith("classifier.")]
-    numbers = {name.split(".")[1] for name in classifier}
-    if len(numbers) != 1 or not all(map(IN_SEQUENCE.match, classifier)):
-        return renamed
-    return {IN_SEQUENCE.sub(r"classifier.\1", n): a for n, a in renamed.items()}
+    if sum(is_layer.values()) == 1:
+        (only,) = (layer for layer, is_one in is_layer.items() if is_one)
+        names = {f"{only}.{kind}": f"{CLASSIFIER}{kind}" for kind in layers[only]}
+    else:
+        names = {name: CLASSIFIER + name.removeprefix(CLASSIFIER) for name in arrays}
+    found, left_out = {}, []
+    for name, array in arrays.items():
+        layer, _, kind = name.rpartition(".")
+        if is_layer[layer] and kind in KINDS:
+            found[names[name]] = array
+        else:
+            left_out.append(name)
+    return found, left_out
 
 
 def to_pytorch(array: np.ndarray) -> np.ndarray:

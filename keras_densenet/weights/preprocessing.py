@@ -62,12 +62,12 @@ def preprocessing(source: Source) -> Preprocessing | None:
     if isinstance(source, keras.Model):
         return TORCH if len([*layers_within(source)]) > MANY_LAYERS else None
     if isinstance(source, Mapping):
-        return TORCH if IMAGENET_STEM in of_pytorch(source) else None
+        return TORCH if IMAGENET_STEM in of_pytorch(source).arrays else None
     if source == IMAGENET:
         return TORCH
     path, kind = checked_path(source)
     if kind not in OF_KERAS:
-        return TORCH if IMAGENET_STEM in read_state_dict(path, kind) else None
+        return TORCH if IMAGENET_STEM in read_state_dict(path, kind).arrays else None
     try:
         return _of_checkpoint(path) if kind == "keras" else _of_h5(path)
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, RuntimeError) as error:

@@ -8,8 +8,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from keras_densenet.weights.errors import WeightsError
-from keras_densenet.weights.loading import COUNTER
-from keras_densenet.weights.names import to_pytorch, unnamed_weights, weights_by_name
+from keras_densenet.weights.names import (
+    COUNTER,
+    to_pytorch,
+    unnamed_weights,
+    weights_by_name,
+)
 from keras_densenet.weights.pytorch_files import write_pth
 from keras_densenet.whole_file import whole_file
 
