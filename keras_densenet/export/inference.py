@@ -296,7 +296,7 @@ def _relu_of(x: Any, scale: Any, offset: Any) -> Any:
 
 def _affine(x: Any, scale: Any, offset: Any) -> Any:
     scale, offset = (tf.convert_to_tensor(vector) for vector in (scale, offset))
-    return affine(x, scale, offset, np.zeros(scale.shape, "float32"), multiple=4)
+    return affine(x, scale, offset, np.zeros(scale.shape, "float32"), in_training=False)
 
 
 def _convolve(x: Any, kernel: Any) -> Any:

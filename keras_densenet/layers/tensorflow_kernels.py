@@ -3,10 +3,12 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from keras_densenet import processor
 from keras_densenet.tensor import Tensor
 
 _EPSILON = 2.0**-10  # exact in float32, and above the least that cuDNN accepts
@@ -19,16 +21,17 @@ def normalize(
     mean: Tensor,
     variance: Tensor,
     epsilon: float,
-    multiple: int = 4,
+    in_training: bool = False,
 ) -> Tensor:
     """Compute `gamma (x - mean) / sqrt(variance + epsilon) + beta` in one pass over x.
 
     The batch norm kernel in its inference form is the one kernel of TensorFlow that
     does this, and its gradient is one pass, too. It has no gradient by the moments. It
     computes in float32 and reads and writes `x`'s own type, so that 16-bit maps need no
-    casts. `multiple` is what the number of channels should be a multiple of.
+    casts. `in_training` says whether its gradient should be fast, too.
     """
-    groups = _groups(x, multiple)
+    multiples = _multiples()
+    groups = _groups(x, multiples.in_training if in_training else multiples.forward)
     gamma, beta, mean, variance = _repeated([gamma, beta, mean, variance], groups)
     y = tf.raw_ops.FusedBatchNormV3(
         x=_grouped(x, groups),
@@ -62,16 +65,35 @@ def normalize_with_moments(
 
 
 def affine(
-    x: Tensor, scale: Tensor, offset: Tensor, center: Tensor, multiple: int = 8
+    x: Tensor, scale: Tensor, offset: Tensor, center: Tensor, in_training: bool = True
 ) -> Tensor:
     """Compute `scale (x - center) + offset`, with no gradient by `center`."""
     # The kernel adds epsilon: the sum is exactly 1, in float32.
     one = np.full(center.shape, 1.0 - _EPSILON, "float32")
-    return normalize(x, scale, offset, center, one, _EPSILON, multiple)
+    return normalize(x, scale, offset, center, one, _EPSILON, in_training)
 
 
-# On CPUs the kernels are two to three times slower where the number of channels is no
-# multiple of 4, or of 8 in the gradient. But 2 pixels of 12 channels are one of 24.
+# On CPUs the kernels are two to three times slower where the channels do not fill the
+# processor's vectors. But 2 pixels of 12 channels are one of 24. benchmarks/README.md
+# has the times.
+
+
+class _Multiples(NamedTuple):
+    """What the number of channels should be a multiple of."""
+
+    forward: int
+    in_training: int  # forward, and in the gradient
+    of_moments: int  # in the batch norm kernel's training form
+
+
+_MULTIPLES = {  # by the numbers that a vector holds
+    8: _Multiples(forward=4, in_training=8, of_moments=1),
+    16: _Multiples(forward=16, in_training=16, of_moments=16),
+}
+
+
+def _multiples() -> _Multiples:
+    return _MULTIPLES[processor.vector_lanes()]
 
 
 def _groups(x: Tensor, multiple: int) -> int:
@@ -108,10 +130,22 @@ def normalize_batch(
 
     This is the batch norm kernel in its training form: one kernel forward, one
     backward. It has no float64, and no gradient flows through the returned moments.
+    Where its channels do not fill the processor's vectors, two kernels that take some
+    pixels as one are faster.
 
     Returns:
         The normalized `x`, its mean and its biased variance, `(C,)` each.
     """
+    if _groups(x, _multiples().of_moments) > 1:
+        mean, variance = _moments(x)
+        y = normalize_with_moments(x, gamma, beta, mean, variance, epsilon)
+        return y, tf.stop_gradient(mean), tf.stop_gradient(variance)
+    return _training_form(x, gamma, beta, epsilon)
+
+
+def _training_form(
+    x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x,
         scale=gamma,
@@ -134,8 +168,12 @@ def _pixels(x: Tensor, dtype: tf.DType) -> Tensor:
 @tf.custom_gradient
 def _moments(x: Tensor) -> Tensor:
     # No kernel is faster for the two of them; the normalized maps are thrown away.
-    ones, zeros = (np.full(x.shape[-1], value, "float32") for value in (1.0, 0.0))
-    _, mean, variance = normalize_batch(x, ones, zeros, epsilon=1e-3)
+    groups = _groups(x, _multiples().of_moments)
+    maps = _grouped(x, groups)
+    ones, zeros = (np.full(maps.shape[-1], value, "float32") for value in (1.0, 0.0))
+    _, mean, variance = _training_form(maps, ones, zeros, epsilon=1e-3)
+    if groups > 1:
+        mean, variance = _of_all_pixels(mean, variance, groups)
 
     @tf.custom_gradient
     def gradient(x: Tensor, d_mean: Tensor, d_variance: Tensor) -> Tensor:
@@ -143,6 +181,16 @@ def _moments(x: Tensor) -> Tensor:
         return d_x, functools.partial(_second_derivative, x, d_mean, d_variance)
 
     return (mean, variance), functools.partial(gradient, x)
+
+
+def _of_all_pixels(
+    means: Tensor, variances: Tensor, groups: int
+) -> tuple[Tensor, Tensor]:
+    """Combine the moments of equally many pixels each: `(groups C,)` to `(C,)`."""
+    means, variances = (tf.reshape(v, [groups, -1]) for v in (means, variances))
+    mean = tf.reduce_mean(means, 0)
+    between = tf.reduce_mean(tf.math.squared_difference(means, mean), 0)
+    return mean, tf.reduce_mean(variances, 0) + between
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

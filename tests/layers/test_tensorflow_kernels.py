@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_densenet import processor
 from keras_densenet.layers import tensorflow_kernels
+
+
+@pytest.fixture(params=[8, 16])
+def lanes(request, monkeypatch):
+    """Stand for a processor whose vectors hold so many numbers."""
+    monkeypatch.setattr(processor, "vector_lanes", lambda: request.param)
+    return request.param
 
 
 def normal(*shape, seed=0):
@@ -26,9 +34,10 @@ def assert_close(ours, expected):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
 
 
-# 5, 6, 12 channels are no multiple of 4 or 8; 3x3 pixels do not group, 4x2 do.
+# 5, 6, 12 channels are no multiple of 4, 8 or 16; 3x3 pixels do not group, and 4x4 do.
 @pytest.mark.parametrize("channels", [5, 6, 12, 16])
-@pytest.mark.parametrize("size", [(3, 3), (4, 2)])
+@pytest.mark.parametrize("size", [(3, 3), (4, 4)])
+@pytest.mark.usefixtures("lanes")
 def test_normalize_with_moments(size, channels):
     def formula(x, gamma, beta, mean, variance):
         return gamma * (x - mean) / tf.sqrt(variance + 1e-3) + beta
@@ -47,6 +56,7 @@ def test_normalize_with_moments(size, channels):
 
 
 @pytest.mark.parametrize("channels", [5, 12, 16])
+@pytest.mark.usefixtures("lanes")
 def test_moments(channels):
     def weighted(moments):
         def function(x):
@@ -56,13 +66,58 @@ def test_moments(channels):
 
         return function
 
-    x = normal(2, 4, 2, channels) + 3.0
+    x = normal(2, 4, 4, channels) + 3.0
     ours = weighted(tensorflow_kernels.moments)
     expected = weighted(lambda x: tf.nn.moments(x, [0, 1, 2]))
     assert_close(
         with_gradients(ours, [x.astype("float32")], 1.0),
         with_gradients(expected, [x], 1.0),
     )
+
+
+@pytest.mark.parametrize("channels", [5, 6, 12, 16])
+@pytest.mark.usefixtures("lanes")
+def test_normalize_batch(channels):
+    def formula(x, gamma, beta):
+        mean, variance = tf.nn.moments(x, [0, 1, 2])
+        return gamma * (x - mean) / tf.sqrt(variance + 1e-3) + beta
+
+    def kernel(*arguments):
+        return tensorflow_kernels.normalize_batch(*arguments, 1e-3)[0]
+
+    x, weights = normal(2, 4, 4, channels) + 3.0, normal(2, 4, 4, channels, seed=2)
+    arguments = [x, *(np.abs(normal(2, channels, seed=1)) + 0.5)]
+    ours = with_gradients(kernel, [a.astype("float32") for a in arguments], weights)
+    assert_close(ours, with_gradients(formula, arguments, weights))
+    _, *moments = tensorflow_kernels.normalize_batch(
+        *(tf.constant(a, "float32") for a in arguments), 1e-3
+    )
+    assert_close(moments, [x.mean((0, 1, 2)), x.var((0, 1, 2))])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_grouped_kernels_give_what_those_of_single_pixels_do(monkeypatch, dtype):
+    """Two of 216 channels are one of 432; moments are those of all pixels."""
+    x = tf.cast(normal(2, 8, 8, 216) + 3.0 * normal(216, seed=1), dtype)
+    vectors = tf.constant(np.abs(normal(4, 216, seed=2)) + 0.5, "float32")
+
+    def answers(lanes):
+        monkeypatch.setattr(processor, "vector_lanes", lambda: lanes)
+        multiple = tensorflow_kernels._multiples().in_training
+        assert tensorflow_kernels._groups(x, multiple) == lanes // 8
+        moments = tensorflow_kernels.moments(x)
+        y = tensorflow_kernels.normalize(x, *vectors, 1e-3, in_training=True)
+        return [*moments, y]
+
+    for grouped, single in zip(answers(16), answers(8), strict=True):
+        tolerance = 1e-6 if grouped.dtype == tf.float32 else 2**-8
+        scale = float(tf.reduce_max(tf.abs(single)))
+        np.testing.assert_allclose(
+            tf.cast(grouped, "float32"),
+            tf.cast(single, "float32"),
+            rtol=0,
+            atol=tolerance * scale,
+        )
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
