@@ -79,7 +79,13 @@ def foreign_bases(node, module):
     return [one for one in ancestors if one.__module__.split(".")[0] not in ours]
 
 
-source_of = functools.cache(inspect.getsource)
+@functools.cache
+def source_of(base):
+    """Return the source of a class."""
+    try:
+        return inspect.getsource(base)
+    except OSError:  # it is written in C
+        return ""
 
 
 def knows(base, name):
