@@ -85,10 +85,12 @@ def main() -> None:
     """Answer one batch of noise, as often as the input asks for."""
     variants = ["ours", "applications", "openvino", "openvino_default", "onnx"]
     arguments = worker.parse([f"served_{v}" for v in [*variants, "litert"]])
-    answer, versions = loaded(arguments.variant, Path(arguments.folder))
-    imported = time.perf_counter()
+    # NumPy loads `random` when it is used, and must do so before TensorFlow's library,
+    # beside whose symbols it cannot be loaded.
     shape = (arguments.batch_size, arguments.image_size, arguments.image_size, 3)
     images = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
+    answer, versions = loaded(arguments.variant, Path(arguments.folder))
+    imported = time.perf_counter()
     worker.serve(lambda: answer(images), STARTED, imported, worker.versions(**versions))
 
 
