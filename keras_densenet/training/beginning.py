@@ -151,11 +151,11 @@ def make_run(
         ends_an_epoch=ends_an_epoch,
     )
     if checkpoint and folder:
-        for each in checkpoints_of(callbacks):
+        every = checkpoints_of(callbacks)
+        for each in every:
             each.attach(run, folder / CHECKPOINTS, plan.devices.is_first)
             refuse_other_owner(each.dirpath, number, source)
-        others = [c for c in checkpoints_of(callbacks) if c is not checkpoint]
-        checkpoint.lead(others)
+        checkpoint.lead([each for each in every if each is not checkpoint])
     return run
 
 

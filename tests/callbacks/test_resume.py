@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from crash import CrashError, StopAt
+from crash import CrashError, SignalAt, StopAt
 
 import keras_densenet as kd
 from keras_densenet.callbacks import ModelCheckpoint
@@ -21,19 +21,6 @@ from keras_densenet.checkpoint_file import is_whole
 from keras_densenet.training import MisconfigurationError
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "interrupted_training.py"
-
-
-class SignalAt(StopAt):
-    """Sends this process a signal after so many steps."""
-
-    def __init__(self, step, number):
-        super().__init__(step)
-        self.number = number
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), self.number)
 
 
 def small(classes, input_shape):

@@ -12,6 +12,7 @@ import signal
 import sys
 
 import keras
+from crash import SignalAt
 
 import keras_densenet as kd
 from keras_densenet.callbacks import ModelCheckpoint
@@ -28,7 +29,7 @@ class AveragedClassifier(kd.ImageClassifier):
 
     def configure_callbacks(self):
         steps = int(os.environ.get("STOP_AFTER", "0"))
-        return [TerminateAt(steps)] if steps else []
+        return [SignalAt(steps, signal.SIGTERM)] if steps else []
 
 
 class Counting(keras.callbacks.Callback):
@@ -42,19 +43,6 @@ class Counting(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.batches += 1
         self.losses.append(float(logs["loss"]))
-
-
-class TerminateAt(keras.callbacks.Callback):
-    """Sends this process SIGTERM after so many steps."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self._left = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._left -= 1
-        if self._left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:

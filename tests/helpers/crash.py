@@ -1,4 +1,6 @@
-"""A training that ends as by a crash."""
+"""Trainings that end early: as by a crash, or by a signal."""
+
+import os
 
 import keras
 
@@ -15,7 +17,23 @@ class StopAt(keras.callbacks.Callback):
         self.left = step
 
     def on_train_batch_end(self, batch, logs=None):
-        """Count."""
+        """Count, and end it after the last one."""
         self.left -= 1
         if self.left == 0:
-            raise CrashError
+            self.end()
+
+    def end(self):
+        """Crash."""
+        raise CrashError
+
+
+class SignalAt(StopAt):
+    """Sends this process a signal after so many steps."""
+
+    def __init__(self, step, number):
+        super().__init__(step)
+        self.number = number
+
+    def end(self):
+        """Send it."""
+        os.kill(os.getpid(), self.number)

@@ -10,12 +10,11 @@ that it has in the end beside it.
 import argparse
 import functools
 import json
-import os
 import signal
 from pathlib import Path
 
-import keras
 import numpy as np
+from crash import SignalAt
 from linear_network import linear
 
 import keras_densenet as kd
@@ -60,20 +59,6 @@ def synchronized(classes, input_shape):
     return densenet(classes, input_shape, sync_batchnorm=True)
 
 
-class EndAt(keras.callbacks.Callback):
-    """Sends this process a signal after so many steps."""
-
-    def __init__(self, step, number):
-        super().__init__()
-        self.left, self.number = step, number
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Count the step, and send the signal after the last one."""
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), self.number)
-
-
 def train(folder, network, strategy=STRATEGY, *, resume=False, end_at=None, **flags):
     """Train a network for three epochs of four steps.
 
@@ -89,7 +74,7 @@ def train(folder, network, strategy=STRATEGY, *, resume=False, end_at=None, **fl
         default_root_dir=folder,
         callbacks=[
             ModelCheckpoint(every_n_train_steps=5),
-            *([EndAt(*end_at)] if end_at else []),
+            *([SignalAt(*end_at)] if end_at else []),
         ],
         enable_model_summary=False,
         **FLAGS.get(network, {}),
