@@ -1,4 +1,4 @@
-"""What the processor can do: how wide its vectors are, and whether bfloat16 is fast."""
+"""What the processor is called, what it can do, and how wide its vectors are."""
 
 import functools
 import platform
@@ -26,11 +26,6 @@ def flags() -> frozenset[str]:
 def vector_lanes() -> int:
     """Return how many float32 numbers a vector holds: 16 with AVX-512, else 8."""
     return 16 if "avx512f" in flags() else 8
-
-
-def has_fast_bfloat16() -> bool:
-    """Say whether it multiplies bfloat16 numbers faster than float32 numbers."""
-    return not flags().isdisjoint({"amx_bf16", "avx512_bf16"})
 
 
 @functools.cache

@@ -16,7 +16,7 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd\n\n"
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "lanes", "fast_bfloat16", "name"),
+    ("cpuinfo", "lanes", "has_amx", "name"),
     [
         (AMD, 8, False, "AMD EPYC"),
         (INTEL, 16, True, "Intel(R) Xeon(R) Processor"),
@@ -24,7 +24,7 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd\n\n"
         (None, 8, False, None),
     ],
 )
-def test_what_it_can_do(tmp_path, monkeypatch, cpuinfo, lanes, fast_bfloat16, name):
+def test_what_it_can_do(tmp_path, monkeypatch, cpuinfo, lanes, has_amx, name):
     path = tmp_path / "cpuinfo"
     if cpuinfo:
         path.write_text(cpuinfo)
@@ -32,7 +32,7 @@ def test_what_it_can_do(tmp_path, monkeypatch, cpuinfo, lanes, fast_bfloat16, na
     processor._cpuinfo.cache_clear()
     try:
         assert processor.vector_lanes() == lanes
-        assert processor.has_fast_bfloat16() is fast_bfloat16
+        assert ("amx_bf16" in processor.flags()) is has_amx
         if name:
             assert processor.name() == name
     finally:

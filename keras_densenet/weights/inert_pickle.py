@@ -58,6 +58,21 @@ class Inert:
     __init__ = append = extend = add = _ignored
 
 
+def refuse_inert(saved: Any) -> Any:
+    """Return what a file has, unless that is an object that does nothing, or its class.
+
+    Raises:
+        WeightsError: It is.
+    """
+    kind: Any = saved if isinstance(saved, type) else type(saved)
+    if issubclass(kind, Inert):
+        raise WeightsError(
+            f"the file calls for {kind.described}, which is no tensor. It was not run. "
+            "Save the weights alone: torch.save(model.state_dict(), path)."
+        )
+    return saved
+
+
 class InertUnpickler(pickle.Unpickler):
     """Makes dictionaries, what `known` names, and inert objects of anything else.
 

@@ -9,36 +9,28 @@ from typing import Any, NamedTuple, TypeAlias
 import h5py
 import keras
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from keras_densenet.layers import DenseBlock
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.file_kind import BY_SUFFIX, OF_KERAS, FileKind, kind_of
-from keras_densenet.weights.inert_pickle import Inert
 from keras_densenet.weights.names import (
     CLASSIFIER,
-    KINDS,
     Weight,
-    by_todays_names,
     from_pytorch,
     layers_within,
-    stems_in,
     unnamed_weights,
     weights_by_name,
 )
-from keras_densenet.weights.pytorch_files import (
+from keras_densenet.weights.pytorch_files import named
+from keras_densenet.weights.state_dict import (
+    StateDict,
     as_array,
-    is_array,
-    named,
-    read_pth,
-    state_dicts,
+    of_pytorch,
+    read_state_dict,
 )
 
 Source: TypeAlias = keras.Model | Mapping[str, Any] | str | os.PathLike
 
-# Keys in files of training scripts.
-NESTED = ("", "state_dict", "model_state_dict", "model", "net", "network", "weights")
 IMAGENET = "imagenet"
 APPLICATIONS: dict[
     tuple[int, ...], str
@@ -67,20 +59,6 @@ class Loaded(NamedTuple):
 
     weights: int
     unused: list[str]
-
-
-class StateDict(NamedTuple):
-    """A network's arrays by today's names, as a file of PyTorch's has them.
-
-    Attributes:
-        arrays: The arrays, in PyTorch's shapes, which `np.asarray` reads.
-        left_out: Names of what is no layer's: counters, thresholds.
-        place: Where it is in the file, such as "state_dict"; "" for all of it.
-    """
-
-    arrays: dict[str, Any]
-    left_out: list[str]
-    place: str
 
 
 def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loaded:
@@ -420,85 +398,6 @@ def _with_our_epsilon(
         name: array + difference if name.endswith("running_var") else array
         for name, array in arrays.items()
     }
-
-
-# --- PyTorch -----------------------------------------------------------------------
-
-
-def read_state_dict(path: Path, kind: FileKind = "pytorch") -> StateDict:
-    """Find the DenseNet in a file of PyTorch."""
-    with named(path):
-        is_safe = kind == "safetensors"
-        return of_pytorch(_read_safetensors(path) if is_safe else read_pth(path))
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise WeightsError(
-            f"no file of safetensors, or damaged ({error}). Copy or download it anew."
-        ) from error
-
-
-def of_pytorch(saved: Any) -> StateDict:
-    """Find the DenseNet in a state dict, a checkpoint or a pickled model.
-
-    Where there are several, as beside the averages of the weights, it is the outermost,
-    and of those the one that training scripts call the weights.
-    """
-    found = state_dicts(saved)
-    densenets = [place for place, arrays in found.items() if stems_in(arrays)]
-    if not found:
-        raise WeightsError(_what_it_is(saved))
-    depth = min((place.count(".") for place in densenets), default=0)
-    outermost = [place for place in densenets if place.count(".") == depth]
-    usual = [place for place in NESTED if place in outermost]
-    place = (usual or outermost or list(found))[0]
-    arrays = {name: value for name, value in found[place].items() if is_array(value)}
-    others = {n: value for n, value in found[place].items() if n not in arrays}
-    for name, value in others.items():
-        if name.rpartition(".")[2] in KINDS:
-            raise WeightsError(
-                f"{name} is no array but a {_described(value)}. Weights are arrays or "
-                "tensors by name, as model.state_dict() returns them."
-            )
-    arrays, left_out = by_todays_names(arrays)
-    _refuse_other_kinds(arrays)
-    return StateDict(arrays, [*left_out, *others], place)
-
-
-def _what_it_is(saved: Any) -> str:
-    kind: Any = saved if isinstance(saved, type) else type(saved)
-    advice = "Save a state dict: torch.save(model.state_dict(), path)."
-    if issubclass(kind, Inert):
-        return (
-            f"the file calls for {kind.described}, which is no tensor. It was not run. "
-            + advice
-        )
-    return f"The file has no weights by name. {advice}"
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, Inert):
-        return f"{value.described}, which was not made"
-    return type(value).__name__
-
-
-def _refuse_other_kinds(arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise a `WeightsError` that names which relative of DenseNet it is of timm's."""
-    if "features.conv1.weight" in arrays:
-        raise WeightsError(
-            "These weights are of a network with a deep stem (three 3x3 convolutions), "
-            "such as timm's densenet264d: another network than the paper's. Give "
-            "weights of torchvision's or timm's densenet121, 161, 169 or 201."
-        )
-    if any(name.endswith(".filt") for name in arrays):
-        raise WeightsError(
-            "These weights are of a network with blur pooling, such as timm's "
-            "densenetblur121d: another network than the paper's. Give weights of "
-            "torchvision's or timm's densenet121, 161, 169 or 201."
-        )
 
 
 # --- every weight is accounted for -------------------------------------------------

@@ -16,10 +16,9 @@ from keras_densenet.weights.loading import (
     Source,
     checked_path,
     layers_in,
-    of_pytorch,
-    read_state_dict,
 )
 from keras_densenet.weights.names import layers_within
+from keras_densenet.weights.state_dict import of_pytorch, read_state_dict
 
 MANY_LAYERS = 400  # keras.applications' smallest DenseNet has 427, ours have few
 IMAGENET_STEM = "features.norm0.weight"  # networks for small pictures lack it

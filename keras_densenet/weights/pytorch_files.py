@@ -21,7 +21,7 @@ import ml_dtypes
 import numpy as np
 
 from keras_densenet.weights.errors import WeightsError
-from keras_densenet.weights.inert_pickle import Inert, InertUnpickler
+from keras_densenet.weights.inert_pickle import Inert, InertUnpickler, refuse_inert
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the format before 1.6 begins with it
 STORAGES: dict[str, Any] = {
@@ -36,7 +36,6 @@ STORAGES: dict[str, Any] = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
-MOST_VISITED = 100_000  # objects of a file in which weights are looked for
 
 
 # Sentences that `read_pth` begins with the path.
@@ -44,18 +43,14 @@ _BIG_ENDIAN = "the file was written on a big-endian machine. Save it on another 
 
 
 class _Storage(NamedTuple):
-    """The numbers that tensors are views of; `key` is their name in the file.
-
-    A storage may itself be a view of another one, from number `begin` on.
-    """
+    """What tensors are views of: the numbers under a key, from number `begin` on."""
 
     dtype: Any
     key: str
-    size: int
     begin: int = 0
 
 
-Numbers: TypeAlias = Callable[[_Storage], np.ndarray]
+Numbers: TypeAlias = Callable[[str, Any], np.ndarray]  # by key and type
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +77,8 @@ class StoredArray:
         Raises:
             WeightsError: It reaches beyond its storage, or is larger than that.
         """
-        array = self._view(self.numbers(self.storage)).copy()
+        dtype_there, key, begin = self.storage
+        array = self._view(self.numbers(key, dtype_there)[begin:]).copy()
         return array if dtype is None else array.astype(dtype)
 
     def _view(self, numbers: np.ndarray) -> np.ndarray:
@@ -142,8 +138,8 @@ def named(path: Path) -> Iterator[None]:
 
 
 def _read_archive(path: Path) -> Any:
-    refuse_bomb(path)
     archive = zipfile.ZipFile(path)  # closed with the last array that it has
+    _refuse_bomb(archive, path.stat().st_size)
     (name,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
     folder = name.removesuffix("data.pkl")
     order = f"{folder}byteorder"
@@ -154,22 +150,13 @@ def _read_archive(path: Path) -> Any:
     def numbers(key: str, dtype: Any) -> np.ndarray:
         return np.frombuffer(archive.read(f"{folder}data/{key}"), dtype)
 
-    def of_storage(storage: _Storage) -> np.ndarray:
-        return numbers(storage.key, storage.dtype)[storage.begin :]
-
-    return _Unpickler(io.BytesIO(archive.read(name)), of_storage).load()
+    return _Unpickler(io.BytesIO(archive.read(name)), numbers).load()
 
 
-def refuse_bomb(path: Path) -> None:
-    """Refuse a zip archive that is larger unpacked: no library writes such weights.
-
-    Raises:
-        WeightsError: It is.
-        zipfile.BadZipFile: It is damaged.
-    """
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > path.stat().st_size:
+def _refuse_bomb(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse an archive that is larger unpacked: PyTorch compresses none."""
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > size:
         raise WeightsError(
             f"the archive is compressed: unpacked it has {unpacked:,} bytes. Files of "
             "weights are not. Save the weights anew."
@@ -185,21 +172,18 @@ def _read_before_1_6(path: Path, file: BinaryIO) -> Any:
         begin, count = places[key]
         return np.fromfile(path, dtype, count, offset=begin)
 
-    def of_storage(storage: _Storage) -> np.ndarray:
-        return numbers(storage.key, storage.dtype)[storage.begin :]
-
-    if _refuse_inert(_Unpickler(file, of_storage).load()) != MAGIC_NUMBER:
+    if refuse_inert(_Unpickler(file, numbers).load()) != MAGIC_NUMBER:
         raise WeightsError(
             "the file is not PyTorch's. Give one that torch.save has written."
         )
-    _Unpickler(file, of_storage).load()  # the version
-    sizes = _Unpickler(file, of_storage).load()  # of C's types
+    _Unpickler(file, numbers).load()  # the version
+    sizes = _Unpickler(file, numbers).load()  # of C's types
     if not sizes.get("little_endian", True):
         raise WeightsError(_BIG_ENDIAN)
-    unpickler = _Unpickler(file, of_storage)
+    unpickler = _Unpickler(file, numbers)
     saved = unpickler.load()
     end = path.stat().st_size
-    for key in _Unpickler(file, of_storage).load():
+    for key in _Unpickler(file, numbers).load():
         (count,) = struct.unpack("<q", file.read(8))
         place = file.tell()
         size = count * np.dtype(unpickler.storages[key].dtype).itemsize
@@ -207,17 +191,6 @@ def _read_before_1_6(path: Path, file: BinaryIO) -> Any:
             raise WeightsError("the file is cut off. Copy or download it anew.")
         places[key] = (place, count)
         file.seek(size, io.SEEK_CUR)
-    return saved
-
-
-def _refuse_inert(saved: Any) -> Any:
-    """Return what a file has, unless that is an object that does nothing."""
-    kind: Any = saved if isinstance(saved, type) else type(saved)
-    if issubclass(kind, Inert):
-        raise WeightsError(
-            f"the file calls for {kind.described}, which is no tensor. It was not run. "
-            "Save the weights alone: torch.save(model.state_dict(), path)."
-        )
     return saved
 
 
@@ -256,16 +229,16 @@ class _Unpickler(InertUnpickler):
         """
         if pid[0] == "module":
             return pid[1]
-        kind, dtype, key, _, count, *view = pid
+        kind, dtype, key, _, _, *view = pid
         if kind != "storage":
             raise WeightsError(
                 f"the file has a {kind}, which is not known. Load it with PyTorch, and "
                 "save model.state_dict() anew."
             )
-        storage = self.storages.setdefault(str(key), _Storage(dtype, str(key), count))
+        storage = self.storages.setdefault(str(key), _Storage(dtype, str(key)))
         if view and view[0] is not None:
-            _, begin, size = view[0]
-            return storage._replace(begin=begin, size=size)
+            _, begin, _ = view[0]  # its own key, where it begins, how many
+            return storage._replace(begin=begin)
         return storage
 
     def _rebuilt(
@@ -284,77 +257,6 @@ class _Unpickler(InertUnpickler):
 def _rebuilt_from_type(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
     """Make a tensor of a class of its own, such as fastai's, as a plain one."""
     return function(*arguments)
-
-
-# --- where the weights are -------------------------------------------------------
-
-
-def state_dicts(saved: Any) -> dict[str, dict[str, Any]]:
-    """Find all that has arrays by name: dictionaries, and pickled models.
-
-    Args:
-        saved: What `read_pth` returned, or a dictionary.
-
-    Returns:
-        What was found, by its place in `saved`, such as "state_dict"; "" for `saved`
-        itself. Those further out come first.
-    """
-    found = {}
-    waiting: list[tuple[str, Any]] = [("", saved)]
-    seen: set[int] = set()
-    while waiting and len(seen) < MOST_VISITED:
-        place, thing = waiting.pop(0)
-        entries = _entries(thing)
-        if id(thing) in seen or not entries:
-            continue
-        seen.add(id(thing))
-        if _is_module(thing):
-            found[place] = dict(_of_module(thing))
-            continue
-        if any(is_array(value) for value in entries.values()):
-            found[place] = {str(name): value for name, value in entries.items()}
-        beginning = f"{place}." if place else ""
-        waiting += [(f"{beginning}{name}", value) for name, value in entries.items()]
-    return found
-
-
-def _entries(thing: Any) -> Mapping[Any, Any]:
-    """Return what a dictionary has by name, or what an inert object has."""
-    if isinstance(thing, Inert):
-        return {**thing.attributes, **thing.entries}
-    return thing if isinstance(thing, Mapping) else {}
-
-
-def is_array(value: Any) -> bool:
-    """Return whether a value is an array: in a file, NumPy's or PyTorch's."""
-    return isinstance(value, StoredArray | np.ndarray) or hasattr(value, "detach")
-
-
-def as_array(value: Any) -> np.ndarray:
-    """Return the numbers of what `is_array` says is one."""
-    if hasattr(value, "detach"):  # a tensor of PyTorch
-        value = value.detach().cpu().float().numpy()
-    return np.asarray(value)
-
-
-def _is_module(thing: Any) -> bool:
-    """Return whether an inert object was a module of PyTorch."""
-    return isinstance(thing, Inert) and "_modules" in thing.attributes
-
-
-def _of_module(
-    module: Inert, beginning: str = "", within: tuple = ()
-) -> Iterator[tuple[str, Any]]:
-    """Iterate over a module's arrays, by the names that its state dict would have."""
-    if any(module is outer for outer in within):
-        raise WeightsError("the file has a module within itself. Download it anew.")
-    for kind in ("_parameters", "_buffers"):
-        for name, value in _entries(module.attributes.get(kind)).items():
-            if is_array(value):
-                yield f"{beginning}{name}", value
-    for name, inner in _entries(module.attributes["_modules"]).items():
-        if _is_module(inner):
-            yield from _of_module(inner, f"{beginning}{name}.", (*within, module))
 
 
 # --- writing -----------------------------------------------------------------------

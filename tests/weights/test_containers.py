@@ -8,6 +8,7 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ import pytorch_answers as pytorch
 import keras_densenet as kd
 from keras_densenet.weights import WeightsError
 from keras_densenet.weights.names import by_todays_names, weights_by_name
-from keras_densenet.weights.pytorch_files import read_pth, state_dicts
+from keras_densenet.weights.pytorch_files import read_pth
+from keras_densenet.weights.state_dict import state_dicts
 
 SHAPE = (8, 8, 3)
 
@@ -128,9 +130,15 @@ def test_where_the_weights_are_is_found(state, checkpoint):
 def test_the_weights_come_before_their_averages(state):
     averages = {name: 0 * array for name, array in state.items()}
     assert_loaded({"ema": averages, "state_dict": state}, state)
+    assert_loaded({"ema": averages, **state}, state, left_out=["ema"])
     assert list(state_dicts({"ema": averages, "state_dict": state})) == [
         *("ema", "state_dict")
     ]
+
+
+def test_which_of_two_networks_is_not_guessed(state):
+    with pytest.raises(WeightsError, match=r"has 2 DenseNets.*student, teacher"):
+        loaded({"student": state, "teacher": dict(state)})
 
 
 def test_names_are_of_arrays_in_any_rank():
@@ -143,32 +151,32 @@ def test_names_are_of_arrays_in_any_rank():
 # --- pickles that are no state dicts ------------------------------------------------
 
 
-class Pickled:
-    """Writes an object of a class that only its name is known of."""
-
-    def __init__(self, name, attributes):
-        self.name, self.attributes = name, attributes
-
-
-class Storage:
-    """The numbers of an array, as PyTorch writes them beside the pickle."""
-
-    def __init__(self, key, array):
-        self.key, self.array = key, array
-
-
-class Rebuilt:
-    """An array, as PyTorch's pickle has it."""
-
-    def __init__(self, key, array):
-        self.key, self.array = key, array
-
-
+@dataclass
 class Global:
     """A class or a function by its name."""
 
-    def __init__(self, module, name):
-        self.module, self.name = module, name
+    module: str
+    name: str
+
+
+@dataclass
+class Pickled:
+    """An object of a class of which only the name is known."""
+
+    kind: Global
+    attributes: dict
+
+
+@dataclass
+class Rebuilt:
+    """An array, as PyTorch's pickle has it: its numbers lie beside, under a key."""
+
+    key: str
+    array: np.ndarray
+
+
+class Storage(Rebuilt):
+    """The numbers of an array."""
 
 
 class Pickler(pickle._Pickler):
@@ -178,9 +186,14 @@ class Pickler(pickle._Pickler):
         if isinstance(thing, Global):
             self.write(f"c{thing.module}\n{thing.name}\n".encode())
         elif isinstance(thing, Pickled):
-            self.write(f"c{thing.name[0]}\n{thing.name[1]}\n)\x81".encode("latin1"))
+            self.save(thing.kind)
+            self.write(pickle.EMPTY_TUPLE + pickle.NEWOBJ)
             self.save(thing.attributes)
             self.write(pickle.BUILD)
+        elif isinstance(thing, Storage):
+            kind = Global("torch", "FloatStorage")
+            self.save(("storage", kind, thing.key, "cpu", thing.array.size))
+            self.write(pickle.BINPERSID)
         elif isinstance(thing, Rebuilt):
             array = thing.array
             strides = tuple(stride // array.itemsize for stride in array.strides)
@@ -188,10 +201,6 @@ class Pickler(pickle._Pickler):
             storage = Storage(thing.key, array)
             self.save((storage, 0, array.shape, strides, False, OrderedDict()))
             self.write(pickle.REDUCE)
-        elif isinstance(thing, Storage):
-            kind = Global("torch", "FloatStorage")
-            self.save(("storage", kind, thing.key, "cpu", thing.array.size))
-            self.write(pickle.BINPERSID)
         else:
             super().save(thing, save_persistent_id)
 
@@ -227,7 +236,10 @@ def write_before_1_6(path, thing, arrays):
     return path
 
 
-def module(state, name=("torch.nn.modules.container", "Sequential")):
+SEQUENTIAL = Global("torch.nn.modules.container", "Sequential")
+
+
+def module(state, kind=SEQUENTIAL):
     """Put arrays into modules within modules, as their names say."""
     own = {n: a for n, a in state.items() if "." not in n}
     buffers = OrderedDict((n, a) for n, a in own.items() if n.startswith("running"))
@@ -238,7 +250,7 @@ def module(state, name=("torch.nn.modules.container", "Sequential")):
         if dot:
             inner.setdefault(first, {})[rest] = array
     return Pickled(
-        name,
+        kind,
         {
             "training": True,
             "_parameters": parameters,
@@ -252,7 +264,7 @@ def module(state, name=("torch.nn.modules.container", "Sequential")):
 @pytest.mark.parametrize("is_within", [False, True])
 def test_a_whole_model_is_read_by_its_modules(tmp_path, state, write, is_within):
     tensors, arrays = as_tensors(state)
-    whole = module(tensors, ("torchxrayvision.models", "DenseNet"))
+    whole = module(tensors, Global("torchxrayvision.models", "DenseNet"))
     saved = {"model": whole, "epoch": 7} if is_within else whole
     assert_loaded(write(tmp_path / "model.pt", saved, arrays), state)
 

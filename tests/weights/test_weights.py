@@ -203,10 +203,10 @@ def test_views_into_one_storage(tmp_path):
     from keras_densenet.weights.pytorch_files import StoredArray, _Storage
 
     numbers = np.arange(12, dtype="float32")
-    storage = _Storage(np.float32, "0", 12)
+    storage = _Storage(np.float32, "0")
 
     def stored(*view):
-        return np.asarray(StoredArray(storage, *view, lambda _: numbers))
+        return np.asarray(StoredArray(storage, *view, lambda *_: numbers))
 
     view = stored(1, (2, 3), (1, 4))
     np.testing.assert_array_equal(view, [[1, 5, 9], [2, 6, 10]])
