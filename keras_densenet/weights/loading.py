@@ -25,8 +25,8 @@ from keras_densenet.weights.pytorch_files import named
 from keras_densenet.weights.state_dict import (
     StateDict,
     as_array,
+    network_in,
     of_pytorch,
-    read_state_dict,
 )
 
 Source: TypeAlias = keras.Model | Mapping[str, Any] | str | os.PathLike
@@ -127,8 +127,17 @@ def _arrays_of(
     path, kind = checked_path(source)
     if kind in OF_KERAS:
         return _arrays_of_keras(model, _read_keras(model, path, kind)), []
+    return _arrays_in(path, kind)
+
+
+def read_state_dict(path: Path, kind: FileKind = "pytorch") -> dict[str, np.ndarray]:
+    """Return the arrays of a file of PyTorch by today's names, with Keras's axes."""
+    return _arrays_in(path, kind)[0]
+
+
+def _arrays_in(path: Path, kind: FileKind) -> tuple[dict[str, np.ndarray], list[str]]:
     with named(path):
-        return _with_keras_axes(read_state_dict(path, kind))
+        return _with_keras_axes(network_in(path, kind))
 
 
 def _with_keras_axes(state: StateDict) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -18,7 +18,7 @@ from keras_densenet.weights.loading import (
     layers_in,
 )
 from keras_densenet.weights.names import layers_within
-from keras_densenet.weights.state_dict import of_pytorch, read_state_dict
+from keras_densenet.weights.state_dict import network_in, of_pytorch
 
 MANY_LAYERS = 400  # keras.applications' smallest DenseNet has 427, ours have few
 IMAGENET_STEM = "features.norm0.weight"  # networks for small pictures lack it
@@ -66,7 +66,7 @@ def preprocessing(source: Source) -> Preprocessing | None:
         return TORCH
     path, kind = checked_path(source)
     if kind not in OF_KERAS:
-        return TORCH if IMAGENET_STEM in read_state_dict(path, kind).arrays else None
+        return TORCH if IMAGENET_STEM in network_in(path, kind).arrays else None
     try:
         return _of_checkpoint(path) if kind == "keras" else _of_h5(path)
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, RuntimeError) as error:

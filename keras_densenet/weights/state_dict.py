@@ -31,7 +31,7 @@ class StateDict(NamedTuple):
     left_out: list[str]
 
 
-def read_state_dict(path: Path, kind: FileKind = "pytorch") -> StateDict:
+def network_in(path: Path, kind: FileKind) -> StateDict:
     """Find the DenseNet in a file of PyTorch."""
     with named(path):
         is_safe = kind == "safetensors"

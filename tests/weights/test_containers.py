@@ -16,6 +16,7 @@ import pytorch_answers as pytorch
 
 import keras_densenet as kd
 from keras_densenet.weights import WeightsError
+from keras_densenet.weights.loading import read_state_dict
 from keras_densenet.weights.names import by_todays_names, weights_by_name
 from keras_densenet.weights.pytorch_files import read_pth
 from keras_densenet.weights.state_dict import state_dicts
@@ -392,3 +393,14 @@ def test_lists_that_hold_each_other_many_times(tmp_path, state):
     tensors, arrays = as_tensors(state)
     saved = {"rest": nested, "state_dict": tensors}
     assert_loaded(write_archive(tmp_path / "x.pt", saved, arrays), state)
+
+
+def test_arrays_of_a_file_by_name(tmp_path, state):
+    """They have Keras's axes: kernels are `(H, W, in, out)`."""
+    model = small()
+    kd.weights.load(model, state)
+    arrays = read_state_dict(kd.weights.save(model, tmp_path / "x.pth"))
+    assert set(arrays) == set(state)
+    assert arrays["features.conv0.weight"].shape == (3, 3, 3, 8)
+    for weight in weights_by_name(model):
+        np.testing.assert_array_equal(arrays[weight.name], weight.variable)
