@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from keras_densenet.layers import BatchNorm, DenseBlock, Transition
 from keras_densenet.layers.convolution import NarrowConvolution, PointwiseConvolution
-from keras_densenet.layers.dense_layer import BOTTLENECK_WIDTH
 from keras_densenet.layers.tensorflow_kernels import affine
 from keras_densenet.model_output import ModelOutput, is_functional, output_of
 
@@ -160,27 +159,34 @@ class FoldedDenseBlock(keras.layers.Layer):
     Args:
         num_layers: L, the number of dense layers.
         growth_rate: k, the number of feature maps that each layer adds.
-        bottleneck: Whether each layer begins with a 1x1 convolution to 4k maps.
+        bottleneck: Whether each layer begins with a 1x1 convolution.
+        bn_size: Maps that the 1x1 convolution makes, divided by k.
     """
 
     def __init__(
-        self, num_layers: int, growth_rate: int, bottleneck: bool, **kwargs: Any
+        self,
+        num_layers: int,
+        growth_rate: int,
+        bottleneck: bool,
+        bn_size: int,
+        **kwargs: Any,
     ) -> None:
         super().__init__(dtype="float32", **kwargs)
         self.num_layers = num_layers
         self.growth_rate = growth_rate
         self.bottleneck = bottleneck
+        self.bn_size = bn_size
 
     @classmethod
     def of(cls, block: DenseBlock) -> "FoldedDenseBlock":
         """Return a layer that stands for a dense block, without its weights."""
-        shape = (block.num_layers, block.growth_rate, block.bottleneck)
-        return cls(*shape, name=block.name)
+        layers = (block.num_layers, block.growth_rate)
+        return cls(*layers, block.bottleneck, block.bn_size, name=block.name)
 
     def build(self, input_shape: tuple) -> None:
         """Create each layer's weights, in the order of their use."""
         channels, k = input_shape[-1], self.growth_rate
-        wide = BOTTLENECK_WIDTH * k
+        wide = self.bn_size * k
         self.layer_weights = []
         for i in range(self.num_layers):
             reads = channels + i * k
@@ -196,7 +202,7 @@ class FoldedDenseBlock(keras.layers.Layer):
         for scale, offset, *bottleneck, kernel in self.layer_weights:
             y = _relu_of(x, scale, offset)
             if self.bottleneck:
-                y = _convolve(y, bottleneck[0])  # (N, H, W, 4k)
+                y = _convolve(y, bottleneck[0])  # (N, H, W, bn_size k)
                 y = tf.nn.relu(tf.nn.bias_add(y, bottleneck[1]))
             x = tf.concat([x, _convolve(y, kernel)], axis=-1)
         return x

@@ -5,7 +5,7 @@ from keras_densenet.layers.convolution import he_convolution
 from keras_densenet.layers.data_format import channel_axis, checked_data_format
 from keras_densenet.layers.dense_block import DenseBlock
 from keras_densenet.layers.dense_layer import DenseLayer, check_growth_rate
-from keras_densenet.layers.transition import Transition
+from keras_densenet.layers.transition import Transition, check_compression
 
 __all__ = [
     "BatchNorm",
@@ -13,6 +13,7 @@ __all__ = [
     "DenseLayer",
     "Transition",
     "channel_axis",
+    "check_compression",
     "check_growth_rate",
     "checked_data_format",
     "he_convolution",

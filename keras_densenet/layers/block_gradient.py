@@ -226,7 +226,7 @@ def _layer_gradient(
             (z,) = kept
         else:
             with layer.scope(weights):
-                z = first(x, moments, True)  # (N, H, W, 4k)
+                z = first(x, moments, True)  # (N, H, W, bn_size k)
         (d_new,), d_second = _gradients(layer, second[0], [z], weights, d_new)
         d_weights.append(d_second)
     d_inputs: list[list[Tensor]] = []

@@ -13,7 +13,7 @@ from keras_densenet.layers.data_format import (
     pixels_per_picture,
     with_channels,
 )
-from keras_densenet.layers.dense_layer import BOTTLENECK_WIDTH, DenseLayer
+from keras_densenet.layers.dense_layer import DenseLayer
 from keras_densenet.layers.recomputation import checked_mode, recomputed_block
 from keras_densenet.layers.shared_moments import (
     Moments,
@@ -34,7 +34,8 @@ class DenseBlock(keras.layers.Layer):
     Args:
         num_layers: L, the number of dense layers, >= 1.
         growth_rate: k, the number of feature maps that each layer adds, >= 1.
-        bottleneck: Whether each layer begins with a 1x1 convolution to 4k maps (B).
+        bottleneck: Whether each layer begins with a 1x1 convolution (B).
+        bn_size: Maps that the 1x1 convolution makes, divided by k, >= 1; the paper's 4.
         dropout_rate: Share of values dropped after each convolution, in [0, 1).
         memory_efficient: What training computes again instead of storing it, with the
             same result: False for nothing, True for concatenation, normalization and
@@ -62,6 +63,7 @@ class DenseBlock(keras.layers.Layer):
         growth_rate: int,
         *,
         bottleneck: bool = True,
+        bn_size: int = 4,
         dropout_rate: float = 0.0,
         memory_efficient: bool | str = False,
         sync_batchnorm: bool = False,
@@ -78,6 +80,7 @@ class DenseBlock(keras.layers.Layer):
         self.num_layers = num_layers
         self.growth_rate = growth_rate
         self.bottleneck = bottleneck
+        self.bn_size = bn_size
         self.dropout_rate = dropout_rate
         self.memory_efficient = checked_mode(memory_efficient)
         self.sync_batchnorm = sync_batchnorm
@@ -89,6 +92,7 @@ class DenseBlock(keras.layers.Layer):
         return DenseLayer(
             self.growth_rate,
             self.bottleneck,
+            bn_size=self.bn_size,
             dropout_rate=self.dropout_rate,
             sync_batchnorm=self.sync_batchnorm,
             data_format=self.data_format,
@@ -146,8 +150,7 @@ class DenseBlock(keras.layers.Layer):
         twice, as they are and normalized, and its new maps; with True its bottleneck's
         and its new maps; with "full" only its new maps.
         """
-        k, bottleneck = self.growth_rate, BOTTLENECK_WIDTH * self.growth_rate
-        bottleneck *= self.bottleneck
+        k, bottleneck = self.growth_rate, self._bottleneck_maps()
         reads = [input_shape[self.axis] + i * k for i in range(self.num_layers)]
         maps = {
             False: sum(2 * read + 2 * bottleneck + k for read in reads),
@@ -159,11 +162,17 @@ class DenseBlock(keras.layers.Layer):
     def passing_values(self, input_shape: tuple) -> int:
         """Return how many values one picture needs only while the gradient is taken.
 
-        They are the gradient of all maps and, of the widest layer, the maps as it reads
-        them, as it normalizes them, and their gradient.
+        They are the gradient of all maps and, of the most maps that a layer normalizes
+        (all maps, or its bottleneck's), these maps as they are read, as they are
+        normalized, and their gradient.
         """
         maps = self.compute_output_shape(input_shape)[self.axis]
-        return 4 * maps * pixels_per_picture(input_shape, self.axis)
+        widest = max(maps, self._bottleneck_maps())
+        return (maps + 3 * widest) * pixels_per_picture(input_shape, self.axis)
+
+    def _bottleneck_maps(self) -> int:
+        """Return how many maps each layer's bottleneck makes, 0 without one."""
+        return self.bn_size * self.growth_rate if self.bottleneck else 0
 
     def get_config(self) -> dict:
         """Return what `from_config` needs."""
@@ -172,6 +181,7 @@ class DenseBlock(keras.layers.Layer):
             "num_layers": self.num_layers,
             "growth_rate": self.growth_rate,
             "bottleneck": self.bottleneck,
+            "bn_size": self.bn_size,
             "dropout_rate": self.dropout_rate,
             "memory_efficient": self.memory_efficient,
             "sync_batchnorm": self.sync_batchnorm,

@@ -1,6 +1,7 @@
 """The dense layer H_l: what a dense block repeats (paper, section 3)."""
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import keras
@@ -19,8 +20,6 @@ from keras_densenet.tensor import Tensor
 # A part of a layer: from maps, their moments, and `training`, to new maps.
 Stage: TypeAlias = Callable[[Tensor, Moments | None, bool | None], Tensor]
 
-BOTTLENECK_WIDTH = 4  # the 1x1 convolution makes 4k maps ("Bottleneck layers")
-
 
 def check_growth_rate(growth_rate: int) -> None:
     """Raise a `ValueError` for a growth rate k below 1."""
@@ -31,9 +30,24 @@ def check_growth_rate(growth_rate: int) -> None:
         )
 
 
+def check_bn_size(bn_size: int, bottleneck: bool) -> None:
+    """Raise a `ValueError` for a width that no bottleneck has, or without one."""
+    if not isinstance(bn_size, Integral) or bn_size < 1:
+        raise ValueError(
+            "bn_size must be a whole number of 1 or more: a bottleneck makes bn_size * "
+            f"growth_rate feature maps. Received: bn_size={bn_size}."
+        )
+    if bn_size != 4 and not bottleneck:
+        raise ValueError(
+            "bn_size is the width of bottlenecks, and there are none. Say "
+            f"bottleneck=True, or leave bn_size out. Received: bn_size={bn_size}, "
+            "bottleneck=False."
+        )
+
+
 @keras.saving.register_keras_serializable(package="keras_densenet")
 class DenseLayer(keras.layers.Layer):
-    """BN-ReLU-1x1 convolution (4k maps), BN-ReLU-3x3 convolution (k maps).
+    """BN-ReLU-1x1 convolution (bn_size k maps), BN-ReLU-3x3 convolution (k maps).
 
     Without the bottleneck (DenseNet without B) it is BN-ReLU-3x3 convolution alone.
     Dropout, if any, follows each convolution.
@@ -41,6 +55,7 @@ class DenseLayer(keras.layers.Layer):
     Args:
         growth_rate: k, the number of new feature maps, >= 1.
         bottleneck: Whether the 1x1 convolution comes first.
+        bn_size: Maps that the 1x1 convolution makes, divided by k, >= 1; the paper's 4.
         dropout_rate: Share of values dropped in training, in [0, 1).
         sync_batchnorm: Whether batch norms normalize over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
@@ -65,6 +80,7 @@ class DenseLayer(keras.layers.Layer):
         growth_rate: int,
         bottleneck: bool = True,
         *,
+        bn_size: int = 4,
         dropout_rate: float = 0.0,
         sync_batchnorm: bool = False,
         data_format: str | None = None,
@@ -73,8 +89,10 @@ class DenseLayer(keras.layers.Layer):
         # Moments must stay in float32 where features are 16-bit: no automatic casts.
         super().__init__(autocast=False, **kwargs)
         check_growth_rate(growth_rate)
+        check_bn_size(bn_size, bottleneck)
         self.growth_rate = growth_rate
         self.bottleneck = bottleneck
+        self.bn_size = bn_size
         self.dropout_rate = dropout_rate
         self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)
@@ -87,7 +105,7 @@ class DenseLayer(keras.layers.Layer):
         if self.bottleneck:
             self.bottleneck_bn = BatchNorm(name="bottleneck_bn", **bn)
             self.bottleneck_conv = he_convolution(
-                BOTTLENECK_WIDTH * self.growth_rate, 1, name="bottleneck_conv", **shared
+                self.bn_size * self.growth_rate, 1, name="bottleneck_conv", **shared
             )
         self.bn = BatchNorm(name="bn", **bn)
         self.conv = he_convolution(self.growth_rate, 3, name="conv", **shared)
@@ -120,9 +138,9 @@ class DenseLayer(keras.layers.Layer):
     def bottleneck_maps(
         self, x: Tensor, moments: Moments | None = None, training: bool | None = None
     ) -> Tensor:
-        """Make 4k maps from all the maps before: the bottleneck, B."""
+        """Make bn_size k maps from all the maps before: the bottleneck, B."""
         x = ops.relu(self.bottleneck_bn(x, moments, training=training))
-        return self.bottleneck_conv(x)  # (N, H, W, 4k)
+        return self.bottleneck_conv(x)  # (N, H, W, bn_size k)
 
     def new_maps(
         self, x: Tensor, moments: Moments | None = None, training: bool | None = None
@@ -144,6 +162,7 @@ class DenseLayer(keras.layers.Layer):
             **super().get_config(),
             "growth_rate": self.growth_rate,
             "bottleneck": self.bottleneck,
+            "bn_size": self.bn_size,
             "dropout_rate": self.dropout_rate,
             "sync_batchnorm": self.sync_batchnorm,
             "data_format": self.data_format,

@@ -19,6 +19,16 @@ from keras_densenet.layers.shared_moments import Moments
 from keras_densenet.tensor import Tensor
 
 
+def check_compression(compression: float) -> None:
+    """Raise a `ValueError` for a compression theta outside (0, 1]."""
+    if not 0 < compression <= 1:
+        raise ValueError(
+            "compression, the share of feature maps that a transition keeps, must be "
+            "above 0 and at most 1; DenseNet-C and -BC use 0.5, 1 keeps all. Received: "
+            f"compression={compression}."
+        )
+
+
 @keras.saving.register_keras_serializable(package="keras_densenet")
 class Transition(keras.layers.Layer):
     """BN-ReLU-1x1 convolution, then 2x2 average pooling.
@@ -57,12 +67,7 @@ class Transition(keras.layers.Layer):
     ) -> None:
         # Gradients must be summed in the weights' precision: no automatic casts.
         super().__init__(autocast=False, **kwargs)
-        if not 0 < compression <= 1:
-            raise ValueError(
-                "compression, the share of feature maps that a transition keeps, must "
-                "be above 0 and at most 1; DenseNet-C and -BC use 0.5, 1 keeps all. "
-                f"Received: compression={compression}."
-            )
+        check_compression(compression)
         self.compression = compression
         self.dropout_rate = dropout_rate
         self.memory_efficient = checked_mode(memory_efficient)

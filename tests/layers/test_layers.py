@@ -155,7 +155,9 @@ def test_transition_averages_each_two_by_two_square():
         kd.layers.BatchNorm(),
         kd.layers.DenseLayer(4, dropout_rate=0.1),
         kd.layers.DenseLayer(4, False),
+        kd.layers.DenseLayer(4, bn_size=2),
         kd.layers.DenseBlock(2, 4, bottleneck=False, dropout_rate=0.1),
+        kd.layers.DenseBlock(2, 4, bn_size=3),
         kd.layers.Transition(0.75),
     ],
     ids=lambda layer: layer.name,
@@ -189,6 +191,25 @@ def test_precisions_agree_with_float32(policy, tolerance):
     np.testing.assert_allclose(
         statistics, full.dense_layers[0].bottleneck_bn.moving_mean, rtol=1e-2, atol=1e-4
     )
+
+
+def bottleneck_shapes(block):
+    block.build((None, 8, 8, 6))
+    return [layer.bottleneck_conv.kernel.shape for layer in block.dense_layers]
+
+
+@pytest.mark.parametrize("mode", [False, True, "full"])
+def test_a_bottleneck_makes_bn_size_times_k_maps(mode):
+    block = kd.layers.DenseBlock(2, 4, bn_size=3, memory_efficient=mode)
+    # Of 6 maps, then of 6 + 4, to 3 times 4.
+    assert bottleneck_shapes(block) == [(1, 1, 6, 12), (1, 1, 10, 12)]
+
+
+def test_a_config_from_before_there_was_a_bn_size_has_bottlenecks_of_4k_maps():
+    config = kd.layers.DenseBlock(2, 4).get_config()
+    del config["bn_size"]
+    block = kd.layers.DenseBlock.from_config(config)
+    assert bottleneck_shapes(block) == [(1, 1, 6, 16), (1, 1, 10, 16)]
 
 
 def test_dropout_drops_in_training_only():

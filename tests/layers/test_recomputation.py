@@ -85,6 +85,13 @@ def test_without_bottlenecks():
     assert_same(plain, other, steps, tf.function)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_bottlenecks_of_another_width(mode):
+    steps = [tf.constant(normal(*SHAPE))]
+    plain, other = (block(mode, bn_size=2) for mode in (False, mode))
+    assert_same(plain, other, steps, tf.function)
+
+
 @pytest.mark.parametrize("mode", [pytest.param(True, marks=pytest.mark.slow), "full"])
 def test_partial_batches_of_one_graph(mode):
     signature = [tf.TensorSpec((None, *SHAPE[1:]))]
@@ -301,17 +308,19 @@ def floats_kept_for_the_gradient(layer):
 
 
 @pytest.mark.parametrize(
-    ("mode", "channels"),
+    ("mode", "bn_size", "channels"),
     [
         # The block's output: 5 maps read and 3 layers' 4.
-        ("full", 5 + 3 * 4),
-        # And 16 maps of each bottleneck.
-        (True, 5 + 3 * 4 + 3 * 16),
+        ("full", 4, 5 + 3 * 4),
+        ("full", 2, 5 + 3 * 4),
+        # And 16 maps of each bottleneck, or 8.
+        (True, 4, 5 + 3 * 4 + 3 * 16),
+        (True, 2, 5 + 3 * 4 + 3 * 8),
     ],
 )
-def test_what_a_block_stores(mode, channels):
+def test_what_a_block_stores(mode, bn_size, channels):
     """The numbers follow from the design of the modes, in maps of the batch's size."""
-    layer = block(mode, dropout_rate=0.0)
+    layer = block(mode, dropout_rate=0.0, bn_size=bn_size)
     assert floats_kept_for_the_gradient(layer) == channels
 
 
