@@ -3,13 +3,16 @@
     stem -> [dense block -> transition]* -> dense block -> BN -> ReLU
          -> global average pooling -> classifier
 
-`DenseNet` and `DenseNetBC` are the small-image networks (CIFAR, SVHN: section 3,
-"Implementation Details"), `DenseNet121` and its siblings those for ImageNet (Table 1).
+`DenseNet` makes them all, and any of blocks of your own. By a depth it is a network for
+small images (CIFAR, SVHN: section 3, "Implementation Details"), and `DenseNetBC` is it
+with bottlenecks and compression. `DenseNet121` and its siblings are those for ImageNet
+(Table 1).
 """
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
+from typing import Any, Literal
 
 import keras
 from keras.layers import (
@@ -26,6 +29,7 @@ from keras_densenet.layers import (
     DenseBlock,
     Transition,
     channel_axis,
+    check_compression,
     check_growth_rate,
     checked_data_format,
     he_convolution,
@@ -45,80 +49,131 @@ IMAGENET_VARIANTS = {
     "DenseNet264k48": (48, (6, 12, 64, 48)),
 }
 
-SMALL_IMAGE_BLOCKS = 3  # on 32x32, 16x16 and 8x8 maps
-IMAGENET_BLOCKS = 4  # on 56x56, 28x28, 14x14 and 7x7 maps
+SMALL_IMAGE_BLOCKS = 3  # on 32x32, 16x16 and 8x8 maps: what a depth is divided among
+STEMS = {"small": 0, "imagenet": 2}  # name: how often it halves height and width
 
 
 def DenseNet(  # noqa: N802, a function that reads as the network it makes
-    depth: int = 40,
+    depth: int | None = None,
     growth_rate: int = 12,
     *,
+    blocks: Sequence[int] | None = None,
     bottleneck: bool = False,
     compression: float = 1.0,
+    bn_size: int = 4,
+    stem: Literal["small", "imagenet"] = "small",
+    init_features: int | None = None,
+    weights: str | os.PathLike | None = None,
+    include_top: bool = True,
     classes: int = 10,
     input_shape: tuple = (32, 32, 3),
+    pooling: str | None = None,
+    classifier_activation: str | None = "softmax",
     dropout_rate: float = 0.0,
     memory_efficient: bool | str = False,
     sync_batchnorm: bool = False,
     name: str | None = None,
 ) -> keras.Model:
-    """Build a DenseNet for small images: three dense blocks on 32x32, 16x16, 8x8.
+    """Build a DenseNet of three equal blocks, by its depth, or of any blocks.
 
-    The defaults give the paper's basic network (k = 12, L = 40, 1.0M parameters);
-    `bottleneck=True` makes it a DenseNet-B, `compression < 1` a DenseNet-C.
+    The defaults give the paper's basic network for small images (k = 12, L = 40, 1.0M
+    parameters), with dense blocks on 32x32, 16x16 and 8x8 maps; `bottleneck=True` makes
+    it a DenseNet-B, `compression < 1` a DenseNet-C.
 
     Args:
         depth: L, the number of layers with weights: 3 n + 4, or 6 n + 4 with
-            bottlenecks, for n >= 1 dense layers a block.
+            bottlenecks, for n >= 1 dense layers in each of three blocks; 40 if neither
+            it nor `blocks` is given.
         growth_rate: k, the number of feature maps that each dense layer adds, >= 1.
-        bottleneck: Whether a 1x1 convolution to 4k maps begins each dense layer.
+        blocks: Instead of a depth, the number of dense layers in each block, such as
+            `(6, 12, 24, 16)`: one block or more, each of one layer or more.
+        bottleneck: Whether a 1x1 convolution begins each dense layer.
         compression: theta in (0, 1], the share of maps that a transition keeps.
+        bn_size: Maps that the 1x1 convolution makes, divided by k, >= 1; the paper's 4.
+        stem: What comes before the blocks: "small" for a 3x3 convolution; "imagenet"
+            for a 7x7 convolution with stride 2, BN, ReLU and 3x3 max pooling with
+            stride 2, which leave a quarter of height and width.
+        init_features: Number of feature maps that the stem makes, >= 1; None for the
+            paper's, 2k for a DenseNet-BC and for the "imagenet" stem, else 16.
+        weights: None for random weights; a file of this package, torchvision, timm or
+            MONAI; or "imagenet" for those that `keras.applications` has of DenseNet
+            121, 169 and 201. See `keras_densenet.weights.load`.
+        include_top: Whether the network ends in the classifier.
         classes: Number of classes, >= 1.
-        input_shape: `(H, W, channels)`, H and W of 4 or more, or None for any size. The
+        input_shape: `(H, W, channels)`, or None as H and W for any size. Each
+            transition halves the size: with the "small" stem and three blocks H and W
+            are 4 or more, with the "imagenet" stem and four blocks 29 or more. The
             network expects standardized pictures: zero mean and unit variance in each
             channel over the training set.
+        pooling: Without the classifier: "avg" or "max" over each map, or None for the
+            maps themselves.
+        classifier_activation: "softmax" for one class a picture, "sigmoid" for a
+            probability of each class by itself, or None for logits.
         dropout_rate: Share of values dropped after each convolution except the first,
-            in [0, 1); the paper's 0.2 is for training without augmentation.
+            in [0, 1); the paper's 0.2 is for training without augmentation. Torchvision
+            and MONAI drop after the last convolution of each dense layer alone, not
+            after bottlenecks and transitions.
         memory_efficient: What training computes again instead of storing it, with the
             same result: False for nothing, True for concatenation, normalization and
             ReLU, "full" for whole dense layers. The weights are the same in each.
         sync_batchnorm: Whether batch norms normalize over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
-        name: The model's name; by default it is made of depth and growth rate.
+        name: The model's name; by default it is made of depth or blocks, and of the
+            growth rate.
 
     Returns:
         A `keras.Model` from pictures `(N, H, W, channels)` to class probabilities
         `(N, classes)`, with layers `stem_conv`, `dense_block1`, `transition1`, ...
 
     Raises:
-        ValueError: An argument is out of its range. Of a depth the error names the
-            nearest valid ones.
+        ValueError: An argument is out of its range (of a depth the error names the
+            nearest valid ones), or the weights are those of another network, or cannot
+            be downloaded or read.
+
+    Example:
+        >>> DenseNet(blocks=(2, 3), growth_rate=8, bottleneck=True, bn_size=2).name
+        'densenet_2_3_k8'
     """
+    if blocks is None:
+        depth = 40 if depth is None else depth
+        layers_per_block = [_layers_per_block(depth, bottleneck)] * SMALL_IMAGE_BLOCKS
+    else:
+        layers_per_block = _checked_blocks(blocks, depth)
     _check_classes(classes)
     check_growth_rate(growth_rate)
-    _check_size(input_shape, halvings=SMALL_IMAGE_BLOCKS - 1)
-    layers_per_block = [_layers_per_block(depth, bottleneck)] * SMALL_IMAGE_BLOCKS
+    check_compression(compression)
+    _check_stem(stem, init_features)
+    _check_size(input_shape, len(layers_per_block) - 1, STEMS[stem])
+    _check_top(include_top, pooling)
     bc = bottleneck and compression < 1
+    if init_features is None:
+        # Section 3: "a convolution with 16 (or twice the growth rate for DenseNet-BC)".
+        init_features = 2 * growth_rate if bc or stem == "imagenet" else 16
     inputs = keras.Input(input_shape, name="images")
-    # Section 3: "a convolution with 16 (or twice the growth rate for DenseNet-BC)".
-    x = he_convolution(2 * growth_rate if bc else 16, 3, name="stem_conv")(inputs)
+    x = _stem(inputs, stem, init_features, sync_batchnorm)
     x = _dense_blocks(
         x,
         layers_per_block,
         growth_rate,
         bottleneck,
+        bn_size,
         compression,
         dropout_rate=dropout_rate,
         memory_efficient=memory_efficient,
         sync_batchnorm=sync_batchnorm,
     )
-    outputs = _classifier(_pool(x, "avg"), classes, "softmax")
-    default_name = f"densenet{'_bc' if bc else ''}_{depth}_{growth_rate}"
-    return keras.Model(inputs, outputs, name=name or default_name)
+    x = _pool(x, "avg" if include_top else pooling)
+    if include_top:
+        x = _classifier(x, classes, classifier_activation)
+    name = name or _default_name(depth, layers_per_block, growth_rate, bc)
+    model = keras.Model(inputs, x, name=name)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
 
 
 def DenseNetBC(  # noqa: N802
-    depth: int = 100,
+    depth: int | None = None,
     growth_rate: int = 12,
     compression: float = 0.5,
     classes: int = 10,
@@ -127,33 +182,34 @@ def DenseNetBC(  # noqa: N802
     memory_efficient: bool | str = False,
     sync_batchnorm: bool = False,
     name: str | None = None,
+    *,
+    blocks: Sequence[int] | None = None,
+    bn_size: int = 4,
+    stem: Literal["small", "imagenet"] = "small",
+    init_features: int | None = None,
+    weights: str | os.PathLike | None = None,
+    include_top: bool = True,
+    pooling: str | None = None,
+    classifier_activation: str | None = "softmax",
 ) -> keras.Model:
-    """Build a DenseNet-BC for small images: bottlenecks (B) and compression (C).
+    """Build a DenseNet-BC: bottlenecks (B) and compression (C).
 
-    The defaults give the paper's DenseNet-BC (k = 12, L = 100): 0.8M parameters, 4.51 %
-    error on CIFAR-10+. Arguments, result and errors are those of `DenseNet`; the depth
-    is 6 n + 4, the stem makes 2k feature maps.
+    The defaults give the paper's DenseNet-BC for small images (k = 12, L = 100): 0.8M
+    parameters, 4.51 % error on CIFAR-10+. Arguments, result and errors are those of
+    `DenseNet`; the depth is 6 n + 4, or 100 if neither it nor `blocks` is given, and
+    the stem makes 2k feature maps.
 
     Example:
         >>> DenseNetBC(depth=100, growth_rate=12).output_shape
         (None, 10)
     """
-    return DenseNet(
-        depth,
-        growth_rate,
-        bottleneck=True,
-        compression=compression,
-        classes=classes,
-        input_shape=input_shape,
-        dropout_rate=dropout_rate,
-        memory_efficient=memory_efficient,
-        sync_batchnorm=sync_batchnorm,
-        name=name,
-    )
+    if depth is None and blocks is None:
+        depth = 100
+    return DenseNet(bottleneck=True, **locals())  # the arguments are all its locals
 
 
 def _imagenet_densenet(variant: str) -> Callable[..., keras.Model]:
-    growth_rate, layers_per_block = IMAGENET_VARIANTS[variant]
+    growth_rate, blocks = IMAGENET_VARIANTS[variant]
 
     def build(
         weights: str | os.PathLike | None = None,
@@ -168,32 +224,27 @@ def _imagenet_densenet(variant: str) -> Callable[..., keras.Model]:
         sync_batchnorm: bool = False,
         name: str = variant.lower(),
     ) -> keras.Model:
-        _check_classes(classes)
-        _check_size(input_shape, halvings=IMAGENET_BLOCKS - 1, stem_halvings=2)
-        _check_top(include_top, pooling)
-        inputs = keras.Input(input_shape, name="images")
-        x = _imagenet_stem(inputs, 2 * growth_rate, sync_batchnorm)
-        x = _dense_blocks(
-            x,
-            layers_per_block,
-            growth_rate,
-            True,
-            0.5,
+        return DenseNet(
+            blocks=blocks,
+            growth_rate=growth_rate,
+            bottleneck=True,
+            compression=0.5,
+            stem="imagenet",
+            weights=weights,
+            include_top=include_top,
+            classes=classes,
+            input_shape=input_shape,
+            pooling=pooling,
+            classifier_activation=classifier_activation,
             dropout_rate=dropout_rate,
             memory_efficient=memory_efficient,
             sync_batchnorm=sync_batchnorm,
+            name=name,
         )
-        x = _pool(x, "avg" if include_top else pooling)
-        if include_top:
-            x = _classifier(x, classes, classifier_activation)
-        model = keras.Model(inputs, x, name=name)
-        if weights is not None:
-            load_weights(model, weights)
-        return model
 
     build.__name__ = build.__qualname__ = variant
     build.__doc__ = _IMAGENET_DOC.format(
-        variant, growth_rate, ", ".join(map(str, layers_per_block))
+        variant, growth_rate, ", ".join(map(str, blocks))
     )
     return build
 
@@ -211,7 +262,8 @@ _IMAGENET_DOC = """Build {} for ImageNet (Table 1): k = {}, blocks of
         input_shape: `(H, W, channels)`, H and W of 29 or more, or None for any size.
         pooling: Without the classifier: "avg" or "max" over each map, or None for the
             maps themselves.
-        classifier_activation: "softmax", or None for logits.
+        classifier_activation: "softmax" for one class a picture, "sigmoid" for a
+            probability of each class by itself, or None for logits.
         dropout_rate: Share of values dropped after each convolution except the first,
             in [0, 1); 0 in the paper.
         memory_efficient: What training computes again instead of storing it, with the
@@ -242,7 +294,9 @@ DenseNet264k48 = _imagenet_densenet("DenseNet264k48")
 # --- the graph -------------------------------------------------------------------
 
 
-def _imagenet_stem(x: Tensor, filters: int, sync_batchnorm: bool) -> Tensor:
+def _stem(x: Tensor, stem: str, filters: int, sync_batchnorm: bool) -> Tensor:
+    if stem == "small":
+        return he_convolution(filters, 3, name="stem_conv")(x)
     # Padded as in Torch, with 3 on all sides; "same" would pad 2 before and 3 after.
     x = ZeroPadding2D(3, name="stem_pad")(x)
     x = he_convolution(filters, 7, "valid", strides=2, name="stem_conv")(x)  # H / 2
@@ -257,6 +311,7 @@ def _dense_blocks(
     layers_per_block: Sequence[int],
     growth_rate: int,
     bottleneck: bool,
+    bn_size: int,
     compression: float,
     **options: Any,
 ) -> Tensor:
@@ -267,6 +322,7 @@ def _dense_blocks(
             num_layers,
             growth_rate,
             bottleneck=bottleneck,
+            bn_size=bn_size,
             name=f"dense_block{i}",
             **options,
         )(x)
@@ -288,6 +344,20 @@ def _classifier(x: Tensor, classes: int, activation: str | None) -> Tensor:
     return Dense(classes, activation=activation, dtype=dtype, name="classifier")(x)
 
 
+def _default_name(
+    depth: int | None, layers_per_block: Sequence[int], growth_rate: int, bc: bool
+) -> str:
+    """Return a network's name, of its depth if that is known, else of its blocks.
+
+    >>> _default_name(None, (6, 12, 24, 16), 32, bc=True)
+    'densenet_bc_6_12_24_16_k32'
+    """
+    kind = "densenet_bc" if bc else "densenet"
+    if depth is not None:
+        return f"{kind}_{depth}_{growth_rate}"
+    return f"{kind}_{'_'.join(map(str, layers_per_block))}_k{growth_rate}"
+
+
 # --- checks of the arguments -----------------------------------------------------
 
 
@@ -306,6 +376,24 @@ def _layers_per_block(depth: int, bottleneck: bool) -> int:
     )
 
 
+def _checked_blocks(blocks: Sequence[int], depth: int | None) -> list[int]:
+    """Return the number of dense layers in each block, which is given without depth."""
+    if depth is not None:
+        raise ValueError(
+            "depth and blocks each say how many dense layers there are. Leave depth "
+            "out to have these blocks, or blocks to have three equal ones of this "
+            f"depth. Received: depth={depth}, blocks={blocks}."
+        )
+    found = list(blocks) if isinstance(blocks, Iterable) else []
+    if not found or not all(isinstance(n, Integral) and n >= 1 for n in found):
+        raise ValueError(
+            "blocks is the number of dense layers in each block, a sequence of whole "
+            "numbers of 1 or more such as (6, 12, 24, 16). Received: "
+            f"blocks={blocks!r}."
+        )
+    return [int(n) for n in found]
+
+
 def _check_classes(classes: int) -> None:
     if classes < 1:
         raise ValueError(
@@ -314,7 +402,24 @@ def _check_classes(classes: int) -> None:
         )
 
 
-def _check_size(input_shape: tuple, halvings: int, stem_halvings: int = 0) -> None:
+def _check_stem(stem: str, init_features: int | None) -> None:
+    if stem not in STEMS:
+        raise ValueError(
+            "stem must be 'small' (a 3x3 convolution) or 'imagenet' (a 7x7 convolution "
+            "with stride 2, and pooling). Choose one of them. Received: "
+            f"stem={stem!r}."
+        )
+    if init_features is None:
+        return
+    if not isinstance(init_features, Integral) or init_features < 1:
+        raise ValueError(
+            "init_features, the number of feature maps that the stem makes, must be a "
+            "whole number of 1 or more, or None for the paper's. Received: "
+            f"init_features={init_features}."
+        )
+
+
+def _check_size(input_shape: tuple, halvings: int, stem_halvings: int) -> None:
     """Refuse an input that would have no pixels left before the last block."""
     if len(input_shape) != 3:
         raise ValueError(
@@ -328,9 +433,9 @@ def _check_size(input_shape: tuple, halvings: int, stem_halvings: int = 0) -> No
     if any(size is not None and size < smallest for size in sizes):
         raise ValueError(
             f"The input is halved {halvings + stem_halvings} times, so it must be "
-            f"{smallest}x{smallest} or larger. Enlarge the pictures, or use a network "
-            "for small images (DenseNet, DenseNetBC: 4x4 or larger). "
-            f"Received: input_shape={input_shape}."
+            f"{smallest}x{smallest} or larger. Enlarge the pictures, or use fewer "
+            "blocks or the stem 'small' (DenseNet and DenseNetBC of a depth: 4x4 or "
+            f"larger). Received: input_shape={input_shape}."
         )
 
 

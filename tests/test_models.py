@@ -1,3 +1,7 @@
+import inspect
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -95,6 +99,22 @@ def test_layer_names_are_stable_and_readable():
         (lambda: kd.DenseNet(memory_efficient="half"), ["'full'", "'half'"]),
         (lambda: kd.DenseNet121(memory_efficient="all"), ["'full'", "'all'"]),
         (lambda: kd.DenseNet121(pooling="min"), ["pooling='min'"]),
+        (lambda: kd.DenseNet(40, blocks=(2, 3)), ["Leave depth out", "blocks=(2, 3)"]),
+        (lambda: kd.DenseNetBC(100, blocks=[2]), ["Leave depth out", "depth=100"]),
+        (lambda: kd.DenseNet(blocks=()), ["1 or more", "blocks=()"]),
+        (lambda: kd.DenseNet(blocks=4), ["(6, 12, 24, 16)", "blocks=4"]),
+        (lambda: kd.DenseNet(blocks="24"), ["a sequence", "blocks='24'"]),
+        (lambda: kd.DenseNet(blocks=(2, 0)), ["1 or more", "blocks=(2, 0)"]),
+        (lambda: kd.DenseNet(blocks=(2, 1.5)), ["whole numbers", "blocks=(2, 1.5)"]),
+        (lambda: kd.DenseNetBC(bn_size=0), ["1 or more", "bn_size=0"]),
+        (lambda: kd.DenseNetBC(bn_size=1.5), ["whole number", "bn_size=1.5"]),
+        (lambda: kd.DenseNet(bn_size=2), ["Say bottleneck=True", "bn_size=2"]),
+        (lambda: kd.DenseNet(stem="large"), ["'small'", "'imagenet'", "'large'"]),
+        (lambda: kd.DenseNet(init_features=0), ["1 or more", "init_features=0"]),
+        (lambda: kd.DenseNet(blocks=[2], compression=2.0), ["compression=2.0"]),
+        (lambda: kd.DenseNet(pooling="max"), ["include_top=False"]),
+        (lambda: kd.DenseNetBC(stem="imagenet", input_shape=(12, 32, 3)), ["13x13"]),
+        (lambda: kd.DenseNet(blocks=[1] * 6, input_shape=(31, 31, 3)), ["32x32"]),
         (lambda: kd.layers.DenseBlock(0, 12), ["num_layers=0"]),
         (lambda: kd.layers.DenseLayer(12, data_format="NCHW"), ["'NCHW'"]),
     ],
@@ -149,6 +169,199 @@ def test_weights_of_a_file_are_loaded(tmp_path):
     first.save_weights(tmp_path / "first.weights.h5")
     second = kd.DenseNet121(tmp_path / "first.weights.h5", True, 3, (32, 32, 3))
     for ours, theirs in zip(second.get_weights(), first.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+# --- blocks of one's own ----------------------------------------------------------
+
+# A dense layer that reads c maps has 2c weights in its BN and, with a bottleneck of
+# b = bn_size k maps, c b + 2b + 9 b k more, else 9 c k. A transition that reads m maps
+# has 2m + m floor(theta m).
+NARROW = {"blocks": (2, 3), "growth_rate": 8, "bn_size": 2, "init_features": 10}
+
+
+@pytest.mark.parametrize(
+    ("build", "trainable"),
+    [
+        # b = 16: 18c + 1184 a layer. 27 10 of the stem; 10 and 18 are read, and 26 by
+        # the transition; 13, 21 and 29, and 37 by the last BN and the 10 classes.
+        (
+            lambda: kd.DenseNetBC(**NARROW),
+            270 + (18 * 28 + 2 * 1184) + 390 + (18 * 63 + 3 * 1184) + 74 + 380,
+        ),
+        (lambda: kd.DenseNetBC(**NARROW, include_top=False), 8672 - 380),
+        # 7 7 3 10 of the stem, and its BN.
+        (lambda: kd.DenseNetBC(**NARROW, stem="imagenet"), 8672 - 270 + 1470 + 20),
+        (lambda: kd.DenseNetBC(**NARROW, memory_efficient=True), 8672),
+        (lambda: kd.DenseNetBC(**NARROW, memory_efficient="full"), 8672),
+        # 38c a layer: 16 maps of the stem, 20, and 24 to the classifier.
+        (lambda: kd.DenseNet(blocks=[2], growth_rate=4), 432 + 38 * 36 + 48 + 250),
+        # 16, 20, 24, 28 and 32 are read, and m (m + 2) of 20 to 32 in the transitions.
+        (
+            lambda: kd.DenseNet(blocks=[1] * 5, growth_rate=4),
+            432 + 38 * 120 + (440 + 624 + 840 + 1088) + 72 + 370,
+        ),
+        # The paper's, by its blocks.
+        (lambda: kd.DenseNet(blocks=(12, 12, 12)), 1_019_722),
+        (lambda: kd.DenseNetBC(blocks=(16, 16, 16), classes=100), 800_032),
+    ],
+)
+def test_networks_of_own_blocks_have_the_parameters_worked_out_by_hand(
+    build, trainable
+):
+    assert parameters(build())[0] == trainable
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "position"),
+    [
+        (kd.DenseNet, {}, ["depth", "growth_rate"]),
+        (
+            kd.DenseNetBC,
+            {},
+            [
+                *("depth", "growth_rate", "compression", "classes", "input_shape"),
+                *("dropout_rate", "memory_efficient", "sync_batchnorm", "name"),
+            ],
+        ),
+        (
+            kd.DenseNet121,
+            {"blocks", "growth_rate", "bottleneck", "compression", "bn_size"}
+            | {"stem", "init_features", "depth"},
+            [
+                *("weights", "include_top", "classes", "input_shape", "pooling"),
+                "classifier_activation",
+            ],
+        ),
+    ],
+)
+def test_signatures(network, arguments, position):
+    """The positional arguments keep their places; `help` shows all of `DenseNet`'s."""
+    all_of_them = inspect.signature(kd.DenseNet).parameters
+    found = inspect.signature(network).parameters
+    by_place = [n for n, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert by_place == position
+    fixed = {"bottleneck"} if network is kd.DenseNetBC else set(arguments)
+    assert found.keys() == all_of_them.keys() - fixed
+
+
+def test_arguments_by_place_are_the_ones_of_before():
+    model = kd.DenseNetBC(16, 4, 0.75, 5, (16, 12, 1), 0.1, "full", False, "mine")
+    assert (model.name, model.input_shape) == ("mine", (None, 16, 12, 1))
+    assert model.output_shape == (None, 5)
+    block = model.get_layer("dense_block1")
+    assert (block.num_layers, block.growth_rate, block.dropout_rate) == (2, 4, 0.1)
+    assert block.memory_efficient == "full"
+    assert model.get_layer("transition1").compression == 0.75
+    assert kd.DenseNet(10, 4).get_layer("dense_block3").num_layers == 2
+
+
+def test_names_of_networks():
+    small = {"growth_rate": 4, "input_shape": (8, 8, 3)}
+    assert kd.DenseNet(10, **small).name == "densenet_10_4"
+    assert kd.DenseNet(blocks=(1, 2), **small).name == "densenet_1_2_k4"
+    assert kd.DenseNetBC(blocks=[1, 2], **small).name == "densenet_bc_1_2_k4"
+    assert kd.DenseNet121(input_shape=(32, 32, 3)).name == "densenet121"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "stem", "smallest"),
+    [
+        ((3,), "small", 1),
+        ((1,) * 5, "small", 16),  # halved 4 times
+        ((3,), "imagenet", 1),  # strides round up: 1, 1, 1
+        ((1, 2), "imagenet", 5),  # 3, 2, 1
+        ((1,) * 5, "imagenet", 61),  # 31, 16, 8, 4, 2, 1
+    ],
+)
+def test_the_smallest_input_of_own_blocks(blocks, stem, smallest):
+    shape = (smallest, smallest, 1)
+    options = {"blocks": blocks, "growth_rate": 4, "stem": stem}
+    model = kd.DenseNet(**options, input_shape=shape)
+    assert model.get_layer("final_bn").output.shape[1:3] == (1, 1)
+    free = kd.DenseNet(**options, input_shape=(None, None, 1))
+    free.set_weights(model.get_weights())
+    picture = np.ones((1, *shape), "float32")
+    np.testing.assert_allclose(free(picture), model(picture), rtol=1e-5)
+    with pytest.raises(ValueError, match=f"{smallest}x{smallest} or larger"):
+        kd.DenseNet(**options, input_shape=(smallest - 1, 64, 1))
+
+
+def test_tops_of_small_networks():
+    # Two blocks: 16 maps of the stem, 16 + 4, 20 + 4.
+    options = {"blocks": (1, 1), "growth_rate": 4, "input_shape": (8, 8, 3)}
+    pictures = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    maps = kd.DenseNet(**options, include_top=False)
+    assert maps.output_shape == (None, 4, 4, 24)
+    for pooling, of in (("avg", np.mean), ("max", np.max)):
+        vectors = kd.DenseNet(**options, include_top=False, pooling=pooling)
+        vectors.set_weights(maps.get_weights())
+        expected = of(np.array(maps(pictures)), axis=(1, 2))
+        np.testing.assert_allclose(vectors(pictures), expected, rtol=1e-5)
+
+
+def test_activations_of_the_classifier_are_of_its_logits():
+    shape, answers = {"blocks": (1,), "input_shape": (8, 8, 3), "classes": 3}, {}
+    pictures = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    logits = kd.DenseNetBC(**shape, classifier_activation=None)
+    for activation in ("softmax", "sigmoid"):
+        model = kd.DenseNetBC(**shape, classifier_activation=activation)
+        model.set_weights(logits.get_weights())
+        answers[activation] = model(pictures)
+    exp = np.exp(logits(pictures))
+    np.testing.assert_allclose(answers["sigmoid"], exp / (1 + exp), rtol=1e-4)
+    expected = exp / exp.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(answers["softmax"], expected, rtol=1e-4)
+
+
+def test_weights_of_a_file_are_loaded_into_own_blocks(tmp_path):
+    options = {**NARROW, "input_shape": (8, 8, 3)}
+    first = kd.DenseNetBC(**options)
+    first.save_weights(tmp_path / "first.weights.h5")
+    second = kd.DenseNetBC(**options, weights=tmp_path / "first.weights.h5")
+    for ours, theirs in zip(second.get_weights(), first.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_saved_own_blocks_are_the_same(tmp_path):
+    model = kd.DenseNetBC(**NARROW, stem="imagenet", classifier_activation="sigmoid")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert configs_of_blocks(loaded) == configs_of_blocks(model)
+    pictures = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(loaded(pictures), model(pictures))
+
+
+def configs_of_blocks(model):
+    return [
+        layer.get_config()
+        for layer in model.layers
+        if isinstance(layer, kd.layers.DenseBlock)
+    ]
+
+
+def without(config, name):
+    """Return a tree of dictionaries and lists in which no dictionary has the name."""
+    if isinstance(config, dict):
+        return {k: without(v, name) for k, v in config.items() if k != name}
+    return [without(v, name) for v in config] if isinstance(config, list) else config
+
+
+def test_a_file_from_before_there_was_a_bn_size_is_read(tmp_path):
+    model = kd.DenseNetBC(16, 4, input_shape=(8, 8, 3))
+    model.save(tmp_path / "new.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "new.keras") as new,
+        zipfile.ZipFile(tmp_path / "old.keras", "w") as old,
+    ):
+        config = json.loads(new.read("config.json"))
+        assert without(config, "bn_size") != config
+        old.writestr("config.json", json.dumps(without(config, "bn_size")))
+        for name in ("metadata.json", "model.weights.h5"):
+            old.writestr(name, new.read(name))
+    loaded = keras.saving.load_model(tmp_path / "old.keras")
+    assert configs_of_blocks(loaded) == configs_of_blocks(model)
+    for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 

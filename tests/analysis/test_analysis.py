@@ -120,6 +120,8 @@ def test_the_papers_observations_in_numbers():
     [
         (lambda: kd.DenseNetBC(22, 4), [3, 3, 3]),
         (lambda: kd.DenseNet121(input_shape=(32, 32, 3)), [6, 12, 24, 16]),
+        (lambda: kd.DenseNet(blocks=(3,), growth_rate=4), [3]),
+        (lambda: kd.DenseNetBC(None, 4, blocks=(1, 2, 3, 2, 1)), [1, 2, 3, 2, 1]),
     ],
 )
 def test_one_matrix_a_block_full_on_and_above_the_diagonal(model, layers):
@@ -143,6 +145,14 @@ def test_the_picture_is_drawn(tmp_path):
     pixels = imread(tmp_path / "reuse.png")
     assert pixels.shape[1] > pixels.shape[0]  # three blocks side by side, twice
     assert len(np.unique(pixels.reshape(-1, 4), axis=0)) > 50
+
+
+@pytest.mark.parametrize("blocks", [(4,), (1, 4, 2, 1, 3)])
+def test_one_block_and_five_are_drawn(tmp_path, blocks):
+    matrices = kd.analysis.feature_reuse(kd.DenseNetBC(None, 4, blocks=blocks))
+    assert kd.analysis.observe_feature_reuse(matrices)
+    kd.analysis.plot_feature_reuse(matrices, tmp_path / "reuse.png")
+    assert imread(tmp_path / "reuse.png").shape[1] > 900
 
 
 def test_a_model_without_blocks_is_refused():

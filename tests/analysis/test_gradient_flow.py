@@ -113,6 +113,26 @@ def test_norms_are_those_of_a_training_step(memory_efficient):
         np.testing.assert_allclose(np.nansum(matrix, axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("blocks", "layers"),
+    [  # stem and classifier, two convolutions a dense layer, transitions
+        ((2,), 2 + 2 * 2 + 0),
+        ((1, 2), 2 + 2 * 3 + 1),
+        ((1, 1, 2, 1, 1), 2 + 2 * 6 + 4),
+    ],
+)
+def test_any_number_of_blocks(tmp_path, blocks, layers):
+    shape = (16, 16, 3)
+    model = kd.DenseNetBC(None, 4, classes=3, blocks=blocks, input_shape=shape)
+    flow = kd.analysis.gradient_flow(model, batch(size=16))
+    assert len(flow.layers) == layers
+    assert [len(matrix) - 1 for matrix in flow.shares] == list(blocks)
+    for matrix in flow.shares:
+        np.testing.assert_allclose(np.nansum(matrix, axis=1), 1, rtol=1e-5)
+    kd.analysis.plot_gradient_flow({"own": flow}, tmp_path / "flow.png")
+    assert (tmp_path / "flow.png").stat().st_size > 10_000
+
+
 def test_a_network_without_blocks_has_norms_alone():
     pictures = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, name="first")(pictures)

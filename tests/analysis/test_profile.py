@@ -107,6 +107,65 @@ def test_keras_layers_by_hand():
     ]
 
 
+@pytest.mark.parametrize(
+    ("bn_size", "widest"),
+    [
+        (2, 5 + 2 * 3),  # all maps: more than the bottleneck's 6
+        (8, 8 * 3),  # the bottleneck's
+    ],
+)
+def test_a_block_of_other_bottlenecks_by_hand(bn_size, widest):
+    """Two layers of 3 maps on 4 x 4 pixels: they read 5 and 8 maps."""
+    block = kd.layers.DenseBlock(2, 3, bn_size=bn_size)
+    pictures = keras.Input((4, 4, 5))
+    costs = profile(keras.Model(pictures, block(pictures))).layers[1]
+    b = bn_size * 3
+    kernels = (5 * b + 9 * b * 3) + (8 * b + 9 * b * 3)
+    assert costs.multiply_adds == 16 * kernels
+    # What is read and the bottleneck, as they are and normalized; the new maps.
+    assert costs.stored[False] == 16 * ((10 + 2 * b + 3) + (16 + 2 * b + 3))
+    assert costs.stored[True] == 16 * 2 * (b + 3)
+    assert costs.stored["full"] == 16 * 2 * 3
+    # The gradient of all 11 maps; of the widest themselves, normalized, gradient.
+    assert costs.passing == 16 * (11 + 3 * widest)
+
+
+@pytest.mark.parametrize(
+    ("model", "multiply_adds"),
+    [  # of the stem, block by block with transitions between, and the classifier
+        (
+            lambda: kd.DenseNet(blocks=(2,), growth_rate=4, input_shape=(8, 8, 3)),
+            64 * 27 * 16 + 64 * 9 * (16 + 20) * 4 + 24 * 10,
+        ),
+        (  # bottlenecks of 8 maps; 8 maps from the stem, 12 halved, 6 and 10 read
+            lambda: kd.DenseNetBC(
+                None, 4, blocks=(1, 2), bn_size=2, input_shape=(8, 8, 3)
+            ),
+            64 * 27 * 8
+            + 64 * (8 * 8 + 9 * 8 * 4)
+            + 64 * 12 * 6
+            + 16 * ((6 * 8 + 9 * 8 * 4) + (10 * 8 + 9 * 8 * 4))
+            + 14 * 10,
+        ),
+        (
+            lambda: kd.DenseNet(
+                blocks=(1,) * 5, growth_rate=4, input_shape=(16, 16, 3)
+            ),
+            256 * 27 * 16
+            + (256 * 9 * 16 * 4 + 256 * 20 * 20)
+            + (64 * 9 * 20 * 4 + 64 * 24 * 24)
+            + (16 * 9 * 24 * 4 + 16 * 28 * 28)
+            + (4 * 9 * 28 * 4 + 4 * 32 * 32)
+            + 1 * 9 * 32 * 4
+            + 36 * 10,
+        ),
+    ],
+    ids=["1 block", "2 blocks", "5 blocks"],
+)
+def test_multiply_adds_of_own_blocks_by_hand(model, multiply_adds):
+    assert profile(model()).multiply_adds == multiply_adds
+
+
 def test_a_model_inside_a_model_costs_what_it_costs_alone():
     inner = kd.DenseNetBC(10, 4)
     outer = keras.Sequential([keras.Input((32, 32, 3)), inner, keras.layers.Dense(2)])

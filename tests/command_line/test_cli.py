@@ -146,6 +146,14 @@ def test_print_config(capsys):
     assert config["data"]["init_args"]["batch_size"] == 250
 
 
+def test_own_blocks_are_said(capsys):
+    blocks = ["--model.blocks", "[6, 12]", "--model.bn_size", "2"]
+    arguments = [*SMALL[:2], *blocks, "--model.stem", "imagenet", "--data", "Digits"]
+    model = config(capsys, *arguments)["model"]
+    expected = {"depth": None, "blocks": [6, 12], "bn_size": 2, "stem": "imagenet"}
+    assert given(model, **expected) == expected
+
+
 def test_the_networks_options_are_shown(capsys):
     with pytest.raises(SystemExit):
         command_line.main(["fit", "--model.network", "DenseNetBC", "--model.help"])

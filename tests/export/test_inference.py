@@ -72,6 +72,10 @@ NETWORKS = {
     "logits": lambda: kd.DenseNet121(
         input_shape=(64, 64, 3), classes=7, classifier_activation=None
     ),
+    "narrow bottlenecks": lambda: kd.DenseNetBC(
+        *(None, 8, 0.5, 3), blocks=(2, 3), bn_size=2, stem="imagenet"
+    ),
+    "one block": lambda: kd.DenseNet(blocks=(2,), classifier_activation="sigmoid"),
     "with a head": with_a_head,
     "Keras's own layers": of_keras_own_layers,
 }
