@@ -35,19 +35,8 @@ from keras_densenet.layers import (
     he_convolution,
 )
 from keras_densenet.tensor import Tensor
+from keras_densenet.variants import IMAGENET_VARIANTS
 from keras_densenet.weights import load as load_weights
-
-# Name: growth rate k, dense layers in each block. The first four are Table 1; 161 is
-# the authors' release; the last two are the technical report's (arXiv 1707.06990).
-IMAGENET_VARIANTS = {
-    "DenseNet121": (32, (6, 12, 24, 16)),
-    "DenseNet169": (32, (6, 12, 32, 32)),
-    "DenseNet201": (32, (6, 12, 48, 32)),
-    "DenseNet264": (32, (6, 12, 64, 48)),
-    "DenseNet161": (48, (6, 12, 36, 24)),
-    "DenseNet232k48": (48, (6, 12, 48, 48)),
-    "DenseNet264k48": (48, (6, 12, 64, 48)),
-}
 
 SMALL_IMAGE_BLOCKS = 3  # on 32x32, 16x16 and 8x8 maps: what a depth is divided among
 STEMS = {"small": 0, "imagenet": 2}  # name: how often it halves height and width

@@ -1,12 +1,13 @@
 """Fine-tuning: a network that knows other pictures is trained on yours."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 import numpy as np
+from rich.console import Console
 
 from keras_densenet import weights
 from keras_densenet.data import DataModule
@@ -143,25 +144,47 @@ def layer_rates(model: keras.Model, decay: float) -> dict[str, float]:
 
 
 def refuse_other_preprocessing(source: Any, data: DataModule) -> None:
-    """Refuse data that are standardized otherwise than the weights are used to."""
-    known = weights.preprocessing(source)
+    """Refuse data that are standardized otherwise than the weights are used to.
+
+    Where that is a guess, the data's own numbers hold, and a line says so.
+    """
+    known = weights.preprocessing(source, channels=data.input_shape[-1])
     if known is None:
         return
     ours = [tuple(map(float, values)) for values in known]
-    if not (hasattr(data, "mean") and hasattr(data, "std")):
+    theirs = [tuple(np.ravel(getattr(data, name, ()))) for name in ("mean", "std")]
+    same = np.shape(theirs) == np.shape(ours) and np.allclose(theirs, ours, 1e-4)
+    if isinstance(known, weights.GuessedPreprocessing):
+        Console(stderr=True).print(_guess(ours, data, same), highlight=False)
+    elif not (hasattr(data, "mean") and hasattr(data, "std")):
         raise MisconfigurationError(
             f"The weights are of pictures standardized with mean={ours[0]} and std="
             f"{ours[1]}, and {type(data).__name__} does not say what its pictures were "
             f"standardized with: {type(data).__name__}(..., mean=..., std=...)."
         )
-    theirs = [tuple(map(float, values)) for values in (data.mean, data.std)]
-    if not np.shape(theirs) == np.shape(ours) or not np.allclose(theirs, ours, 1e-4):
+    elif not same:
         raise MisconfigurationError(
             f"The weights are of pictures standardized with mean={ours[0]} and std="
-            f"{ours[1]}, and {type(data).__name__} has mean={theirs[0]} and std="
-            f"{theirs[1]}: give it theirs, as in {type(data).__name__}(..., "
+            f"{ours[1]}, and {type(data).__name__} has mean={_numbers(data.mean)} and "
+            f"std={_numbers(data.std)}: give it theirs, as in "
+            f"{type(data).__name__}(..., "
             "**keras_densenet.weights.preprocessing(source)._asdict())."
         )
+
+
+def _guess(guess: Sequence[tuple], data: DataModule, same: bool) -> str:
+    numbers = f"mean={guess[0]} and std={guess[1]}"
+    line = "What pictures the weights are used to is not known for certain: "
+    if same:
+        return f"{line}{numbers} are a guess."
+    return (
+        f"{line}{numbers} would be a guess, and those of {type(data).__name__} are "
+        "used."
+    )
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    return tuple(map(float, values))
 
 
 def _is_there(source: Any) -> bool:

@@ -20,7 +20,7 @@ BY_SUFFIX: dict[str, FileKind] = {
     ".keras": "keras",
     ".h5": "h5",
 }
-OF_KERAS = ("keras", "h5")  # which Keras reads by their ending alone
+OF_KERAS = ("keras", "h5")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _PICKLE = b"\x80"  # of protocol 2, which PyTorch writes, and later
 _TAR = b"ustar"  # at byte 257
@@ -31,7 +31,7 @@ def kind_of(path: Path) -> FileKind:
     """Return the kind of a file of weights.
 
     Raises:
-        WeightsError: It is none, or a file of Keras with another ending.
+        WeightsError: It is none.
     """
     kind = _by_content(path) or BY_SUFFIX.get(path.suffix)
     if kind is None:
@@ -39,12 +39,6 @@ def kind_of(path: Path) -> FileKind:
             f"{path} is no file of weights by what is in it. One of PyTorch, "
             f"safetensors or Keras ends in one of {', '.join(BY_SUFFIX)}, or for "
             "PyTorch in another. Give another file."
-        )
-    if kind in OF_KERAS and BY_SUFFIX.get(path.suffix) != kind:
-        suffix = next(suffix for suffix, one in BY_SUFFIX.items() if one == kind)
-        raise WeightsError(
-            f"{path} is a {suffix} file of Keras by what is in it, and Keras reads it "
-            f"by its ending alone: rename it so that it ends in {suffix}."
         )
     return kind
 

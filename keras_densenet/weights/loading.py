@@ -1,37 +1,31 @@
-"""Loading weights of keras.applications, torchvision and timm into our networks."""
+"""Loading weights of other libraries into our networks."""
 
-import os
-import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
-import h5py
 import keras
 import numpy as np
+from rich.console import Console
 
 from keras_densenet.layers import DenseBlock
+from keras_densenet.weights.channels import STEM, adapted_kernel
 from keras_densenet.weights.errors import WeightsError
-from keras_densenet.weights.file_kind import BY_SUFFIX, OF_KERAS, FileKind, kind_of
 from keras_densenet.weights.names import (
     CLASSIFIER,
     Weight,
-    from_pytorch,
-    layers_within,
     unnamed_weights,
     weights_by_name,
 )
-from keras_densenet.weights.pytorch_files import named
-from keras_densenet.weights.state_dict import (
-    StateDict,
-    as_array,
-    network_in,
-    of_pytorch,
+from keras_densenet.weights.sources import (
+    IMAGENET,
+    Network,
+    Source,
+    network_of,
+    title,
 )
 
-Source: TypeAlias = keras.Model | Mapping[str, Any] | str | os.PathLike
-
-IMAGENET = "imagenet"
 APPLICATIONS: dict[
     tuple[int, ...], str
 ] = {  # dense layers in each block, of growth rate 32
@@ -39,11 +33,7 @@ APPLICATIONS: dict[
     (6, 12, 32, 32): "DenseNet169",
     (6, 12, 48, 32): "DenseNet201",
 }
-TOPS = ("dense", "predictions", "fc1000", "classifier")  # what files call classifiers
-SEEDS = "seed_generator"
 MOST_NAMED = 5  # weights that an error text lists
-MOST_QUOTED = 400  # letters of Keras's error that ours quotes
-DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile)
 
 
 class Loaded(NamedTuple):
@@ -55,18 +45,41 @@ class Loaded(NamedTuple):
             vectors that are of no layer (thresholds, a loss's weights), and the
             classifier where the network has none or `include_top` is False. All layers
             after the last batch norm are the classifier.
+        new: Names of the network's arrays that stay as they were: the classifier, where
+            `include_top` is False.
+        channels: How many channels the source's pictures have, and how many the
+            network's.
     """
 
     weights: int
     unused: list[str]
+    new: list[str]
+    channels: tuple[int, int]
+
+    def __str__(self) -> str:
+        """Return what was done, in one line."""
+        parts = [f"{self.weights} arrays loaded"]
+        if self.channels[0] != self.channels[1]:
+            parts.append(
+                f"the first convolution made for {self.channels[1]} channels instead "
+                f"of {self.channels[0]}"
+            )
+        parts += [f"left out: {counted(self.unused)}"] * bool(self.unused)
+        parts += [f"new: {counted(self.new)}"] * bool(self.new)
+        return "; ".join(parts)
 
 
 def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loaded:
     """Load weights of another library, or of a file, into a DenseNet.
 
     All weights are accounted for: where one is missing, unexpected or of another shape,
-    none is loaded. PyTorch's files are read without PyTorch, and no code in them is
-    run.
+    none is loaded. Files of PyTorch are read without PyTorch, those of Keras without
+    building their model, and no code in them is run. A line on standard error says what
+    was loaded, what was left out and what is new.
+
+    Where the network is for pictures of other channels than the source's, its first
+    convolution is adapted as timm does: kernels are added up for one channel, repeated
+    and rescaled for others.
 
     Args:
         model: A DenseNet of this package.
@@ -81,9 +94,9 @@ def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loa
               features begin with (`module.densenet121.`, `backbone.0.`, nothing)
             - a file of these, whatever its ending, also within a checkpoint, of which
               all else is passed over, or as a whole pickled model
-            - a `.keras`, `.weights.h5` or `.h5` file of this package
-            - a `.weights.h5` or `.h5` file of `keras.applications`, with its classifier
-              or without (`_notop`)
+            - a `.keras`, `.weights.h5` or `.h5` file of this package or of
+              `keras.applications`, with its classifier or without (`_notop`), also
+              within another model
         include_top: Whether the classifier is loaded, too. False leaves the network's
             own classifier as it is, which may have other classes.
 
@@ -104,46 +117,42 @@ def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loa
     _refuse_unloaded(model, ours, include_top)
     if not include_top:
         ours = [weight for weight in ours if not weight.name.startswith(CLASSIFIER)]
-    theirs, left_out = _arrays_of(model, source)
+    found = network_of(_downloaded(model) if _is_imagenet(source) else source)
+    theirs, channels = _for_our_channels(found, ours)
     arrays, unused = _matched(ours, theirs)
     for weight, array in zip(ours, arrays, strict=True):
         weight.variable.assign(array)
-    return Loaded(len(ours), unused + left_out)
+    loaded = {weight.name for weight in ours}
+    new = [w.name for w in weights_by_name(model) if w.name not in loaded]
+    done = Loaded(len(ours), unused + found.left_out, new, channels)
+    Console(stderr=True).print(
+        f"Weights of {title(source)}: {done}.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    return done
 
 
-def _arrays_of(
-    model: keras.Model, source: Source
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return the arrays of a source by PyTorch's names, with Keras's axes.
-
-    The names of what is no layer's are returned, too.
-    """
-    if isinstance(source, keras.Model):
-        return _arrays_of_keras(model, source), []
-    if isinstance(source, Mapping):
-        return _with_keras_axes(of_pytorch(source))
-    if source == IMAGENET:
-        return _arrays_of_keras(model, _downloaded(model)), []
-    path, kind = checked_path(source)
-    if kind in OF_KERAS:
-        return _arrays_of_keras(model, _read_keras(model, path, kind)), []
-    return _arrays_in(path, kind)
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a file by today's names of PyTorch, with Keras's axes."""
+    return network_of(path).arrays
 
 
-def read_state_dict(path: Path, kind: FileKind = "pytorch") -> dict[str, np.ndarray]:
-    """Return the arrays of a file of PyTorch by today's names, with Keras's axes."""
-    return _arrays_in(path, kind)[0]
+def _is_imagenet(source: Source) -> bool:
+    return isinstance(source, str) and source == IMAGENET
 
 
-def _arrays_in(path: Path, kind: FileKind) -> tuple[dict[str, np.ndarray], list[str]]:
-    with named(path):
-        return _with_keras_axes(network_in(path, kind))
-
-
-def _with_keras_axes(state: StateDict) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Read the arrays, and turn their axes."""
-    arrays = {name: from_pytorch(as_array(v)) for name, v in state.arrays.items()}
-    return arrays, state.left_out
+def _for_our_channels(
+    found: Network, ours: Sequence[Weight]
+) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+    """Adapt the first convolution; return how many channels it has and had, too."""
+    kernel = found.arrays.get(STEM)
+    (channels,) = (w.variable.shape[2] for w in ours if w.name == STEM)
+    if kernel is None or kernel.ndim != 4 or kernel.shape[2] in (0, channels):
+        return found.arrays, (channels, channels)
+    adapted = {STEM: adapted_kernel(kernel, channels)}
+    return found.arrays | adapted, (kernel.shape[2], channels)
 
 
 def _refuse_unloaded(
@@ -173,32 +182,6 @@ def _amid_features(
     places = {id(weight): place for place, weight in enumerate(model.weights)}
     last = max((places[weight] for weight in features), default=0)
     return [weight for weight in weights if places[id(weight)] < last]
-
-
-def checked_path(source: str | os.PathLike) -> tuple[Path, FileKind]:
-    """Return the path of a file of weights, and of which kind it is.
-
-    Raises:
-        WeightsError: The source is no path, or the file is of another kind.
-        FileNotFoundError: There is no such file.
-    """
-    if not isinstance(source, str | os.PathLike):
-        raise WeightsError(
-            f'Weights must be "{IMAGENET}", a model, a state dict, or a path. '
-            f"Received: an object of type {type(source).__name__}."
-        )
-    path = Path(source)
-    if path.is_dir():
-        raise FileNotFoundError(
-            f"{path} is a folder: give the file of weights in it, of a run one of its "
-            "checkpoints/."
-        )
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'There is no file {path}. Weights must be "{IMAGENET}", a model, a state '
-            f"dict, or a file that ends in one of {', '.join(BY_SUFFIX)}."
-        )
-    return path, kind_of(path)
 
 
 # --- keras.applications ------------------------------------------------------------
@@ -231,182 +214,6 @@ def _downloaded(model: keras.Model) -> keras.Model:
             f"Put {file} of Keras's own releases into ~/.keras/models/, or give a file "
             "of torchvision's or timm's as weights."
         ) from error
-
-
-# --- files of Keras ----------------------------------------------------------------
-
-
-def _read_keras(model: keras.Model, path: Path, kind: FileKind) -> keras.Model:
-    """Build the network of a file of Keras, and load its weights."""
-    try:
-        if kind == "keras":
-            return keras.saving.load_model(path, compile=False)
-        with h5py.File(path) as file:
-            network = _network_of(model, layers_in(file))
-            count = _count_weights(layers_in(file))
-        network.load_weights(path)
-    except DAMAGED as error:
-        raise WeightsError(
-            f"{path} is damaged, or of another network than {model.name}. Of a network "
-            "within a model give that network: load the model in Keras, and pass "
-            "model.get_layer(name). Keras says: "
-            f"{' '.join(str(error).split())[:MOST_QUOTED]}"
-        ) from error
-    if count != len(network.weights):  # Keras passes over what it does not look for
-        raise WeightsError(
-            f"{path} has {count} weights and {network.name} has "
-            f"{len(network.weights)}: it has other layers, such as hidden ones "
-            "before the classifier. Load the model in Keras, and pass it."
-        )
-    return network
-
-
-def layers_in(file: h5py.File) -> Mapping[str, Any]:
-    """Return the groups of a file's layers by name.
-
-    Keras 3 has them in "layers", a whole model in "model_weights", Keras 2 beside each
-    other.
-    """
-    return file.get("layers") or file.get("model_weights") or file
-
-
-def _count_weights(layers: Mapping[str, Any]) -> int:
-    """Return how many arrays a file's layers have, without the seeds of dropout."""
-    names: list[str] = []
-
-    def count(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset) and SEEDS not in name:
-            names.append(name)
-
-    layers.visititems(count)  # type: ignore[attr-defined]
-    return len(names)
-
-
-def _network_of(model: keras.Model, layers: Mapping[str, Any]) -> keras.Model:
-    """Build the network that a file has the weights of: ours, or Keras's.
-
-    A file of Keras 3 names layers by their class, one of Keras 2 by their name.
-    """
-    tops = [layers[name] for name in layers if name in TOPS]
-    classes = _classes_in(tops[0]) if tops else None
-    if any(name.startswith("dense_block") for name in layers):
-        return _with_classes(model, classes)
-    make = getattr(keras.applications, _application_of(model))
-    return make(weights=None, include_top=bool(tops), classes=classes or 1000)
-
-
-def _classes_in(classifier: h5py.Group) -> int | None:
-    """Return the number of classes: the kernel is a classifier's only matrix."""
-    found: list[int] = []
-
-    def look_for_kernel(_: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim == 2:
-            found.append(item.shape[-1])
-
-    classifier.visititems(look_for_kernel)
-    return found[0] if found else None
-
-
-def _with_classes(model: keras.Model, classes: int | None) -> keras.Model:
-    """Build a network like a model, with so many classes in its classifier."""
-
-    def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
-        config = layer.get_config()
-        if layer.name == "classifier" and classes:
-            config["units"] = classes
-        return type(layer).from_config(config)
-
-    return keras.models.clone_model(model, clone_function=copied)
-
-
-def _arrays_of_keras(model: keras.Model, theirs: keras.Model) -> dict[str, np.ndarray]:
-    """Return the arrays of a model of Keras by name, those of its classifier last."""
-    if any(isinstance(layer, DenseBlock) for layer in layers_within(theirs)):
-        arrays, rest = _arrays_by_name(theirs)
-    else:
-        arrays, rest = _arrays_in_order(model, theirs)
-    shapes = [len(weight.shape) for weight in rest]
-    is_classifier = shapes == [2, 1] and f"{CLASSIFIER}weight" not in arrays
-    names = ["weight", "bias"] if is_classifier else [w.path for w in rest]
-    for name, weight in zip(names, rest, strict=True):
-        arrays[CLASSIFIER + name] = keras.ops.convert_to_numpy(weight)
-    return arrays
-
-
-def _arrays_by_name(
-    theirs: keras.Model,
-) -> tuple[dict[str, np.ndarray], list[keras.Variable]]:
-    """Return the arrays of a network of ours by name, and its other weights.
-
-    Raises:
-        WeightsError: It has other weights before its last batch norm.
-    """
-    named = weights_by_name(theirs)
-    rest = unnamed_weights(theirs)
-    amid = _amid_features(theirs, named, rest)
-    if amid:
-        raise WeightsError(
-            f"{theirs.name} has weights before its last batch norm that a DenseNet has "
-            f"not: {_few([w.path for w in amid])}. Give weights of the same network; "
-            "of one within a model, model.get_layer(name)."
-        )
-    return {w.name: keras.ops.convert_to_numpy(w.variable) for w in named}, rest
-
-
-def _arrays_in_order(
-    model: keras.Model, theirs: keras.Model
-) -> tuple[dict[str, np.ndarray], list[keras.Variable]]:
-    """Return the arrays of a network of Keras by name: their order is that of ours.
-
-    Returns:
-        The arrays up to the last batch norm, and the weights after them.
-
-    Raises:
-        WeightsError: The network is another one.
-    """
-    ours = [w for w in weights_by_name(model) if not w.name.startswith(CLASSIFIER)]
-    in_order = theirs.weights
-    pairs = list(zip(ours, in_order, strict=False))
-    if len(in_order) < len(ours) or not all(_is_same(*pair) for pair in pairs):
-        raise WeightsError(
-            f"{theirs.name} has {len(in_order)} weights and {model.name} has "
-            f"{len(model.weights)}, and they are of another network or in another "
-            "order. Give weights of the same network; of one within a model, "
-            "model.get_layer(name)."
-        )
-    arrays = {
-        weight.name: keras.ops.convert_to_numpy(variable) for weight, variable in pairs
-    }
-    return _with_our_epsilon(arrays, theirs), in_order[len(ours) :]
-
-
-def _is_same(ours: Weight, theirs: keras.Variable) -> bool:
-    """Return whether a weight of Keras has the shape and the role of one of ours."""
-    role = ours.variable.path.rsplit("/", 1)[-1]
-    has_role = theirs.path.rsplit("/", 1)[-1] == role
-    return has_role and tuple(theirs.shape) == tuple(ours.variable.shape)
-
-
-def _with_our_epsilon(
-    arrays: dict[str, np.ndarray], theirs: keras.Model
-) -> dict[str, np.ndarray]:
-    """Add what Keras's epsilon, 1.001e-5, is above the paper's 1e-5 to variances."""
-    norms = (
-        layer
-        for layer in layers_within(theirs)
-        if isinstance(layer, keras.layers.BatchNormalization)
-    )
-    norm = next(norms, None)
-    if norm is None:
-        raise WeightsError(
-            f"{theirs.name} has no batch norms, so that it is another network than "
-            "DenseNet. Give a DenseNet of keras.applications."
-        )
-    difference = norm.epsilon - 1e-5
-    return {
-        name: array + difference if name.endswith("running_var") else array
-        for name, array in arrays.items()
-    }
 
 
 # --- every weight is accounted for -------------------------------------------------
@@ -448,7 +255,8 @@ def _matched(
         hint = (
             "Leave the classifier out with include_top=False"
             if is_top
-            else "Give weights of the same network"
+            else "Give weights of the same network; keras_densenet.weights.describe "
+            "says what a file has"
         )
         raise WeightsError(f"These are weights of another network. {found}. {hint}.")
     return [theirs[weight.name] for weight in ours], unused
@@ -457,3 +265,13 @@ def _matched(
 def _few(names: Sequence[str]) -> str:
     more = len(names) - MOST_NAMED
     return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(names: Sequence[str]) -> str:
+    """Return names in a few words: of many that end alike, how many there are."""
+    if len(names) <= MOST_NAMED:
+        return ", ".join(names)
+    many = Counter(name.rpartition(".")[2] for name in names)
+    alone = [n for n in names if many[n.rpartition(".")[2]] == 1]
+    counts = [f"{count} {ending}" for ending, count in many.items() if count > 1]
+    return ", ".join(counts + alone)

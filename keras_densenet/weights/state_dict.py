@@ -25,10 +25,25 @@ class StateDict(NamedTuple):
     Attributes:
         arrays: The arrays, in PyTorch's shapes; `as_array` reads them.
         left_out: Names of what is no layer's: counters, thresholds.
+        place: Where they are in the file, such as "state_dict"; "" for the file itself.
+        beginning: What the names of the features begin with, such as
+            "module.features.".
+        class_name: Of the pickled model that has them, such as
+            "torchvision.models.densenet.DenseNet"; "" where there is none.
     """
 
     arrays: dict[str, Any]
     left_out: list[str]
+    place: str = ""
+    beginning: str = ""
+    class_name: str = ""
+
+
+class Named(NamedTuple):
+    """Arrays by name, and of which class the pickled model was that had them."""
+
+    arrays: dict[str, Any]
+    class_name: str = ""
 
 
 def network_in(path: Path, kind: FileKind) -> StateDict:
@@ -60,7 +75,8 @@ def of_pytorch(saved: Any) -> StateDict:
             "The file has no weights by name. Save a state dict: "
             "torch.save(model.state_dict(), path)."
         )
-    values = found[_place_of_the_network(found)]
+    place = _place_of_the_network(found)
+    values, class_name = found[place]
     arrays = {name: value for name, value in values.items() if is_array(value)}
     others = [name for name in values if name not in arrays]
     for name in others:
@@ -69,18 +85,19 @@ def of_pytorch(saved: Any) -> StateDict:
                 f"{name} is no array but a {_described(values[name])}. Weights are "
                 "arrays or tensors by name, as model.state_dict() returns them."
             )
+    beginning = next(iter(stems_in(arrays)), "")
     arrays, left_out = by_todays_names(arrays)
     _refuse_other_kinds(arrays)
-    return StateDict(arrays, left_out + others)
+    return StateDict(arrays, left_out + others, place, beginning, class_name)
 
 
-def _place_of_the_network(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _place_of_the_network(found: Mapping[str, Named]) -> str:
     """Return which of the places in a file has the network's weights.
 
     Of several DenseNets it is the outermost; of those beside each other, as weights are
     beside their averages, the one that has a usual name.
     """
-    densenets = [place for place, arrays in found.items() if stems_in(arrays)]
+    densenets = [place for place, named in found.items() if stems_in(named.arrays)]
     if not densenets:
         return next(iter(found))  # whose missing weights are told
     if "" in densenets:
@@ -123,7 +140,7 @@ def _refuse_other_kinds(arrays: Mapping[str, np.ndarray]) -> None:
 # --- where arrays are ------------------------------------------------------------
 
 
-def state_dicts(saved: Any) -> dict[str, dict[str, Any]]:
+def state_dicts(saved: Any) -> dict[str, Named]:
     """Find all that has arrays by name: dictionaries, and pickled models.
 
     Args:
@@ -133,7 +150,7 @@ def state_dicts(saved: Any) -> dict[str, dict[str, Any]]:
         What was found, by its place in `saved`, such as "state_dict"; "" for `saved`
         itself. Those further out come first.
     """
-    found = {}
+    found: dict[str, Named] = {}
     waiting: list[tuple[str, Any]] = [("", saved)]
     seen: set[int] = set()
     while waiting and len(seen) < MOST_VISITED:
@@ -143,10 +160,10 @@ def state_dicts(saved: Any) -> dict[str, dict[str, Any]]:
             continue
         seen.add(id(thing))
         if _is_module(thing):
-            found[place] = dict(_of_module(thing))
+            found[place] = Named(dict(_of_module(thing)), thing.described)
             continue
         if any(is_array(value) for value in entries.values()):
-            found[place] = {str(name): value for name, value in entries.items()}
+            found[place] = Named({str(n): value for n, value in entries.items()})
         beginning = f"{place}." if place else ""
         waiting += [(f"{beginning}{name}", value) for name, value in entries.items()]
     return found

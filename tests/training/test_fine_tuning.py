@@ -350,7 +350,8 @@ def test_models_of_something_else_are_refused(trained):
     assert len(other.weights) == len(model.weights)
     with pytest.raises(WeightsError, match="of another network"):
         kd.weights.load(model, other)
-    assert preprocessing(other) is None
+    with pytest.raises(WeightsError, match="of no DenseNet"):
+        preprocessing(other)
     for nothing in (None, 3):
         with pytest.raises(WeightsError, match="Received"):
             kd.weights.load(model, nothing)

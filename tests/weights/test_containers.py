@@ -15,7 +15,7 @@ import pytest
 import pytorch_answers as pytorch
 
 import keras_densenet as kd
-from keras_densenet.weights import WeightsError
+from keras_densenet.weights import WeightsError, preprocessing
 from keras_densenet.weights.loading import read_state_dict
 from keras_densenet.weights.names import by_todays_names, weights_by_name
 from keras_densenet.weights.pytorch_files import read_pth
@@ -267,7 +267,9 @@ def test_a_whole_model_is_read_by_its_modules(tmp_path, state, write, is_within)
     tensors, arrays = as_tensors(state)
     whole = module(tensors, Global("torchxrayvision.models", "DenseNet"))
     saved = {"model": whole, "epoch": 7} if is_within else whole
-    assert_loaded(write(tmp_path / "model.pt", saved, arrays), state)
+    path = write(tmp_path / "model.pt", saved, arrays)
+    assert_loaded(path, state)
+    assert preprocessing(path) == ((127.5,) * 3, (127.5 / 1024,) * 3)  # -1024..1024
 
 
 def test_a_state_dict_of_an_unknown_kind_of_dictionary_is_read(tmp_path, state):

@@ -1,0 +1,245 @@
+"""The arrays in a file of Keras, by layer, read without building its model.
+
+Keras builds a model by what the file says, which may be code; and where a network is
+within another model, its own readers find it only with that model at hand.
+
+    .h5            of Keras 2, or a whole model: layers name their weights
+    .weights.h5    of Keras 3: a group for each layer, and in it `vars/0`, `vars/1`, ...
+    .keras         an archive of the latter and of `config.json`
+"""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import h5py
+import numpy as np
+
+from keras_densenet.weights.errors import WeightsError
+from keras_densenet.weights.file_kind import FileKind
+
+# What a layer has, by Keras's names, such as "kernel".
+Layer: TypeAlias = dict[str, np.ndarray]
+
+DAMAGED = (
+    *(OSError, ValueError, KeyError, TypeError, RuntimeError),
+    *(zipfile.BadZipFile, RecursionError, EOFError),
+)
+NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+KERNEL = ("kernel", "bias")
+SEEDS = "seed_generator"  # of dropout
+OPTIMIZER = "optimizer"
+MOST_EXPANDED = 20  # times its size in the file that weights may have in memory
+MOST_QUOTED = 200  # letters of an error that ours quotes
+
+
+class KerasLayers(NamedTuple):
+    """The arrays of a model of Keras.
+
+    Attributes:
+        layers: Those of each layer by its path, such as "densenet121/conv1_conv".
+        epsilon: That of its first batch norm; None where the source does not say.
+        are_in_order: Whether the layers are in the model's order.
+    """
+
+    layers: dict[str, Layer]
+    epsilon: float | None
+    are_in_order: bool
+
+
+def read_keras_file(path: Path, kind: FileKind) -> KerasLayers:
+    """Read all arrays of a file of Keras.
+
+    Raises:
+        WeightsError: It is damaged, or declares more than it has.
+    """
+    try:
+        if kind == "h5":
+            with h5py.File(path) as file:
+                return _read(file, path.stat().st_size, file.attrs.get("model_config"))
+        with zipfile.ZipFile(path) as archive:
+            weights, config = _unpacked(archive)
+            with h5py.File(io.BytesIO(weights)) as file:
+                return _read(file, len(weights), config)
+    except WeightsError:
+        raise
+    except DAMAGED as error:
+        raise WeightsError(
+            f"{path} is damaged and cannot be read: "
+            f"{' '.join(str(error).split())[:MOST_QUOTED]}. Copy or download it anew."
+        ) from error
+
+
+def _unpacked(archive: zipfile.ZipFile) -> tuple[bytes, bytes]:
+    """Return weights and config of a `.keras` file, unless they would fill memory."""
+    names = ("model.weights.h5", "config.json")
+    for name in names:
+        info = archive.getinfo(name)
+        if info.file_size > MOST_EXPANDED * max(info.compress_size, 1):
+            raise WeightsError(
+                f"{name} in it would have {info.file_size:,} bytes, from "
+                f"{info.compress_size:,}. Download the file anew, from elsewhere."
+            )
+    weights, config = (archive.read(name) for name in names)
+    return weights, config
+
+
+def _read(file: h5py.File, size: int, config: str | bytes | None) -> KerasLayers:
+    named = file.get("model_weights", file)
+    is_of_keras_2 = "layer_names" in named.attrs
+    datasets = collected(_of_names(named) if is_of_keras_2 else _of_groups(file))
+    _refuse_more_than_there_is(datasets, size)
+    layers = {
+        path: {name: np.asarray(dataset) for name, dataset in _named(layer).items()}
+        for path, layer in datasets.items()
+    }
+    known = json.loads(config) if config else None
+    epsilon = _epsilon_in(known)
+    if is_of_keras_2:
+        return KerasLayers(layers, epsilon, are_in_order=True)
+    order = {name: number for number, name in enumerate(_names_in(known))}
+    if not all(name in order for path in layers for name in path.split("/")[:1]):
+        return KerasLayers(layers, epsilon, are_in_order=False)
+    by_order = sorted(layers, key=lambda path: _place(path, order))
+    return KerasLayers({path: layers[path] for path in by_order}, epsilon, True)
+
+
+def collected(weights: Iterable[tuple[str, str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return arrays by layer and name.
+
+    Args:
+        weights: The layer's path, the name and the array of each.
+
+    Raises:
+        WeightsError: Two have the same names.
+    """
+    layers: dict[str, dict[str, Any]] = {}
+    for path, name, array in weights:
+        layer = layers.setdefault(path, {})
+        if name in layer:
+            raise WeightsError(
+                f"there are two layers of the name {path}. Load the model in Keras, "
+                "and pass the network of them that is meant: model.get_layer(name)."
+            )
+        layer[name] = array
+    return layers
+
+
+def _named(layer: dict[str, Any]) -> dict[str, Any]:
+    """Return what a layer of a convolution, a batch norm or a dense one has by name.
+
+    Keras 3 writes numbers instead.
+    """
+    is_norm = len(layer) == 4 and all(array.ndim == 1 for array in layer.values())
+    names = NORM if is_norm else KERNEL
+    numbers = [str(number) for number in range(len(layer))]
+    if [*layer] != numbers or len(layer) > len(names):
+        return layer
+    return dict(zip(names, layer.values(), strict=False))
+
+
+def _names_in(config: Any) -> Iterator[str]:
+    """Iterate over the names of a model's layers, in their order."""
+    for inner in _within(config):
+        if isinstance(inner, Mapping) and isinstance(inner.get("config"), Mapping):
+            yield str(inner["config"].get("name"))
+        yield from _names_in(inner)
+
+
+def _place(path: str, order: Mapping[str, int]) -> list[int]:
+    return [order.get(name, len(order)) for name in path.split("/")]
+
+
+def _of_names(group: h5py.Group) -> Iterator[tuple[str, str, h5py.Dataset]]:
+    """Iterate over the weights of a file of Keras 2, as "conv1/conv/kernel:0".
+
+    Weights that are not trained come last in each layer, also where that is a model.
+    """
+    for layer in group.attrs["layer_names"]:
+        within = group[_text(layer)]
+        for weight in map(_text, within.attrs["weight_names"]):
+            path, _, name = weight.removesuffix(":0").rpartition("/")
+            if SEEDS not in weight:
+                yield path, name, _dataset(within, weight)
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _of_groups(
+    group: h5py.Group, path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, str, h5py.Dataset]]:
+    """Iterate over the weights of a file of Keras 3, by the names of their layers.
+
+    Groups have the names of classes: "layers/conv2d_3/vars/0". Where the layer's own
+    name is beside its weights, the path has that.
+    """
+    own = group.get("vars")
+    for name in sorted(own or (), key=_numbered):
+        yield "/".join(path), name, _dataset(own, name)
+    inner_groups = ["layers"] if not path and "layers" in group else group
+    for name in sorted(inner_groups, key=_numbered):
+        is_link = not isinstance(group.get(name, getlink=True), h5py.HardLink)
+        if name in ("vars", OPTIMIZER) or name.startswith(SEEDS):
+            continue
+        if is_link or not isinstance(group[name], h5py.Group):
+            raise WeightsError(
+                f"{group.name}/{name} is no group of a layer. Save the weights anew, "
+                "with model.save_weights."
+            )
+        inner = group[name]
+        has_name = "vars" in inner and "name" in inner["vars"].attrs
+        called = _text(inner["vars"].attrs["name"]) if has_name else name
+        yield from _of_groups(inner, (*path, called) if "vars" in inner else path)
+
+
+def _numbered(name: str) -> tuple[str, int]:
+    """Return the key that sorts "conv2d", "conv2d_2", "conv2d_10"."""
+    beginning, number = re.fullmatch(r"(.*?)_?(\d*)", name).groups()  # type: ignore
+    return beginning, int(number or 0)
+
+
+def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    """Return an array of the file, refusing what would be read from other files."""
+    dataset = group[name]
+    is_own = isinstance(dataset, h5py.Dataset) and dataset.file == group.file
+    if not is_own or dataset.external or dataset.is_virtual:
+        raise WeightsError(
+            f"{name} is no array of this file. Save the weights anew, with "
+            "model.save_weights."
+        )
+    return dataset
+
+
+def _refuse_more_than_there_is(
+    layers: Mapping[str, Mapping[str, h5py.Dataset]], size: int
+) -> None:
+    """Refuse arrays that would fill memory with numbers that the file has not."""
+    declared = sum(a.nbytes for layer in layers.values() for a in layer.values())
+    if declared > MOST_EXPANDED * size:
+        raise WeightsError(
+            f"its arrays would have {declared:,} bytes, and the file has {size:,}. "
+            "Download it anew, from elsewhere."
+        )
+
+
+def _epsilon_in(config: Any) -> float | None:
+    """Return the epsilon of the first batch norm in a model's config, if it has one."""
+    is_norm = isinstance(config, Mapping) and (
+        config.get("class_name") == "BatchNormalization"
+    )
+    if is_norm:
+        return float(config["config"]["epsilon"])
+    found = (_epsilon_in(inner) for inner in _within(config))
+    return next((epsilon for epsilon in found if epsilon is not None), None)
+
+
+def _within(config: Any) -> list[Any]:
+    if isinstance(config, Mapping):
+        return list(config.values())
+    return config if isinstance(config, list) else []

@@ -1,0 +1,325 @@
+"""Files of Keras, read layer by layer: nothing is built, and nothing in them is run."""
+
+import io
+import json
+import os
+import warnings
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras.src.applications.densenet import DenseNet as Application
+
+import keras_densenet as kd
+from keras_densenet.weights import WeightsError
+from keras_densenet.weights.keras_files import KerasLayers, read_keras_file
+from keras_densenet.weights.keras_names import by_pytorchs_names
+
+SIDE = 32
+SHAPE = (SIDE, SIDE, 3)
+
+
+def application(**options):
+    """keras.applications' DenseNet with one dense layer a block, and random weights."""
+    shape = {"weights": None, "input_shape": SHAPE, "name": "densenet"}
+    return shaken(Application([1, 1, 1, 1], **shape, **options))
+
+
+def shaken(model):
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        is_scale = weight.path.endswith(("variance", "gamma"))
+        low, high = (0.5, 1.5) if is_scale else (-0.1, 0.1)
+        if "seed" not in weight.path:
+            weight.assign(rng.uniform(low, high, weight.shape))
+    return model
+
+
+def ours(classes=5):
+    return kd.DenseNet(
+        blocks=(1, 1, 1, 1),
+        growth_rate=32,
+        bottleneck=True,
+        compression=0.5,
+        stem="imagenet",
+        classes=classes,
+        classifier_activation=None,
+        input_shape=SHAPE,
+    )
+
+
+def whole():
+    return application(classes=5, classifier_activation=None)
+
+
+def sequential(frozen=0):
+    base = application(include_top=False, pooling="avg")
+    for layer in base.layers[:frozen]:
+        layer.trainable = False
+    layers = [keras.layers.RandomFlip(), base, keras.layers.Dropout(0.2)]
+    head = keras.layers.Dense(5)
+    return shaken(keras.Sequential([keras.Input(SHAPE), *layers, head]))
+
+
+def half_frozen():
+    return sequential(20)
+
+
+def functional():
+    base = application(include_top=False)
+    pictures = keras.Input(SHAPE)
+    maps = base(pictures * 1.0)
+    answer = keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(maps))
+    return shaken(keras.Model(pictures, answer))
+
+
+def written(model, path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras says that .keras is newer
+        save = model.save_weights if ".weights." in path.name else model.save
+        save(path)
+    return path
+
+
+def pictures():
+    return np.random.default_rng(1).normal(size=(2, *SHAPE)).astype("float32")
+
+
+def assert_same_answers(path, theirs):
+    network = ours()
+    loaded = kd.weights.load(network, path)
+    assert loaded.weights == len(network.weights)
+    expected = np.array(theirs(pictures(), training=False))
+    found = np.array(network(pictures(), training=False))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * abs(expected).max())
+
+
+@pytest.mark.parametrize("make", [whole, sequential, half_frozen, functional])
+def test_a_network_in_any_file_of_keras_answers_as_it_did(tmp_path, make):
+    theirs = make()
+    for name in ("model.h5", "model.weights.h5", "model.keras"):
+        assert_same_answers(written(theirs, tmp_path / name), theirs)
+
+
+def test_a_compiled_model_has_an_optimizer_beside_its_weights(tmp_path):
+    theirs = whole()
+    theirs.compile("adam", "mse")
+    theirs.optimizer.build(theirs.trainable_variables)
+    for name in ("model.h5", "model.weights.h5", "model.keras"):
+        assert_same_answers(written(theirs, tmp_path / name), theirs)
+
+
+@pytest.mark.parametrize("name", ["model.weights.h5", "model.keras"])
+def test_layers_without_names_are_known_by_their_numbers(tmp_path, name):
+    """Keras before 3.10, and Keras 2, write the names of classes alone."""
+    theirs = half_frozen()
+    path = written(theirs, tmp_path / name)
+    if name.endswith(".keras"):
+        with zipfile.ZipFile(path) as archive:
+            parts = {part: archive.read(part) for part in archive.namelist()}
+        buffer = io.BytesIO(parts["model.weights.h5"])
+        without_names(buffer)
+        parts["model.weights.h5"] = buffer.getvalue()
+        with zipfile.ZipFile(path, "w") as archive:
+            for part, content in parts.items():
+                archive.writestr(part, content)
+    else:
+        without_names(path)
+    assert_same_answers(path, theirs)
+
+
+def without_names(file):
+    with h5py.File(file, "a") as groups:
+        groups.visititems(
+            lambda _, item: item.attrs.pop("name", None) and None  # to go on
+        )
+
+
+def test_names_of_keras_2_by_hand():
+    """Keras 2 has "/" after "conv1", where Keras 3 has "_"; pooling counts from 2."""
+    kernel, norm = (
+        {"kernel": np.zeros((1, 1, 2, 2))},
+        dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance"), np.zeros(2)),
+    )
+    layers = {
+        "conv1/conv": kernel,
+        "conv1/bn": norm,
+        "conv2_block1_0_bn": norm,
+        "conv2_block1_1_conv": kernel,
+        "conv2_block1_1_bn": norm,
+        "conv2_block1_2_conv": kernel,
+        "pool2_bn": norm,
+        "pool2_conv": kernel,
+        "conv3_block10_0_bn": norm,
+        "conv3_block10_1_conv": kernel,
+        "conv3_block10_1_bn": norm,
+        "conv3_block10_2_conv": kernel,
+        "bn": norm,
+    }
+    found = by_pytorchs_names(KerasLayers(layers, 1e-5, are_in_order=True))
+    assert [n for n in found if n.endswith(".weight")] == [
+        "features.conv0.weight",
+        "features.norm0.weight",
+        "features.denseblock1.denselayer1.norm1.weight",
+        "features.denseblock1.denselayer1.conv1.weight",
+        "features.denseblock1.denselayer1.norm2.weight",
+        "features.denseblock1.denselayer1.conv2.weight",
+        "features.transition1.norm.weight",
+        "features.transition1.conv.weight",
+        "features.denseblock2.denselayer10.norm1.weight",
+        "features.denseblock2.denselayer10.conv1.weight",
+        "features.denseblock2.denselayer10.norm2.weight",
+        "features.denseblock2.denselayer10.conv2.weight",
+        "features.norm5.weight",
+    ]
+
+
+def test_the_epsilon_of_a_file_is_its_own(tmp_path):
+    """What is above the paper's 1e-5 is added to variances; ours has nothing above."""
+    theirs = application(classes=5)
+    variance = "features.norm5.running_var"
+    its_own = np.array(theirs.get_layer("bn").moving_variance)
+    path = written(theirs, tmp_path / "model.keras")
+    found = by_pytorchs_names(read_keras_file(path, "keras"))[variance]
+    np.testing.assert_allclose(found - its_own, 1e-8, atol=6e-8)  # 1.001e-5 - 1e-5
+    with zipfile.ZipFile(path) as archive:
+        parts = {part: archive.read(part) for part in archive.namelist()}
+    parts["config.json"] = parts["config.json"].replace(b"1.001e-05", b"0.25")
+    with zipfile.ZipFile(path, "w") as archive:
+        for part, content in parts.items():
+            archive.writestr(part, content)
+    found = by_pytorchs_names(read_keras_file(path, "keras"))[variance]
+    np.testing.assert_allclose(found - its_own, 0.24999, rtol=1e-5)
+
+
+def test_a_network_without_bottlenecks_in_a_file(tmp_path):
+    small = {"depth": 10, "growth_rate": 4, "classes": 3, "input_shape": (8, 8, 3)}
+    first, second = kd.DenseNet(**small), kd.DenseNet(**small)
+    for name in ("model.h5", "model.weights.h5", "model.keras"):
+        second.set_weights([0 * weight for weight in second.get_weights()])
+        kd.weights.load(second, written(first, tmp_path / name))
+        for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+# --- what is refused ---------------------------------------------------------------
+
+
+def test_two_networks_in_a_model_are_not_mixed(tmp_path):
+    views = [keras.Input(SHAPE), keras.Input(SHAPE)]
+    networks = [application(include_top=False, pooling="avg") for _ in views]
+    networks[1].name = "second"
+    both = keras.layers.Concatenate()(
+        [network(view) for network, view in zip(networks, views, strict=True)]
+    )
+    model = keras.Model(views, keras.layers.Dense(5)(both))
+    for name in ("model.h5", "model.weights.h5", "model.keras"):
+        with pytest.raises(WeightsError, match=r"get_layer\(name\)|DenseNets"):
+            kd.weights.load(ours(), written(model, tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.weights.h5", "model.keras"])
+@pytest.mark.parametrize(
+    "front",
+    [
+        lambda: keras.layers.Conv2D(3, 1),
+        keras.layers.Normalization,
+        keras.layers.BatchNormalization,
+    ],
+)
+def test_weights_before_the_network_are_not_dropped(tmp_path, name, front):
+    base = application(include_top=False, pooling="avg")
+    model = keras.Sequential([keras.Input(SHAPE), front(), base])
+    with pytest.raises(WeightsError, match="before the last batch norm"):
+        kd.weights.load(ours(), written(model, tmp_path / name), include_top=False)
+
+
+def test_keras_hubs_network_is_another(tmp_path):
+    """It pads its first convolution by 2 and 3 pixels, and not by 3."""
+    kernel = {"kernel": np.zeros((1, 1, 2, 2))}
+    layers = KerasLayers({"stack1_block1_1_conv": kernel}, None, are_in_order=True)
+    with pytest.raises(WeightsError, match="KerasHub's DenseNet pads"):
+        by_pytorchs_names(layers)
+
+
+def test_code_in_a_file_of_keras_is_not_run(tmp_path):
+    mark = tmp_path / "ran"
+    theirs = application(classes=5, classifier_activation=None)
+    path = written(theirs, tmp_path / "model.keras")
+    with zipfile.ZipFile(path) as archive:
+        parts = {part: archive.read(part) for part in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    calling = {"module": "os", "class_name": "function", "config": "mkdir"}
+    config["config"]["layers"][1] |= {
+        "module": "os",
+        "class_name": "mkdir",
+        "registered_name": "mkdir",
+        "config": {"name": "evil", "path": str(mark), "function": calling},
+    }
+    parts["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for part, content in parts.items():
+            archive.writestr(part, content)
+    assert_same_answers(path, theirs)
+    assert not mark.exists()
+
+
+def test_arrays_that_the_file_has_not_are_refused_before_memory_is_taken(tmp_path):
+    path = tmp_path / "huge.weights.h5"
+    with h5py.File(path, "w") as file:
+        own = file.create_group("layers/conv2d/vars")
+        own.create_dataset("0", (7, 7, 10**6, 10**6), "float32", chunks=(7, 7, 9, 9))
+    with pytest.raises(WeightsError, match=r"would have 196,000,000,000,000 bytes"):
+        kd.weights.load(ours(), path)
+
+
+def test_an_archive_that_would_fill_memory_is_refused(tmp_path):
+    path = tmp_path / "bomb.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(10**7))
+    with pytest.raises(WeightsError, match=r"would have 10,000,000 bytes, from"):
+        kd.weights.load(ours(), path)
+
+
+def elsewhere(own, other):
+    own["0"] = h5py.ExternalLink(str(other), "secret")
+
+
+def through_a_soft_link(own, other):
+    own["0"] = h5py.SoftLink("/nowhere")
+
+
+def stored_outside(own, other):
+    own.create_dataset("0", (4,), "float32", external=[(str(other), 0, 16)])
+
+
+def virtual(own, other):
+    layout = h5py.VirtualLayout((4,), "float32")
+    layout[:] = h5py.VirtualSource(str(other), "secret", (4,))
+    own.create_virtual_dataset("0", layout)
+
+
+@pytest.mark.parametrize(
+    "write", [elsewhere, through_a_soft_link, stored_outside, virtual]
+)
+def test_arrays_of_another_file_are_not_read(tmp_path, write):
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["secret"] = np.ones(4, "float32")
+    path = tmp_path / "links.weights.h5"
+    with h5py.File(path, "w") as file:
+        write(file.create_group("layers/conv2d/vars"), other)
+    with pytest.raises(WeightsError, match=os.path.basename(path)):
+        kd.weights.load(ours(), path)
+
+
+def test_a_layer_in_another_file_is_not_read(tmp_path):
+    other = written(whole(), tmp_path / "other.weights.h5")
+    path = tmp_path / "links.weights.h5"
+    with h5py.File(path, "w") as file:
+        file.create_group("layers")["conv2d"] = h5py.ExternalLink(str(other), "layers")
+    with pytest.raises(WeightsError, match="no group of a layer"):
+        kd.weights.load(ours(), path)
