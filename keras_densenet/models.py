@@ -111,13 +111,15 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
             growth rate.
 
     Returns:
-        A `keras.Model` from pictures `(N, H, W, channels)` to class probabilities
-        `(N, classes)`, with layers `stem_conv`, `dense_block1`, `transition1`, ...
+        A `keras.Model` from pictures `(N, H, W, channels)` to class probabilities or
+        logits `(N, classes)`, without the classifier to maps `(N, h, w, C)` or vectors
+        `(N, C)`; with layers `stem_conv`, `dense_block1`, `transition1`, ...
 
     Raises:
         ValueError: An argument is out of its range (of a depth the error names the
             nearest valid ones), or the weights are those of another network, or cannot
             be downloaded or read.
+        FileNotFoundError: There is no such file of weights.
 
     Example:
         >>> DenseNet(blocks=(2, 3), growth_rate=8, bottleneck=True, bn_size=2).name
@@ -264,11 +266,13 @@ _IMAGENET_DOC = """Build {} for ImageNet (Table 1): k = {}, blocks of
 
     Returns:
         A `keras.Model` from pictures `(N, H, W, channels)`, standardized by channel,
-        to class probabilities `(N, classes)`.
+        to class probabilities or logits `(N, classes)`, without the classifier to maps
+        `(N, h, w, C)` or vectors `(N, C)`.
 
     Raises:
         ValueError: An argument is out of its range, or the weights are those of another
             network, or cannot be downloaded or read.
+        FileNotFoundError: There is no such file of weights.
     """
 
 DenseNet121 = _imagenet_densenet("DenseNet121")
