@@ -7,7 +7,7 @@ import inspect
 import os
 import platform
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,9 @@ def renew_config(
     before = yaml.safe_load(text) or {}
     now = _config(flags, module, data)
     now["seed_everything"] = before.get("seed_everything")  # all that is drawn goes on
-    changes = list(_changes(_flat(before), _flat(now)))
+    # Options that came later were not written; they had their defaults.
+    defaults = _flat(_defaults(module, data))
+    changes = list(_changes(defaults | _flat(before), defaults | _flat(now)))
     if changes:
         comments = [line for line in text.splitlines() if line.startswith("#")]
         _write(path, [*comments, *(f"# since {when}: {c}" for c in changes)], now)
@@ -96,6 +98,17 @@ def _config(
         "trainer": _plain(flags.given()),
         "model": _model(module),
         "data": described(data),
+    }
+
+
+def _defaults(module: ImageClassifier | keras.Model, data: DataModule) -> dict:
+    """Return the defaults of all options in the places that `_config` has them in."""
+    of_model: dict[str, Any] = {}
+    if isinstance(module, ImageClassifier):
+        of_model = defaults_of(type(module)) | defaults_of(module.network)
+    return {
+        "model": {n: v for n, v in of_model.items() if n not in _OF_THE_DATA},
+        "data": {"init_args": defaults_of(type(data))},
     }
 
 
@@ -173,9 +186,12 @@ def _arguments(thing: Any) -> dict[str, Any]:
     }
 
 
-def defaults_of(thing: type) -> dict[str, Any]:
-    """Return the defaults of a class's arguments, None where there is none."""
-    parameters = inspect.signature(thing).parameters
+def defaults_of(thing: Callable[..., Any]) -> dict[str, Any]:
+    """Return the defaults of a class's or a function's arguments, None for none."""
+    try:
+        parameters = inspect.signature(thing).parameters
+    except ValueError:  # of one that is not Python's own
+        return {}
     return {
         name: None
         if parameters[name].default is inspect.Parameter.empty
@@ -185,11 +201,11 @@ def defaults_of(thing: type) -> dict[str, Any]:
     }
 
 
-def _names_of_arguments(thing: type) -> list[str]:
+def _names_of_arguments(thing: Callable[..., Any]) -> list[str]:
     """Name a class's arguments; where it passes others on, its parent's, too."""
     parameters = inspect.signature(thing).parameters.values()
     names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
-    parent = thing.__base__
+    parent = getattr(thing, "__base__", None)
     if len(names) < len(parameters) and parent not in (None, object):
         names += [n for n in _names_of_arguments(parent) if n not in names]
     return names

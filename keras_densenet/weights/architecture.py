@@ -3,10 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-
+from keras_densenet.variants import IMAGENET_VARIANTS
 from keras_densenet.weights.channels import STEM
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.names import CLASSIFIER
@@ -39,11 +38,11 @@ class Architecture(NamedTuple):
     outputs: int | None
 
 
-def architecture_of(arrays: Mapping[str, np.ndarray]) -> Architecture:
+def architecture_of(arrays: Mapping[str, Any]) -> Architecture:
     """Return what a network is.
 
     Args:
-        arrays: By PyTorch's names, with Keras's axes.
+        arrays: What has a shape, such as arrays, by PyTorch's names, with Keras's axes.
 
     Raises:
         WeightsError: It is no DenseNet: layers are missing, or a dense layer does not
@@ -60,7 +59,7 @@ def architecture_of(arrays: Mapping[str, np.ndarray]) -> Architecture:
     )
 
 
-def _architecture_of(arrays: Mapping[str, np.ndarray]) -> Architecture:
+def _architecture_of(arrays: Mapping[str, Any]) -> Architecture:
     found = (_DENSE_LAYER.fullmatch(name) for name in arrays)
     layers = Counter(int(match[1]) for match in found if match)
     blocks = tuple(layers[number] for number in sorted(layers))
@@ -92,3 +91,35 @@ def _architecture_of(arrays: Mapping[str, np.ndarray]) -> Architecture:
         channels,
         None if outputs is None else outputs.shape[-1],
     )
+
+
+def variant_of(architecture: Architecture) -> tuple[str, dict[str, Any]]:
+    """Return the function that makes a network, and the arguments that say which.
+
+    >>> cifar = Architecture((16, 16, 16), 12, 4, 0.5, 24, "small", 3, 10)
+    >>> variant_of(cifar)
+    ('DenseNetBC', {'depth': 100, 'growth_rate': 12, 'compression': 0.5})
+    """
+    blocks, k, bn_size, compression, init_features, stem, *_ = architecture
+    names: dict[tuple, str] = {row: name for name, row in IMAGENET_VARIANTS.items()}
+    is_bc = bn_size == 4 and init_features == 2 * k and compression < 1
+    if is_bc and stem == "imagenet" and compression == 0.5 and (k, blocks) in names:
+        return names[k, blocks], {}
+    is_plain = bn_size is None and init_features == 16
+    if stem == "small" and len(blocks) == 3 and len(set(blocks)) == 1:
+        if is_bc:
+            by_depth = {"depth": 6 * blocks[0] + 4, "growth_rate": k}
+            return "DenseNetBC", by_depth | {"compression": compression}
+        if is_plain:
+            by_depth = {"depth": 3 * blocks[0] + 4, "growth_rate": k}
+            return "DenseNet", by_depth | {"compression": compression}
+    arguments = {
+        "blocks": blocks,
+        "growth_rate": k,
+        "bottleneck": bn_size is not None,
+        "compression": compression,
+        **({"bn_size": bn_size} if bn_size is not None else {}),
+        "stem": stem,
+        "init_features": init_features,
+    }
+    return "DenseNet", arguments

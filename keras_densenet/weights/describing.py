@@ -8,8 +8,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from keras_densenet.variants import IMAGENET_VARIANTS
-from keras_densenet.weights.architecture import Architecture, architecture_of
+from keras_densenet.weights.architecture import (
+    Architecture,
+    architecture_of,
+    variant_of,
+)
 from keras_densenet.weights.loading import counted
 from keras_densenet.weights.names import CLASSIFIER
 from keras_densenet.weights.preprocessing import Answer, answer_of
@@ -55,38 +58,6 @@ def described(source: Source) -> dict[str, str]:
         "load it with": _line(source, architecture, network),
     }
     return {name: fact for name, fact in facts.items() if fact}
-
-
-def variant_of(architecture: Architecture) -> tuple[str, dict[str, Any]]:
-    """Return the function that makes a network, and the arguments that say which.
-
-    >>> cifar = Architecture((16, 16, 16), 12, 4, 0.5, 24, "small", 3, 10)
-    >>> variant_of(cifar)
-    ('DenseNetBC', {'depth': 100, 'growth_rate': 12, 'compression': 0.5})
-    """
-    blocks, k, bn_size, compression, init_features, stem, *_ = architecture
-    names: dict[tuple, str] = {row: name for name, row in IMAGENET_VARIANTS.items()}
-    is_bc = bn_size == 4 and init_features == 2 * k and compression < 1
-    if is_bc and stem == "imagenet" and compression == 0.5 and (k, blocks) in names:
-        return names[k, blocks], {}
-    is_plain = bn_size is None and init_features == 16
-    if stem == "small" and len(blocks) == 3 and len(set(blocks)) == 1:
-        if is_bc:
-            by_depth = {"depth": 6 * blocks[0] + 4, "growth_rate": k}
-            return "DenseNetBC", by_depth | {"compression": compression}
-        if is_plain:
-            by_depth = {"depth": 3 * blocks[0] + 4, "growth_rate": k}
-            return "DenseNet", by_depth | {"compression": compression}
-    arguments = {
-        "blocks": blocks,
-        "growth_rate": k,
-        "bottleneck": bn_size is not None,
-        "compression": compression,
-        **({"bn_size": bn_size} if bn_size is not None else {}),
-        "stem": stem,
-        "init_features": init_features,
-    }
-    return "DenseNet", arguments
 
 
 # --- in words --------------------------------------------------------------------

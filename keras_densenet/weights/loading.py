@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from keras_densenet.layers import DenseBlock
+from keras_densenet.weights.architecture import architecture_of, variant_of
 from keras_densenet.weights.channels import STEM, adapted_kernel
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.names import (
@@ -26,13 +27,11 @@ from keras_densenet.weights.sources import (
     title,
 )
 
-APPLICATIONS: dict[
-    tuple[int, ...], str
-] = {  # dense layers in each block, of growth rate 32
-    (6, 12, 24, 16): "DenseNet121",
-    (6, 12, 32, 32): "DenseNet169",
-    (6, 12, 48, 32): "DenseNet201",
-}
+APPLICATIONS = (
+    "DenseNet121",
+    "DenseNet169",
+    "DenseNet201",
+)  # with weights for ImageNet
 MOST_NAMED = 5  # weights that an error text lists
 
 
@@ -189,9 +188,9 @@ def _amid_features(
 
 def _application_of(model: keras.Model) -> str:
     """Return the name that keras.applications has for a model's network."""
-    blocks = [layer for layer in model.layers if isinstance(layer, DenseBlock)]
-    name = APPLICATIONS.get(tuple(block.num_layers for block in blocks))
-    if name is None or blocks[0].growth_rate != 32:
+    arrays = {weight.name: weight.variable for weight in weights_by_name(model)}
+    name, _ = variant_of(architecture_of(arrays))
+    if name not in APPLICATIONS:
         raise WeightsError(
             "keras.applications has weights for DenseNet121, 169 and 201, but not for "
             f"{model.name}. Give a file of torchvision's or timm's, or a checkpoint of "

@@ -76,6 +76,10 @@ def test_the_run_goes_on_as_it_would_have(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "Resuming after epoch 1 and 2 batches" in done.stdout
+    assert (
+        "Other than before: model." not in done.stdout
+    )  # new options at their default
+    assert "Other than before: data." not in done.stdout
     same = is_the_same_processor()
     found = weights_of(run / "checkpoints" / "last.keras")
     with np.load(OLD / "finished.npz") as expected:

@@ -10,8 +10,12 @@ import keras_densenet
 import keras_densenet as kd
 from keras_densenet.weights import WeightsError
 from keras_densenet.weights.__main__ import main
-from keras_densenet.weights.architecture import Architecture, architecture_of
-from keras_densenet.weights.describing import described, variant_of
+from keras_densenet.weights.architecture import (
+    Architecture,
+    architecture_of,
+    variant_of,
+)
+from keras_densenet.weights.describing import described
 from keras_densenet.weights.names import weights_by_name
 from keras_densenet.weights.sources import network_of
 
