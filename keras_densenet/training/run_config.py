@@ -74,7 +74,7 @@ def renew_config(
     before = yaml.safe_load(text) or {}
     now = _config(flags, module, data)
     now["seed_everything"] = before.get("seed_everything")  # all that is drawn goes on
-    changes = list(_changes(_flat(before), _flat(now)))
+    changes = list(_changes(_flat(_with_new_arguments(before, data)), _flat(now)))
     if changes:
         comments = [line for line in text.splitlines() if line.startswith("#")]
         _write(path, [*comments, *(f"# since {when}: {c}" for c in changes)], now)
@@ -116,6 +116,21 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         deeper = isinstance(value, Mapping)
         flat |= _flat(value, f"{prefix}{name}.") if deeper else {prefix + name: value}
     return flat
+
+
+def _with_new_arguments(config: dict[str, Any], data: DataModule) -> dict[str, Any]:
+    """Return a config with the arguments that the data have had since it was written.
+
+    They were what their defaults are.
+    """
+    written, now = config.get("data"), described(data)
+    if not (isinstance(written, dict) and isinstance(now, dict)):
+        return config
+    if written.get("class_path") != now["class_path"]:
+        return config
+    arguments, defaults = written.get("init_args", {}), defaults_of(type(data))
+    new = {k: defaults[k] for k in now["init_args"] if k in defaults}
+    return {**config, "data": {**written, "init_args": {**new, **arguments}}}
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
