@@ -44,7 +44,9 @@ class RunState:
             its number among those of its class, such as "EarlyStopping1".
         stopped: Whether a callback has ended the training for good.
         preprocessing: Mean and standard deviation that pictures are standardized with,
-            for `keras_densenet.weights.preprocessing`; empty where they are not known.
+            for `keras_densenet.weights.preprocessing`, and how they become the
+            network's size, "fit", which files of before do not say; empty where they
+            are not known.
         seeds: The state of each random layer.
         metrics: The value of each of the epoch's metric variables so far.
         epoch_ended: Whether the epoch that the step is in has ended, with its
@@ -63,7 +65,7 @@ class RunState:
     data: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, dict] = field(default_factory=dict)
     stopped: bool = False
-    preprocessing: dict[str, list[float]] = field(default_factory=dict)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
     epoch_ended: bool = True
     origin: dict[str, Any] = field(default_factory=dict)
     seeds: list[np.ndarray] = field(default_factory=list)
@@ -185,8 +187,19 @@ def load_checkpoint(model: keras.Model, path: Path) -> RunState | None:
         raise MisconfigurationError(
             f"{path} does not fit the network {model.name} and its optimizer: make "
             "them with the arguments that they were trained with, frozen among them."
+            f"{_other_pictures(path, model)}"
         ) from error
     return read_state(path)
+
+
+def _other_pictures(path: Path, model: keras.Model) -> str:
+    """Say that a network reads other pictures than a checkpoint's; "" where not."""
+    state = read_state(path)
+    before = tuple(state.origin.get("input_shape", ())) if state else ()
+    now = tuple((getattr(model, "input_shape", None) or ())[1:])
+    if not (before and now) or before == now:
+        return ""
+    return f" It was trained on pictures {before}, and the network reads {now}."
 
 
 def _no_checkpoint(path: Path) -> str:
@@ -209,11 +222,12 @@ def read_state(path: Path) -> RunState | None:
             return RunState(**facts, **_sorted_out(arrays))
 
 
-def read_preprocessing(path: Path) -> dict[str, list[float]]:
-    """Return mean and standard deviation that a checkpoint's pictures were given.
+def read_preprocessing(path: Path) -> dict[str, Any]:
+    """Return how a checkpoint's pictures were prepared.
 
     Returns:
-        "mean" and "std" of each channel, in 0..255; empty where they are not known.
+        "mean" and "std" of each channel, in 0..255, and "fit"; empty where they are not
+        known.
     """
     with zipfile.ZipFile(path) as archive:
         if _FACTS not in archive.namelist():

@@ -7,6 +7,8 @@ r"""Fine-tune a DenseNet on a folder of your own pictures: train, test, look, ex
     python recipes/finetune.py --data-dir my_pictures --image-size 32 \
         --network DenseNetBC --depth 40 --weights runs/.../checkpoints/last.keras
     python recipes/finetune.py --data-dir my_pictures --from-scratch   # to compare with
+    python recipes/finetune.py --data-dir films --from-scratch --channels 1 \
+        --image-size 320 256 --fit pad --no-mirror
 
 The folder has `train/<class>/*.jpg`, with `val/` and `test/` like it, or
 `<class>/*.jpg`, of which 10 % are held out to validate on and 15 % to test on.
@@ -54,7 +56,10 @@ def main(
     weights: str = "imagenet",
     from_scratch: bool = False,
     frozen: str | None = None,
-    image_size: int = 224,
+    image_size: int | tuple[int, int] = 224,
+    channels: Literal[1, 3, 4] = 3,
+    fit: Literal["auto", "crop", "pad", "squash"] = "auto",
+    mirror: bool = True,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.15,
     on_error: Literal["raise", "skip"] = "raise",
@@ -84,7 +89,13 @@ def main(
             of torchvision, of timm, or a checkpoint of this package.
         from_scratch: Begin with random weights, to compare with.
         frozen: The last layer that stays as it is, such as dense_block2; or backbone.
-        image_size: Height and width of what the network sees, in pixels.
+        image_size: Height and width of what the network sees, in pixels: one number for
+            both, or the two.
+        channels: 1 for gray pictures, 3 for RGB, 4 for RGBA.
+        fit: How a whole picture becomes that size: its center cut out (crop), resized
+            and filled up with black (pad), or resized to other proportions (squash); by
+            default crop for a square and squash for others.
+        mirror: Mirror half of the training pictures; not where left and right differ.
         validation_fraction: Share of the pictures held out to validate on, if there is
             no val/.
         test_fraction: Share of the pictures held out to test on, if there is no test/.
@@ -105,10 +116,15 @@ def main(
     """
     kd.seed_everything(seed)
     known = None if from_scratch else kd.weights.preprocessing(weights)
+    if known and len(known.mean) != channels:
+        known = None  # of RGB: for gray, and for alpha, their average is taken
     data = kd.data.ImageFolder(
         data_dir,
         batch_size,
-        image_size,  # a random crop of 8 to 100 % of the area; mirrored
+        image_size,  # to train on a random crop of 8 to 100 % of the area; mirrored
+        channels=channels,
+        fit=None if fit == "auto" else fit,
+        mirror=mirror,
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
         balanced=balanced,

@@ -26,7 +26,8 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) == 12
-    (tmp_path / "flowers" / "rose").mkdir(parents=True)
+    for name in ("flowers/rose", "films/normal"):
+        (tmp_path / name).mkdir(parents=True)
     names = {"tf": tf, "model": kd.DenseNetBC(10, 4), "source": kd.DenseNetBC(10, 4)}
     names |= {"images": np.zeros((20, 8, 8, 3)), "labels": np.arange(20) % 2}
     for block in blocks:

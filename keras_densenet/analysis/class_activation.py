@@ -16,6 +16,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from keras_densenet.analysis.drawn_names import drawn_titles
+from keras_densenet.analysis.drawn_pictures import drawn
 from keras_densenet.analysis.inside import layers_within, replaced
 from keras_densenet.model_output import is_functional, last_activation
 from keras_densenet.tensor import Tensor
@@ -253,7 +254,7 @@ def plot_class_activation(
     """Draw each picture twice: as it is, and with its heat map laid over it.
 
     Args:
-        pictures: Raw pictures, `(N, H, W, 3)` in 0..255.
+        pictures: Raw pictures, `(N, H, W, channels)` in 0..255: gray, RGB or RGBA.
         heat: What `class_activation` returns for them, `(N, H, W)` in 0..1.
         titles: A title for each picture, such as "cat 98 %"; a long one is broken into
             lines.
@@ -285,7 +286,7 @@ def plot_class_activation(
     ):
         row, column = divmod(number, columns)
         left, right = grid[row, 2 * column : 2 * column + 2]
-        raw = np.clip(picture, 0, 255).astype("uint8")
+        raw = drawn(picture)
         left.imshow(raw)
         left.set_title(title, fontsize=9, loc="left", fontfamily=families)
         right.imshow(raw)

@@ -13,8 +13,10 @@ import keras
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
+from PIL import Image
 
 from keras_densenet.analysis.curves import plot_curves, read_metrics
+from keras_densenet.analysis.drawn_pictures import drawn
 from keras_densenet.analysis.feature_reuse import (
     feature_reuse,
     observe_feature_reuse,
@@ -206,10 +208,7 @@ def _shown(mistake: Mistake, class_names: Sequence[str]) -> dict[str, str]:
 
 def _thumbnail(picture: np.ndarray) -> str:
     """Return a picture as an embedded PNG, scaled down if it is large."""
-    pixels = np.clip(np.rint(picture), 0, 255)
-    if pixels.shape[-1] not in (1, 3):  # neither gray nor RGB
-        pixels = pixels.mean(axis=-1, keepdims=True)
-    image = keras.utils.array_to_img(pixels, data_format="channels_last", scale=False)
+    image = Image.fromarray(drawn(picture))
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
     image.save(file, "PNG")

@@ -14,6 +14,7 @@ from keras_densenet.callbacks.limits import Limit
 from keras_densenet.callbacks.state import marks_of, restore, state_of
 from keras_densenet.checkpoint_file import RunState
 from keras_densenet.data import DataModule
+from keras_densenet.data.crops import fit_of
 
 Kind = TypeVar("Kind")
 
@@ -222,11 +223,19 @@ def named_callbacks(
     return named
 
 
-def preprocessing_of(data: DataModule) -> dict[str, list[float]]:
-    """Return what pictures are standardized with; empty where the data do not say."""
+def preprocessing_of(data: DataModule) -> dict[str, Any]:
+    """Return how pictures are prepared; empty where the data do not say.
+
+    That is what they are standardized with, a number for each channel, and how they
+    become the network's size.
+    """
     if not (hasattr(data, "mean") and hasattr(data, "std")):
         return {}
-    return {"mean": list(map(float, data.mean)), "std": list(map(float, data.std))}
+    return {
+        "mean": list(map(float, data.mean)),
+        "std": list(map(float, data.std)),
+        "fit": fit_of(data.fit, data.input_shape[-3:-1]),
+    }
 
 
 @contextmanager

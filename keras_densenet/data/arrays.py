@@ -44,16 +44,23 @@ class ArrayDataModule(SeededDataModule):
 
     Args:
         batch_size: Pictures in a global batch, over all replicas.
-        augment: Whether training pictures are shifted, and mirrored where `mirrors`.
+        augment: Whether training pictures are shifted, and mirrored with `mirror`.
 
     Attributes:
         title: What people call the data set.
-        mirrors: Whether a mirrored picture is still of its class.
     """
 
-    mirrors = True
-
     batch_size: int = 64
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse `mirrors`, which nothing reads: the option is `mirror`."""
+        super().__init_subclass__(**kwargs)
+        if "mirrors" in vars(cls):
+            raise TypeError(
+                f"{cls.__name__}.mirrors would not be read: decorate the class with "
+                "@dataclass(eq=False, repr=False) and write mirror: bool = False, or "
+                "give mirror=False where it is made."
+            )
 
     def __post_init__(self) -> None:
         """Begin with no arrays."""
@@ -97,7 +104,7 @@ class ArrayDataModule(SeededDataModule):
             images = strong.pictures(tf.gather(pictures, number), seeds)
             images = self._standardized(images)
             if self.augment:
-                images = mirror_and_shift(images, seeds, flip=self.mirrors)
+                images = mirror_and_shift(images, seeds, flip=self.mirror)
             return strong.batch(images, tf.gather(labels, number), seeds)
 
         steps_from_here = tf.data.Dataset.counter(step)

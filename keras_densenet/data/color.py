@@ -5,6 +5,9 @@ whatever order, come to a sum of three: a share of the picture, a share of the p
 in gray, and a gray that is the same everywhere.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import tensorflow as tf
 
 from keras_densenet.tensor import Tensor
@@ -30,31 +33,48 @@ def color_jitter(
 
     Each becomes `a` times what it was, with `a` uniform in 1 - x .. 1 + x: a picture is
     blended with black, with its mean gray, with itself in gray. As in fb.resnet.torch,
-    nothing is cut off at 0 or 255.
+    nothing is cut off at 0 or 255. A gray picture stays one when its saturation
+    changes, and alpha stays as it is.
 
     Args:
-        images: RGB in 0..255, `(N, H, W, 3)`, of a known size.
+        images: Gray, RGB or RGBA in 0..255, `(N, H, W, channels)`, of a known size.
         seed: Two integers, shape `(2,)`.
         brightness: The x of brightness, 0 or more.
         contrast: The x of contrast, 0 or more.
         saturation: The x of saturation, 0 or more.
 
     Returns:
-        float32 `(N, H, W, 3)`.
+        float32 `(N, H, W, channels)`.
     """
-    n, (height, width) = tf.shape(images)[0], images.shape[1:3]
-    strengths = tf.constant([brightness, contrast, saturation])
+    change = partial(_jittered, seed=seed, strengths=(brightness, contrast, saturation))
+    return _beside_alpha(images, change)
+
+
+def _beside_alpha(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Change the colors of pictures alone, where these have alpha, too."""
+    if images.shape[-1] != 4:
+        return change(images)
+    alpha = tf.cast(images[..., 3:], tf.float32)
+    return tf.concat([change(images[..., :3]), alpha], axis=-1)
+
+
+def _jittered(
+    images: Tensor, seed: Tensor, strengths: tuple[float, float, float]
+) -> Tensor:
+    n, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
     drawn = tf.random.stateless_uniform([2, n, 3], seed)
-    factors = 1 + strengths * (2 * drawn[0] - 1)  # (N, 3)
+    factors = 1 + tf.constant(strengths, tf.float32) * (2 * drawn[0] - 1)  # (N, 3)
     order = tf.argsort(drawn[1], axis=1)  # (N, 3)
-    pixels = tf.reshape(tf.cast(images, tf.float32), [-1, 3])
-    to_gray = tf.tile(tf.constant(GRAY)[:, tf.newaxis], [1, 3])
+    pixels = tf.reshape(tf.cast(images, tf.float32), [-1, channels])
     # One long row a picture: broadcasting over three channels is half as fast.
-    colors = tf.reshape(pixels, [n, height * width * 3])
-    grays = tf.reshape(tf.matmul(pixels, to_gray), [n, height * width * 3])
+    colors = tf.reshape(pixels, [n, height * width * channels])
+    grays = colors
+    if channels == 3:
+        to_gray = tf.tile(tf.constant(GRAY)[:, tf.newaxis], [1, 3])
+        grays = tf.reshape(tf.matmul(pixels, to_gray), tf.shape(colors))
     own, gray, shift = _blend(tf.reduce_mean(grays, axis=1), factors, order)
     mixed = own * colors + gray * grays + shift
-    return tf.reshape(mixed, [-1, height, width, 3])
+    return tf.reshape(mixed, [-1, height, width, channels])
 
 
 def _blend(
@@ -87,11 +107,17 @@ def _blend(
 def pca_lighting(images: Tensor, seed: Tensor, std: float = 0.1) -> Tensor:
     """Add to each picture a color drawn along the principal axes of ImageNet's.
 
+    Alpha stays as it is.
+
     Args:
-        images: RGB in 0..255, `(N, H, W, 3)`.
+        images: RGB or RGBA in 0..255, `(N, H, W, channels)`.
         seed: Two integers, shape `(2,)`.
         std: Standard deviation of the share of each component.
     """
+    return _beside_alpha(images, partial(_lighted, seed=seed, std=std))
+
+
+def _lighted(images: Tensor, seed: Tensor, std: float) -> Tensor:
     n = tf.shape(images)[0]
     alphas = tf.random.stateless_normal([n, 3], seed, stddev=std)
     shifts = tf.matmul(alphas * EIGENVALUES, tf.transpose(tf.constant(EIGENVECTORS)))

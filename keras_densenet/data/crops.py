@@ -12,8 +12,10 @@ from keras_densenet.tensor import Tensor
 
 Size = int | tuple[int, int]  # of a square; or height and width
 
+FITS = ("crop", "pad", "squash")  # how a whole picture becomes one of that size
+
 ATTEMPTS = 10
-STRIP = 8  # times as long as wide
+STRIP = 8  # times as long as what is cut out of it
 
 
 def sides(size: Size) -> tuple[int, int]:
@@ -23,6 +25,32 @@ def sides(size: Size) -> tuple[int, int]:
     ((224, 224), (192, 256))
     """
     return (size, size) if isinstance(size, int) else size
+
+
+def fit_of(fit: str | None, size: Size) -> str:
+    """Return how a whole picture is made `size`; None leaves it to the size.
+
+    Args:
+        fit: "crop", "pad" or "squash", as `resize_to_input` takes it; None for "crop"
+            where `size` is a square, and "squash" where it is none.
+        size: Height and width of the result, in pixels; one number for both.
+
+    Raises:
+        ValueError: It is something else.
+
+    >>> fit_of(None, 224), fit_of(None, (192, 256)), fit_of("pad", 224)
+    ('crop', 'squash', 'pad')
+    """
+    if fit is None:
+        return "squash" if len({*sides(size)}) > 1 else "crop"
+    if fit not in FITS:
+        raise ValueError(
+            'fit must be "crop", to cut the center out, "pad", to resize the whole '
+            'picture and fill up with black, "squash", to resize it to other '
+            "proportions, or None, for crop where image_size is a square and squash "
+            f"where it is none. Received: fit={fit!r}"
+        )
+    return fit
 
 
 def random_resized_crop(
@@ -150,40 +178,77 @@ def center_crop(image: Tensor, size: Size = 224) -> Tensor:
 
 
 def resize_and_center_crop(
-    image: Tensor, size: int = 224, short_side: int = 256, method: str = "bicubic"
+    image: Tensor, size: Size = 224, short_side: int = 256, method: str = "bicubic"
 ) -> Tensor:
     """Prepare pictures for evaluation: resize to the short side, cut the center out.
 
-    The far ends of a long strip are cut off first: resized, it would be huge.
+    Where `size` is no square, the picture is resized to cover it, scaled in the same
+    way: see `resize_over`. The far ends of a long strip are cut off first: resized, it
+    would be huge.
 
     Args:
         image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
-        size: Height and width of the result, in pixels.
+        size: Height and width of the result, in pixels; one number for both.
         short_side: Pixels of the short side before the center is cut out.
         method: Method of `tf.image.resize`.
     """
-    resized = resize_short_side(_without_far_ends(image), short_side, method)
-    return center_crop(resized, size)
+    near = _without_far_ends(image, size)
+    return center_crop(resize_over(near, size, short_side, method), size)
+
+
+def resize_and_pad(image: Tensor, size: Size = 224, method: str = "bicubic") -> Tensor:
+    """Resize a whole picture, undistorted, to fit into `size`, and fill up with black.
+
+    It is in the middle: where what is filled up is odd, there is one row or column more
+    at the bottom or on the right. Black is 0, which in an alpha channel is transparent.
+
+    Args:
+        image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
+        size: Height and width of the result, in pixels; one number for both.
+        method: Method of `tf.image.resize`.
+    """
+    room = tf.constant(sides(size), tf.float64)
+    there = tf.cast(tf.shape(image)[-3:-1], tf.float64)
+    scaled = tf.round(there * tf.reduce_min(room / there))
+    inside = tf.cast(tf.clip_by_value(scaled, 1.0, room), tf.int32)
+    resized = _resize(image, inside, method)
+    around = tf.constant(sides(size)) - inside
+    before = around // 2
+    paddings = tf.stack([before, around - before], axis=1)  # of height and of width
+    others = tf.zeros([len(image.shape) - 3, 2], tf.int32), tf.zeros([1, 2], tf.int32)
+    padded = tf.pad(resized, tf.concat([others[0], paddings, others[1]], axis=0))
+    return tf.ensure_shape(padded, [*image.shape[:-3], *sides(size), image.shape[-1]])
 
 
 def resize_to_input(
-    image: Tensor, size: Size, short_side: int, method: str = "bicubic"
+    image: Tensor,
+    size: Size,
+    short_side: int,
+    method: str = "bicubic",
+    fit: str | None = None,
 ) -> Tensor:
     """Prepare pictures for a network, as all that is not trained on is prepared.
-
-    A square is cut out of the center, as `resize_and_center_crop` does. Where the
-    network reads no square, the whole picture is resized to its height and width.
 
     Args:
         image: `(H, W, channels)`, or pictures of one size `(N, H, W, channels)`.
         size: Height and width of what the network reads; one number for both.
-        short_side: Pixels of the short side before the center is cut out.
+        short_side: Pixels of the short side before the center is cut out, by "crop"
+            alone.
         method: Method of `tf.image.resize`.
+        fit: "crop" cuts the center out, as `resize_and_center_crop` does; "pad" resizes
+            the whole picture and fills up with black, as `resize_and_pad` does;
+            "squash" resizes it to height and width, whatever its proportions. None
+            for "crop" where `size` is a square, and "squash" where it is none.
+
+    Raises:
+        ValueError: `fit` is something else.
     """
-    height, width = sides(size)
-    if height == width:
-        return resize_and_center_crop(image, height, short_side, method)
-    return _resize(image, [height, width], method)
+    fit = fit_of(fit, size)
+    if fit == "crop":
+        return resize_and_center_crop(image, size, short_side, method)
+    if fit == "pad":
+        return resize_and_pad(image, size, method)
+    return _resize(image, sides(size), method)
 
 
 def resize_over(
@@ -211,10 +276,15 @@ def resize_over(
     return _resize(image, tf.maximum(scaled, least), method)
 
 
-def _without_far_ends(image: Tensor) -> Tensor:
-    """Cut the long side to at most `STRIP` times the short one, about the center."""
+def _without_far_ends(image: Tensor, size: Size) -> Tensor:
+    """Cut the sides to at most `STRIP` times those of the largest window of `size`.
+
+    About the center. Of a square that is the short side.
+    """
+    height, width = sides(size)
     there = tf.shape(image)[-3:-1]
-    kept = tf.minimum(there, STRIP * tf.reduce_min(there))
+    window = tf.stack(_largest_window(there[0], there[1], width / height))
+    kept = tf.minimum(there, STRIP * window)
     (top, left), (rows, columns) = tf.unstack((there - kept) // 2), tf.unstack(kept)
     return image[..., top : top + rows, left : left + columns, :]
 

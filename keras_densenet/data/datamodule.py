@@ -13,7 +13,10 @@ _LIGHTNING_NAMES = {
 
 
 # What another view of the same pictures has of them.
-FACTS = ("num_classes", "class_names", "mean", "std", "batch_size", "soft_labels")
+FACTS = (
+    *("num_classes", "class_names", "mean", "std", "batch_size", "soft_labels"),
+    *("method", "fit"),
+)
 
 
 class DataModule(abc.ABC):
@@ -44,6 +47,9 @@ class DataModule(abc.ABC):
         batch_size: Pictures in a global batch, over all replicas.
         soft_labels: Whether labels are probabilities, in all datasets.
         method: Method of `tf.image.resize` for pictures of other sizes.
+        fit: How these become `input_shape`'s: "crop", "pad" or "squash", as
+            `resize_to_input` takes it; None for "crop" where it is a square, and
+            "squash" where it is none.
     """
 
     num_classes: int
@@ -54,6 +60,7 @@ class DataModule(abc.ABC):
     batch_size: int
     soft_labels: bool = False
     method: str = "bicubic"
+    fit: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse Lightning's names for the data sets, which nothing would call."""

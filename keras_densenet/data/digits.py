@@ -1,5 +1,7 @@
 """Hand-written digits that come with scikit-learn: real data without a network."""
 
+from dataclasses import KW_ONLY, dataclass
+
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -10,6 +12,7 @@ VAL_SIZE = 180
 TEST_SIZE = 360
 
 
+@dataclass(eq=False, repr=False)
 class Digits(ArrayDataModule):
     """1,797 hand-written digits (Alpaydin and Kaynak 1998), as 32x32 RGB pictures.
 
@@ -17,7 +20,11 @@ class Digits(ArrayDataModule):
     are for training, 180 for validation and 360 for the test, each with the same share
     of every digit. Augmentation shifts them and does not mirror them.
 
-    The arguments are those of `ArrayDataModule` and of `SeededDataModule`.
+    The arguments that are not listed here are those of `ArrayDataModule` and of
+    `SeededDataModule`.
+
+    Args:
+        mirror: Whether augmentation mirrors them, too: mirrored, few are digits.
     """
 
     title = "the digits"
@@ -26,7 +33,9 @@ class Digits(ArrayDataModule):
     class_names = tuple("0123456789")
     mean = (77.8, 77.8, 77.8)  # of the training pictures; a test computes them
     std = (95.8, 95.8, 95.8)
-    mirrors = False
+
+    _: KW_ONLY
+    mirror: bool = False
 
     def load_splits(self, stage: str) -> dict[str, Split]:
         """Read the three splits, which are the same in every run."""

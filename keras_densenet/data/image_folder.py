@@ -45,15 +45,15 @@ class ImageFolder(PictureDataModule, _RootFirst):
     Pictures are what Pillow reads, of any size: JPEG, PNG, WebP, TIFF, AVIF, JPEG 2000
     and others, by their endings, and where these are unknown by what is in them. A
     warning counts the files that are left out. Gray, palette, RGBA (on white), CMYK and
-    16-bit pictures become 8-bit RGB, EXIF's orientation is obeyed, and of an animation
-    the first frame is taken. Pixels of unknown range, as of 32-bit TIFFs, are refused,
-    and a warning tells of 16-bit pictures that are all nearly black. Each picture is
-    decoded once before training, to find broken ones: that takes about a minute for
-    40,000 of 500x400 pixels on two cores.
+    16-bit pictures become 8-bit RGB, or what `channels` asks for, EXIF's orientation is
+    obeyed, and of an animation the first frame is taken. Pixels of unknown range, as of
+    32-bit TIFFs, are refused, and a warning tells of 16-bit pictures that are all
+    nearly black. Each picture is decoded once before training, to find broken ones:
+    that takes about a minute for 40,000 of 500x400 pixels on two cores.
 
-    Training pictures are cropped at random, resized and mirrored (`augment`); others
-    have their short side resized to 256 / 224 of `image_size` and the center cut out,
-    or are resized whole where `image_size` is no square.
+    Training pictures are cropped at random, resized and mirrored (`augment`, `mirror`);
+    others become `image_size` as `fit` says: where that is a square, their short side
+    is resized to 256 / 224 of it and the center cut out.
     The arguments that are not listed here are those of `PictureDataModule` and of
     `SeededDataModule`.
 
@@ -62,6 +62,11 @@ class ImageFolder(PictureDataModule, _RootFirst):
         batch_size: Pictures in a global batch, over all replicas.
         image_size: Height and width of what the network sees, in pixels: one number for
             both, or the two.
+        channels: What pictures are decoded to: 1 for gray, 3 for RGB, 4 for RGBA. Gray
+            of a color is 0.299 of its red, 0.587 of its green and 0.114 of its blue, to
+            the bit as Pillow's convert("L") of the RGB picture, of JPEGs too. With 1
+            and 3 what is transparent lies on white; with 4 alpha is kept, and is 255
+            where a picture has none.
         validation_fraction: Share held out for validation, 0 <= x < 1.
         test_fraction: Share held out for the test, 0 <= x < 1.
         balanced: Whether each class is shown as often as the others, however many
@@ -81,6 +86,7 @@ class ImageFolder(PictureDataModule, _RootFirst):
 
     batch_size: int = 32
     _: KW_ONLY
+    channels: int = 3
     validation_fraction: float = 0.1
     test_fraction: float = 0.0
     balanced: bool = False
@@ -189,7 +195,7 @@ class ImageFolder(PictureDataModule, _RootFirst):
         return self._found.in_order(split)
 
     def _decoded(self, encoded: tuple[Tensor, Tensor]) -> Tensor:
-        return self._found.decoded(encoded)
+        return self._found.decoded(encoded, self.channels)
 
 
 def _refuse_fractions(validation: float, test: float) -> None:

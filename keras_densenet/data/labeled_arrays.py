@@ -38,7 +38,7 @@ class Arrays(ArrayDataModule):
         test_data: Pictures and labels to test on.
         num_classes: Number of classes; by default that of the names, or of the labels.
         class_names: One name a class; by default its number.
-        augment: Whether training pictures are shifted and mirrored.
+        augment: Whether training pictures are shifted, and mirrored with `mirror`.
         mean: Mean of each channel, in 0..255; None for that of the training pictures.
         std: Standard deviation of each channel, in 0..255; None for theirs.
 
@@ -64,6 +64,7 @@ class Arrays(ArrayDataModule):
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
         augment: bool = False,
+        mirror: bool = True,
         seed: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -83,7 +84,13 @@ class Arrays(ArrayDataModule):
             mean, std = mean or of_the_pictures[0], std or of_the_pictures[1]
         self.mean, self.std = mean, std
         super().__init__(
-            batch_size, augment=augment, seed=seed, mean=mean, std=std, strong=strong
+            batch_size,
+            augment=augment,
+            mirror=mirror,
+            seed=seed,
+            mean=mean,
+            std=std,
+            strong=strong,
         )
         self._say_whether_labels_are_soft(train.labels)
 

@@ -159,9 +159,9 @@ class LabeledFolder:
         paths, plain, labels = self._tensors(split)
         return tf.data.Dataset.from_tensor_slices(((paths, plain), labels))
 
-    def decoded(self, encoded: tuple[Tensor, Tensor]) -> Tensor:
-        """Decode one picture in a graph: uint8 `(H, W, 3)`."""
-        return picture_files.read_picture(*encoded)
+    def decoded(self, encoded: tuple[Tensor, Tensor], channels: int = 3) -> Tensor:
+        """Decode one picture in a graph: uint8 `(H, W, channels)`."""
+        return picture_files.read_picture(*encoded, channels)
 
     def _numbered(
         self, number: Callable[[Tensor], Tensor], first: int

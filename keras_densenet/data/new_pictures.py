@@ -16,7 +16,6 @@ from keras_densenet.data.datamodule import FACTS, DataModule
 from keras_densenet.data.labeled_folder import refuse_on_error
 from keras_densenet.tensor import Tensor
 
-LUMA = (19_595, 38_470, 7_471)  # red, green, blue of 65,536, as Pillow makes gray
 ANY_PATH = str | os.PathLike
 
 
@@ -38,7 +37,7 @@ class Pictures(DataModule):
 
     Raises:
         ValueError: There is no such file or folder, or there are no pictures in it; or
-            the network of `like` sees neither RGB nor gray pictures of one size.
+            the network of `like` sees no gray, RGB or RGBA pictures of one size.
         BrokenPictureError: There are broken pictures; raised in `setup`.
     """
 
@@ -52,7 +51,7 @@ class Pictures(DataModule):
     ) -> None:
         refuse_on_error(on_error, check_files=True)
         _refuse_other_inputs(like)
-        for fact in (*FACTS, "input_shape", "method"):
+        for fact in (*FACTS, "input_shape"):
             setattr(self, fact, getattr(like, fact))
         self.like = like
         self.batch_size = batch_size or like.batch_size
@@ -126,18 +125,11 @@ class Pictures(DataModule):
         return self._files
 
     def _read(self, path: Tensor, plain: Tensor) -> Tensor:
-        image = picture_files.read_picture(path, plain)
         height, width, channels = self.input_shape
-        if channels == 1:
-            image = gray(image)
-        return resize_to_input(image, (height, width), self.short_side, self.method)
-
-
-def gray(image: Tensor) -> Tensor:
-    """Return RGB `(H, W, 3)` as gray `(H, W, 1)`, uint8, to the bit as Pillow does."""
-    weighed = tf.cast(image, tf.int32) * tf.constant(LUMA, tf.int32)
-    total = tf.reduce_sum(weighed, axis=-1, keepdims=True) + 2**15
-    return tf.cast(tf.bitwise.right_shift(total, 16), tf.uint8)
+        image = picture_files.read_picture(path, plain, channels)
+        return resize_to_input(
+            image, (height, width), self.short_side, self.method, self.fit
+        )
 
 
 def _found(paths: Iterable[ANY_PATH]) -> np.ndarray:
@@ -163,9 +155,9 @@ def _found(paths: Iterable[ANY_PATH]) -> np.ndarray:
 
 def _refuse_other_inputs(like: DataModule) -> None:
     shape = tuple(like.input_shape)
-    if len(shape) != 3 or shape[-1] not in (1, 3) or None in shape:
+    if len(shape) != 3 or shape[-1] not in picture_files.MODES or None in shape:
         raise ValueError(
-            "Files can be prepared for a network that sees RGB or gray pictures of one "
-            f"size, (H, W, 3) or (H, W, 1). Received: like={type(like).__name__} with "
-            f"input_shape={shape}"
+            "Files can be prepared for a network that sees gray, RGB or RGBA pictures "
+            "of one size, (H, W, 1), (H, W, 3) or (H, W, 4). Received: "
+            f"like={type(like).__name__} with input_shape={shape}"
         )

@@ -3,6 +3,10 @@
 JPEGs, as most are, are decoded by TensorFlow, everything else by Pillow: CMYK, 16 bits,
 palettes, transparency, EXIF's orientation, animations. Both use libjpeg-turbo with its
 accurate transform, and decode to the same pixels, to the bit.
+
+A picture is decoded to 1 channel, gray, to 3, RGB, or to 4, RGBA. Gray is made of RGB
+whatever the file is, by Pillow's weights. A JPEG has a gray of its own, its luma, which
+differs from that by up to 2 in 255: it is not used.
 """
 
 import os
@@ -27,6 +31,8 @@ from keras_densenet.tensor import Tensor
 NAMED = 5  # broken files that an error or a warning names
 LOOKED_AT = 256  # files, before it is asked whether one of them is broken
 ORIENTATION = 0x0112  # of EXIF; 1 is upright
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by the number of channels
+LUMA = (19_595, 38_470, 7_471)  # red, green, blue of 65,536, as Pillow makes gray
 
 
 class BrokenPictureError(ValueError):
@@ -112,7 +118,7 @@ def _checked(path: str) -> bool | float | str:
             wide, white = has_wide_pixels(image), white_of(image)
             if _is_plain(image) and _tensorflow_decodes(path):
                 return True
-            _to_rgb(image)
+            _in_mode(image, "RGB")
             return brightest(image, white) if wide else False
     except Exception as error:  # Pillow raises of every kind
         return _reason(path, error)
@@ -176,34 +182,70 @@ def named(broken: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def read_picture(path: Tensor, plain: Tensor) -> Tensor:
+def read_picture(path: Tensor, plain: Tensor, channels: int = 3) -> Tensor:
     """Read one picture, in a graph.
 
     Args:
         path: Path of the file, a string tensor.
         plain: Whether TensorFlow decodes it rightly, as `check` found out. False is
             always right, and slower.
+        channels: 1 for gray, 3 for RGB, 4 for RGBA.
 
     Returns:
-        uint8 `(H, W, 3)`.
+        uint8 `(H, W, channels)`.
     """
     image = tf.cond(
         plain,
-        lambda: decode_jpeg(tf.io.read_file(path)),
-        lambda: tf.numpy_function(_decode_named, [path], tf.uint8, stateful=False),
+        lambda: decode_jpeg(tf.io.read_file(path), channels),
+        lambda: tf.numpy_function(
+            _decode_named, [path, channels], tf.uint8, stateful=False
+        ),
     )
-    return tf.ensure_shape(image, [None, None, 3])
+    return tf.ensure_shape(image, [None, None, channels])
 
 
-def decode_jpeg(encoded: Tensor) -> Tensor:
-    """Decode a plain JPEG in a graph, accurately."""
-    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+def decode_jpeg(encoded: Tensor, channels: int = 3) -> Tensor:
+    """Decode a plain JPEG in a graph, accurately: uint8 `(H, W, channels)`."""
+    stored = 0 if channels == 1 else 3  # 0: one channel where the file is gray
+    image = tf.io.decode_jpeg(encoded, stored, dct_method="INTEGER_ACCURATE")
+    if channels == 1:
+        is_gray = tf.shape(image)[-1] == 1
+        image = tf.cond(is_gray, lambda: image, lambda: gray(image))
+        return tf.ensure_shape(image, [None, None, 1])
+    return in_channels(image, channels)
 
 
-def _decode_named(path: bytes) -> np.ndarray:
+def in_channels(opaque: Tensor, channels: int) -> Tensor:
+    """Return a picture with other channels, in a graph.
+
+    Args:
+        opaque: Gray or RGB, uint8 `(H, W, 1)` or `(H, W, 3)`.
+        channels: 1 for gray, 3 for RGB, 4 for RGBA with an alpha of 255.
+    """
+    is_gray = opaque.shape[-1] == 1
+    if channels == 1:
+        return opaque if is_gray else gray(opaque)
+    rgb = tf.repeat(opaque, 3, axis=-1) if is_gray else opaque
+    if channels == 3:
+        return rgb
+    alpha = tf.fill(tf.shape(rgb[..., :1]), tf.constant(255, tf.uint8))
+    return tf.concat([rgb, alpha], axis=-1)
+
+
+def gray(image: Tensor) -> Tensor:
+    """Return RGB `(H, W, 3)` as gray `(H, W, 1)`, uint8, to the bit as Pillow does."""
+    weighed = [
+        tf.cast(image[..., color : color + 1], tf.int32) * weight
+        for color, weight in enumerate(LUMA)
+    ]
+    total = sum(weighed, start=tf.constant(2**15))
+    return tf.cast(tf.bitwise.right_shift(total, 16), tf.uint8)
+
+
+def _decode_named(path: bytes, channels: int) -> np.ndarray:
     name = os.fsdecode(path)
     try:
-        return decode(name)
+        return decode(name, int(channels))
     except Exception as error:
         reason = _reason(name, error)
         raise BrokenPictureError(
@@ -213,34 +255,37 @@ def _decode_named(path: bytes) -> np.ndarray:
         ) from error
 
 
-def decode(path: str | os.PathLike) -> np.ndarray:
+def decode(path: str | os.PathLike, channels: int = 3) -> np.ndarray:
     """Decode a picture of any kind with Pillow.
 
     Of an animation it is the first frame. Sixteen bits become eight. What is
-    transparent is laid on white. EXIF's orientation is obeyed.
+    transparent is laid on white, or keeps its alpha with 4 channels. EXIF's orientation
+    is obeyed.
 
     Args:
         path: Path of the file.
+        channels: 1 for gray, 3 for RGB, 4 for RGBA.
 
     Returns:
-        uint8 `(H, W, 3)`.
+        uint8 `(H, W, channels)`.
 
     Raises:
         Exception: The file is broken; the kind of exception is the decoder's.
     """
     with Image.open(path) as image:
-        return np.array(_to_rgb(image))
+        return np.atleast_3d(np.array(_in_mode(image, MODES[channels])))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     refuse_unknown_range(image)
     white = white_of(image)
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):
-        return to_eight_bits(upright, white).convert("RGB")
+        return to_eight_bits(upright, white).convert(mode)
     if upright.has_transparency_data:
-        return _on_white(upright.convert("RGBA"))
-    return upright.convert("RGB")
+        rgba = upright.convert("RGBA")
+        return rgba if mode == "RGBA" else _on_white(rgba).convert(mode)
+    return upright.convert("RGB").convert(mode)  # gray of a palette is rounded else
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -12,6 +12,7 @@ from keras_densenet.data.augment import mirror
 from keras_densenet.data.color import color_jitter, pca_lighting
 from keras_densenet.data.crops import (
     Size,
+    fit_of,
     random_resized_crop,
     resize_over,
     resize_to_input,
@@ -24,19 +25,30 @@ from keras_densenet.data.strong_augmentation import StrongAugmentation
 from keras_densenet.tensor import Tensor
 
 CROP, MIRROR, JITTER, LIGHTING, STRONG = range(5)  # each draws from a seed of its own
+# Mean and standard deviation by the number of channels, 255 times 0.485, 0.456, 0.406
+# and 0.229, 0.224, 0.225; of gray, and of alpha, their average.
+IMAGENET = {
+    1: ((114.495,), (57.63,)),
+    3: ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    4: ((123.675, 116.28, 103.53, 114.495), (58.395, 57.12, 57.375, 57.63)),
+}
 
 
 class TenCrops(DataModule):
-    """The ten views of each test picture, `(N, 10, H, W, 3)`, as data to test on.
+    """The ten views of each test picture, `(N, 10, H, W, channels)`, to test on.
 
     They are for a model that takes ten views and gives one answer; see
     `recipes/imagenet.py`.
 
     Args:
         data: The data module whose test pictures they are.
+
+    Raises:
+        ValueError: The pictures must not be mirrored, as five of ten views are.
     """
 
     def __init__(self, data: "PictureDataModule") -> None:
+        _refuse_views(data)
         self._data = data
         for fact in FACTS:
             setattr(self, fact, getattr(data, fact))
@@ -82,25 +94,36 @@ class TenCrops(DataModule):
 class PictureDataModule(SeededDataModule):
     """A data module over pictures of any size; a subclass says where they come from.
 
-    Training pictures are cropped at random and mirrored; others are resized and cut out
-    of the center, or whole where `image_size` is no square. Both are resized by the
-    same function. The arguments that are not
-    listed here are those of `SeededDataModule`.
+    Training pictures are cropped at random and mirrored; others are made `image_size`
+    by `fit`. Both are resized by the same function. The arguments that are not listed
+    here are those of `SeededDataModule`.
 
     Args:
         batch_size: Pictures in a global batch, over all replicas.
         image_size: Height and width of what the network sees, in pixels: one number for
             both, or the two.
-        augment: Whether training pictures are augmented; if not, they are prepared as
-            the others are.
+        augment: Whether training pictures are augmented, by crops at random whatever
+            `fit` is; if not, they are prepared as the others are.
+        mirror: Whether about half of the augmented pictures are mirrored, left to
+            right; False where the sides differ, as those of a chest do.
+        fit: How a whole picture becomes `image_size`, in evaluation and when the
+            network is served. "crop" resizes it to cover 256 / 224 of that size, and
+            cuts the center out; "pad" resizes it to fit into that size, undistorted, in
+            the middle of black (0, before pictures are standardized); "squash" resizes
+            it to that size, whatever its proportions. None for "crop" where
+            `image_size` is a square, and "squash" where it is none.
         jitter: How much brightness, contrast and saturation change, 0..1; the paper's
-            is 0.4.
+            is 0.4. Alpha stays as it is, and gray has no saturation.
         lighting: Standard deviation of PCA lighting, 0 or more; the paper's is 0.1.
+            Gray pictures have none.
         method: Of `tf.image.resize`, "bicubic" or "bilinear".
-        mean: Mean of each channel, in 0..255; None for ImageNet's.
-        std: Standard deviation of each channel, in 0..255; None for ImageNet's.
+        mean: Mean of each channel, in 0..255; None for ImageNet's, and for their
+            average where a picture is gray, and of alpha.
+        std: Standard deviation of each channel, in 0..255; None likewise.
 
     Attributes:
+        channels: What a picture is decoded to: 1 for gray, 3 for RGB, 4 for RGBA. A
+            subclass may make it an option, as `ImageFolder` does.
         short_side: Pixels of a picture's short side when its center is cut out, and
             ten views are: 256 where `image_size`, or its shorter side, is 224.
 
@@ -108,11 +131,12 @@ class PictureDataModule(SeededDataModule):
         ValueError: An argument is out of its range.
     """
 
-    mean = (123.675, 116.28, 103.53)  # 255 * 0.485, 0.456, 0.406
-    std = (58.395, 57.12, 57.375)  # 255 * 0.229, 0.224, 0.225
+    mean, std = IMAGENET[3]
+    channels = 3
 
     image_size: Size = 224
     _: KW_ONLY
+    fit: str | None = None
     jitter: float = 0.0
     lighting: float = 0.0
     method: str = "bicubic"
@@ -120,9 +144,20 @@ class PictureDataModule(SeededDataModule):
     def __post_init__(self) -> None:
         """Check the arguments."""
         self.image_size = _whole_sides(self.image_size)
+        fit_of(self.fit, self.image_size)  # which refuses others
         _refuse(self.jitter, self.lighting, self.method)
-        self.input_shape = (*sides(self.image_size), 3)
+        _refuse_channels(self.channels, self.lighting)
+        self.input_shape = (*sides(self.image_size), self.channels)
+        self._take_imagenets_numbers()
         super().__post_init__()
+
+    def _take_imagenets_numbers(self) -> None:
+        """Let mean and std that are ImageNet's be those of the channels."""
+        for name, of_rgb, ours in zip(
+            ("mean", "std"), IMAGENET[3], IMAGENET[self.channels], strict=True
+        ):
+            if name not in vars(self) and getattr(self, name) is of_rgb is not ours:
+                setattr(self, name, ours)
 
     @property
     def short_side(self) -> int:
@@ -147,7 +182,7 @@ class PictureDataModule(SeededDataModule):
 
     @abc.abstractmethod
     def _decoded(self, encoded: Tensor) -> Tensor:
-        """Decode one picture in a graph: uint8 `(H, W, 3)`."""
+        """Decode one picture in a graph: uint8 `(H, W, channels)`."""
 
     def train_dataset(self) -> tf.data.Dataset:
         """Return the batches of the first epoch, whole ones only."""
@@ -200,7 +235,7 @@ class PictureDataModule(SeededDataModule):
             images = color_jitter(images, self._seed(JITTER, step), *strengths)
         if self.augment and self.lighting:
             images = pca_lighting(images, self._seed(LIGHTING, step), self.lighting)
-        if self.augment:
+        if self.augment and self.mirror:
             images = mirror(images, self._seed(MIRROR, step))
         return self._standardized(images)
 
@@ -209,10 +244,15 @@ class PictureDataModule(SeededDataModule):
         return tf.random.fold_in(seed, purpose)
 
     def ten_crop_dataset(self) -> tf.data.Dataset:
-        """Return the test pictures in ten views each, `(N, 10, H, W, 3)`, and labels.
+        """Return the test pictures in ten views, `(N, 10, H, W, channels)`, and labels.
 
-        See `keras_densenet.data.ten_crop` for their order.
+        See `keras_densenet.data.ten_crop` for their order. They are cut out of the
+        undistorted picture, whatever `fit` is.
+
+        Raises:
+            ValueError: The pictures must not be mirrored, as five of ten views are.
         """
+        _refuse_views(self)
         strong = StrongAugmentation(self.num_classes, self.strong)
 
         def views(encoded: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -241,7 +281,9 @@ class PictureDataModule(SeededDataModule):
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _prepared(self, image: Tensor) -> Tensor:
-        return resize_to_input(image, self.image_size, self.short_side, self.method)
+        return resize_to_input(
+            image, self.image_size, self.short_side, self.method, self.fit
+        )
 
 
 def _whole_sides(image_size: Any) -> Size:
@@ -275,4 +317,25 @@ def _refuse(jitter: float, lighting: float, method: str) -> None:
     if method not in ("bicubic", "bilinear"):
         raise ValueError(
             f'method must be "bicubic" or "bilinear". Received: method={method!r}'
+        )
+
+
+def _refuse_channels(channels: int, lighting: float) -> None:
+    if isinstance(channels, bool) or channels not in IMAGENET:
+        raise ValueError(
+            "channels must be 1 for gray pictures, 3 for RGB or 4 for RGBA. Received: "
+            f"channels={channels!r}"
+        )
+    if channels == 1 and lighting:
+        raise ValueError(
+            "PCA lighting adds colors, which gray pictures do not have: leave lighting "
+            f"at 0 with channels=1. Received: lighting={lighting}"
+        )
+
+
+def _refuse_views(data: PictureDataModule) -> None:
+    if not data.mirror:
+        raise ValueError(
+            "Five of ten views are of the mirrored picture, which mirror=False rules "
+            "out: test on the one view of each picture, as test_dataset() gives it."
         )

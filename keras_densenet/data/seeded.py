@@ -29,6 +29,8 @@ class SeededDataModule(DataModule):
     Args:
         batch_size: Pictures in a global batch, over all replicas.
         augment: Whether training pictures are augmented.
+        mirror: Whether about half of the augmented pictures are mirrored, left to
+            right; False where a mirrored picture is not of its class.
         seed: Seed of shuffling and augmentation, in 0..2^31 - 1; None draws it from
             Python's `random`, which `keras_densenet.seed_everything` sets.
         mean: Mean of each channel, in 0..255; None for that of the class.
@@ -43,6 +45,7 @@ class SeededDataModule(DataModule):
     batch_size: int
     _: KW_ONLY
     augment: bool = True
+    mirror: bool = True
     seed: int | None = None
     mean: Sequence[float] | None = None  # type: ignore[assignment]
     std: Sequence[float] | None = None  # type: ignore[assignment]
@@ -63,7 +66,7 @@ class SeededDataModule(DataModule):
             if name in vars(self):
                 setattr(self, name, _of_kind(name, getattr(self, name), kind))
         _refuse_normalization(*self._normalization(), self.input_shape[-1])
-        refuse_unknown(self.strong or {})
+        refuse_unknown(self.strong or {}, self.input_shape[-1])
         self.soft_labels = mixes_labels(self.strong)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -139,7 +142,8 @@ def _refuse_normalization(
     if len(mean) != channels or len(std) != channels or not min(std) > 0:
         raise ValueError(
             f"mean and std need one number for each of {channels} channels, in 0..255, "
-            f"and those of std must be above 0. Received: mean={mean}, std={std}"
+            "and those of std must be above 0: give as many, or leave both out. "
+            f"Received: mean={mean}, std={std}"
         )
 
 

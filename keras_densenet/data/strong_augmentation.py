@@ -79,11 +79,11 @@ class StrongAugmentation:
         """Change one picture by RandAugment.
 
         Args:
-            image: `(H, W, 3)` in 0..255.
+            image: `(H, W, channels)` in 0..255, gray or RGB.
             seed: Two integers, shape `(2,)`.
 
         Returns:
-            float32 `(H, W, 3)` in 0..255, or `image` if nothing is to be done.
+            float32 `(H, W, channels)` in 0..255, or `image` if nothing is to be done.
         """
         if not self._each:
             return image
@@ -117,7 +117,8 @@ class StrongAugmentation:
         """Change a whole batch by cutout, then by mixup or cutmix.
 
         Args:
-            images: `(N, H, W, 3)`, standardized: cutout paints with 0, the mean color.
+            images: `(N, H, W, channels)`, standardized: cutout paints with 0, the mean
+                color.
             labels: Class numbers `(N,)`.
             seed: Two integers, shape `(2,)`.
 
@@ -201,11 +202,16 @@ def _mixed(
     )
 
 
-def refuse_unknown(options: Mapping[str, float]) -> None:
-    """Refuse options of other names, and strengths that are not in 0..1.
+def refuse_unknown(options: Mapping[str, float], channels: int = 3) -> None:
+    """Refuse options of other names, strengths that are not in 0..1, and other colors.
+
+    Args:
+        options: As `StrongAugmentation` takes them.
+        channels: Of the pictures.
 
     Raises:
-        ValueError: There are such.
+        ValueError: There are such, or RandAugment of pictures that are neither gray nor
+            RGB: it would brighten and solarize alpha as it does colors.
     """
     wrong = {
         name: value
@@ -215,4 +221,9 @@ def refuse_unknown(options: Mapping[str, float]) -> None:
     if wrong:
         raise ValueError(
             f"strong takes {', '.join(OPTIONS)}, each in 0..1. Received: {wrong}"
+        )
+    if options.get("rand_augment") and channels not in (1, 3):
+        raise ValueError(
+            "rand_augment changes gray and RGB pictures, of 1 or 3 channels, and here "
+            f"are {channels}: leave it out of strong, which may have the others."
         )

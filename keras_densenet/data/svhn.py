@@ -36,8 +36,8 @@ class SVHN(TFDSArrays):
         validation_size: Pictures held out: a multiple of 30 in 0..60,000, two thirds of
             them training and one third additional pictures, the same number of each
             class.
-        augment: Whether to shift training pictures by up to 4 pixels. They are never
-            mirrored.
+        augment: Whether to shift training pictures by up to 4 pixels.
+        mirror: Whether augmentation mirrors them, too: mirrored, few are digits.
         mean: Number that is subtracted from each channel; None for 0.
         std: Number that each channel is divided by; None for 255.
 
@@ -52,11 +52,11 @@ class SVHN(TFDSArrays):
     class_names = tuple("0123456789")
     mean = (0.0, 0.0, 0.0)
     std = (255.0, 255.0, 255.0)
-    mirrors = False
 
     _: KW_ONLY
     validation_size: int = 6_000
     augment: bool = False
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         """Check how many pictures are held out."""

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_densenet.export.decoding import COLORS
 from keras_densenet.export.golden import weights_checksum
 from keras_densenet.export.signatures import (
     EXAMPLE_FEATURE,
@@ -43,6 +44,7 @@ def write_facts(
     import keras_densenet
 
     fingerprint = tf.saved_model.experimental.read_fingerprint(str(version))
+    channels = preprocessing.input_shape[-1]
     content = {
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
         "signatures": {
@@ -54,7 +56,7 @@ def write_facts(
         },
         "preprocessing": {
             **preprocessing._asdict(),
-            "channels": "RGB",
+            "channels": COLORS.get(channels, channels),
             "value_range": [0, 255],
             "antialias": True,
         },
@@ -140,9 +142,13 @@ def golden_batches(
 
 
 def _files(pictures: Sequence[np.ndarray]) -> list[bytes]:
+    """Return a PNG and a JPEG; with alpha, which a JPEG has not, two PNGs."""
     first, second = pictures
-    png, jpeg = tf.io.encode_png(first), tf.io.encode_jpeg(second, quality=95)
-    return [png.numpy(), jpeg.numpy()]
+    if second.shape[-1] == 4:
+        other = tf.io.encode_png(second)
+    else:
+        other = tf.io.encode_jpeg(second, quality=95)
+    return [tf.io.encode_png(first).numpy(), other.numpy()]
 
 
 def _example(file: bytes) -> bytes:

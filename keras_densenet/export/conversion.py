@@ -1,8 +1,8 @@
 """Other formats of the same network: LiteRT and ONNX.
 
-Both take raw RGB pictures `images` and return `logits` and `probabilities`, as the
-signature `serve` does. Each is run in its own runtime, and compared with the model,
-before it is written.
+Both take raw pictures `images`, gray, RGB or RGBA, of the network's size, and return
+`logits` and `probabilities`, as the signature `serve` does. Each is run in its own
+runtime, and compared with the model, before it is written.
 """
 
 import logging
@@ -226,7 +226,8 @@ class _Networks(NamedTuple):
             )
         refuse_unknown_answers(model)
         shape = height, width, channels
-        preprocessing = Preprocessing(shape, mean, std, min(height, width), "bicubic")
+        side = min(height, width)  # no files are taken, whose pictures are resized
+        preprocessing = Preprocessing(shape, mean, std, side, "bicubic", "squash")
         serving = Serving(preprocessing, [], 1)
         spec = tf.TensorSpec([None, *shape], tf.float32, name="images")
         return cls(

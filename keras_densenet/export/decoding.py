@@ -1,9 +1,9 @@
 """A picture file decoded in a graph, to the pixels that evaluation sees.
 
-JPEG, PNG, BMP and the first picture of a GIF. Transparent pixels of a PNG are laid on
-white, and a JPEG is turned upright as its EXIF says: as `ImageFolder` does. What is
-transparent in a GIF is black. What a file declares is checked before memory is taken
-for it.
+JPEG, PNG, BMP and the first picture of a GIF. They become gray, RGB or RGBA, a JPEG is
+turned upright as its EXIF says, and transparent pixels of a PNG or a BMP are laid on
+white where alpha is not asked for: as `ImageFolder` does. What is transparent in a GIF
+is black, and opaque. What a file declares is checked before memory is taken for it.
 """
 
 from collections.abc import Callable
@@ -11,26 +11,30 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_densenet.data.picture_files import decode_jpeg
+from keras_densenet.data.picture_files import decode_jpeg, in_channels
 
+COLORS = {1: "gray", 3: "RGB", 4: "RGBA"}  # what a picture of so many channels is
 MAX_PIXELS = 2**25  # 33 million: 0.1 GB decoded
 
-HEADER = 66  # bytes, in which what a file declares is to be found
+HEADER = 70  # bytes, in which what a file declares is to be found
 RED_MASK = 0x00FF0000  # of a BMP whose bytes are blue, green, red, as they are read
+ALPHA_MASK = 0xFF000000  # where the fourth byte is alpha,
+WITH_ALPHA = 56  # which a header of so many bytes, or more, says
 EXIF_WITHIN = 2**17  # bytes of a JPEG; the segment itself may have half as many
 EXIF = int.from_bytes(b"Exif", "little")
 ORIENTATION = 0x0112  # EXIF's tag
 MAX_ENTRIES = 1000
 
 
-def decode(encoded: Any) -> Any:
+def decode(encoded: Any, channels: int = 3) -> Any:
     """Decode one picture.
 
     Args:
         encoded: The bytes of a file, a string scalar.
+        channels: 1 for gray, 3 for RGB, 4 for RGBA.
 
     Returns:
-        uint8 `(H, W, 3)`.
+        uint8 `(H, W, channels)`.
 
     Raises:
         tf.errors.InvalidArgumentError: When the graph runs: it is not such a file, it
@@ -50,36 +54,65 @@ def decode(encoded: Any) -> Any:
     with tf.control_dependencies([known]):
         which = tf.argmax(tf.stack(is_kind), output_type=tf.int32)
     image = tf.switch_case(
-        which, [lambda read=read: read(encoded, header) for _, read in kinds]
+        which, [lambda read=read: read(encoded, header, channels) for _, read in kinds]
     )
-    return tf.ensure_shape(image, [None, None, 3])
+    return tf.ensure_shape(image, [None, None, channels])
 
 
-def _jpeg(encoded: Any, header: Any) -> Any:
+def _jpeg(encoded: Any, header: Any, channels: int) -> Any:
     del header
     shape = tf.cast(tf.image.extract_jpeg_shape(encoded), tf.int64)
     with _declared(shape[0], shape[1]):
-        return _turned_upright(decode_jpeg(encoded), _exif_orientation(encoded))
+        image = decode_jpeg(encoded, channels)
+        return _turned_upright(image, _exif_orientation(encoded))
 
 
-def _png(encoded: Any, header: Any) -> Any:
+def _png(encoded: Any, header: Any, channels: int) -> Any:
+    is_wide_gray = (header[24] == 16) & (header[25] == 0)  # bits, and no color or alpha
     with _declared(_number(header[16:20][::-1]), _number(header[20:24][::-1])):
-        rgba = tf.io.decode_png(encoded, channels=4)
+        return tf.cond(
+            is_wide_gray,
+            lambda: in_channels(_of_sixteen_bits(encoded), channels),
+            lambda: _of_rgba(_png_in_color(encoded, header), channels),
+        )
+
+
+def _of_sixteen_bits(png: Any) -> Any:
+    """Return 0..65,535 as 0..255, rounded to the nearest."""
+    wide = tf.cast(tf.io.decode_png(png, channels=1, dtype=tf.uint16), tf.int32)
+    return tf.cast((wide + 128) // 257, tf.uint8)
+
+
+def _png_in_color(encoded: Any, header: Any) -> Any:
+    """Decode to RGBA; of sixteen bits the upper eight are kept."""
+    rgba = tf.io.decode_png(encoded, channels=4)
     # Where a pixel has 1, 2 or 4 bits, TensorFlow's opaque is their largest number.
     bits = tf.minimum(header[24], 8)
     opaque = tf.cast(2**bits - 1, tf.uint8)
     alpha = rgba[..., 3:]
     alpha = tf.where(tf.reduce_all(alpha == opaque), tf.constant(255, tf.uint8), alpha)
-    return _on_white(rgba[..., :3], alpha)
+    return tf.concat([rgba[..., :3], alpha], axis=-1)
 
 
-def _bmp(encoded: Any, header: Any) -> Any:
+def _of_rgba(rgba: Any, channels: int) -> Any:
+    """Return RGBA as it is, or laid on white, with other channels."""
+    if channels == 4:
+        return rgba
+    return in_channels(_on_white(rgba[..., :3], rgba[..., 3:]), channels)
+
+
+def _bmp(encoded: Any, header: Any, channels: int) -> Any:
     height, bits, compression = (
         _number(header[first:last]) for first, last in ((22, 26), (28, 30), (30, 34))
     )
     height = tf.minimum(height, 2**32 - height)  # negative: from the top down
     plain = (compression == 0) & ((bits == 8) | (bits == 24) | (bits == 32))
     masked = (compression == 3) & (bits == 32) & (_number(header[54:58]) == RED_MASK)
+    has_alpha = (
+        masked
+        & (_number(header[14:18]) >= WITH_ALPHA)
+        & (_number(header[66:70]) == ALPHA_MASK)
+    )
     can_be_read = tf.debugging.Assert(
         plain | masked, ["A BMP must have 8, 24 or 32 bits a pixel, not compressed."]
     )
@@ -87,11 +120,16 @@ def _bmp(encoded: Any, header: Any) -> Any:
         _declared(height, _number(header[18:22])),
         tf.control_dependencies([can_be_read]),
     ):
-        return tf.cond(
+        color = tf.cond(
             bits == 8,
             lambda: _of_palette(encoded, 14 + _number(header[14:18])),
-            lambda: tf.io.decode_bmp(encoded)[..., :3],
+            lambda: tf.io.decode_bmp(encoded),
         )
+    return tf.cond(
+        has_alpha,
+        lambda: _of_rgba(tf.ensure_shape(color, [None, None, 4]), channels),
+        lambda: in_channels(tf.ensure_shape(color[..., :3], [None, None, 3]), channels),
+    )
 
 
 def _of_palette(encoded: Any, first: Any) -> Any:
@@ -100,7 +138,7 @@ def _of_palette(encoded: Any, first: Any) -> Any:
     return tf.gather(colors, tf.cast(tf.io.decode_bmp(encoded)[..., 0], tf.int32))
 
 
-def _gif(encoded: Any, header: Any) -> Any:
+def _gif(encoded: Any, header: Any, channels: int) -> Any:
     """Decode the first frame alone: the others are not even looked at."""
     data = tf.io.decode_raw(encoded, tf.uint8)
     # Extensions come before it: two bytes, then blocks.
@@ -120,7 +158,7 @@ def _gif(encoded: Any, header: Any) -> Any:
         frame = tf.strings.join(
             [tf.strings.substr(encoded, tf.zeros_like(end), end), b";"]
         )
-        return tf.io.decode_gif(frame)[0]
+        return in_channels(tf.io.decode_gif(frame)[0], channels)
 
 
 def _color_table(flags: Any) -> Any:
@@ -223,7 +261,7 @@ def _turned_upright(image: Any, orientation: Any) -> Any:
         # processors that oneDNN has none.
         height, width = tf.unstack(tf.shape(image)[:2])
         numbers = tf.range(height) * width + tf.range(width)[:, tf.newaxis]  # (W, H)
-        return tf.gather(tf.reshape(image, [-1, 3]), numbers)
+        return tf.gather(tf.reshape(image, [-1, image.shape[-1]]), numbers)
 
     return tf.switch_case(
         tf.cast(orientation - 1, tf.int32),

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
+from keras_densenet.data.crops import fit_of
 from keras_densenet.export import assets
 from keras_densenet.export.inference import (
     inference_network,
@@ -38,10 +39,11 @@ def savedmodel(
     class_names: Sequence[str] = (),
     short_side: int | None = None,
     method: str = "bicubic",
+    fit: str | None = None,
     top_k: int = 5,
     facts: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write `<path>/<version>/`, a SavedModel on raw RGB pictures.
+    """Write `<path>/<version>/`, a SavedModel on raw pictures: gray, RGB or RGBA.
 
     Its signatures are `serve`, which is also `serving_default`, `predict_bytes`,
     `classify` and `embed`: see `Serving.signatures`. The graph resizes and standardizes
@@ -62,8 +64,11 @@ def savedmodel(
         std: Standard deviation of each channel, in 0..255.
         class_names: One name a class; by default the numbers of the classes.
         short_side: Pixels that a picture's short side is resized to before its center
-            is cut out; by default the side of what the model reads.
+            is cut out; by default the shorter side of what the model reads.
         method: How `tf.image.resize` resizes: "bicubic" or "bilinear".
+        fit: How a picture becomes what the model reads, as the data module's `fit` has
+            it: "crop", "pad" or "squash"; None for "crop" where the model reads a
+            square, and "squash" where it reads none.
         top_k: How many classes `predict_bytes` and `classify` name, 1 or more. There
             are no more names than classes.
         facts: What else `export.json` is to say, such as the data set and metrics.
@@ -80,9 +85,11 @@ def savedmodel(
     """
     refuse_others(model)
     height, width, channels = model.input_shape[1:]
-    side = max(height or 0, width or 0) if short_side is None else short_side
+    side = min(height or 0, width or 0) if short_side is None else short_side
     mean, std = (tuple(map(float, values)) for values in (mean, std))
-    preprocessing = Preprocessing((height, width, channels), mean, std, side, method)
+    preprocessing = Preprocessing(
+        (height, width, channels), mean, std, side, method, fit_of(fit, (height, width))
+    )
     _check(model, preprocessing, class_names, top_k)
     classes = model.output_shape[-1]
     names = [str(name) for name in class_names or range(classes)]
@@ -162,11 +169,11 @@ def _check(
             'method must be "bicubic" or "bilinear". Received: '
             f"{preprocessing.method!r}"
         )
-    height, width = model.input_shape[1:3]
-    if height and height == width and preprocessing.short_side < height:
+    least = min(side or 0 for side in model.input_shape[1:3])
+    if preprocessing.fit == "crop" and preprocessing.short_side < least:
         raise ValueError(
-            f"short_side must be {height} or more, since the model reads a center of "
-            f"{height} pixels. Received: short_side={preprocessing.short_side}"
+            f"short_side must be {least} or more, since the model reads a center of "
+            f"{least} pixels. Received: short_side={preprocessing.short_side}"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_densenet.data import resize_to_input, standardize
-from keras_densenet.export.decoding import decode
+from keras_densenet.export.decoding import COLORS, decode
 from keras_densenet.export.inference import Network
 
 EXAMPLE_FEATURE = "image/encoded"  # of a tf.Example, as TensorFlow's data sets name it
@@ -22,12 +22,15 @@ class Preprocessing(NamedTuple):
     """What evaluation does to a picture before the network sees it.
 
     Attributes:
-        input_shape: `(H, W, 3)` of what the network sees.
+        input_shape: `(H, W, channels)` of what the network sees. One channel is gray,
+            three are RGB, four RGBA.
         mean: Mean of each channel, in 0..255.
         std: Standard deviation of each channel, in 0..255.
         short_side: Pixels that a picture's short side is resized to before its center
-            is cut out. Where H and W differ, the picture is resized to them instead.
+            is cut out, by "crop" alone.
         method: How `tf.image.resize` resizes: "bicubic" or "bilinear".
+        fit: How a picture becomes H times W: "crop", "pad" or "squash", as
+            `resize_to_input` takes it.
     """
 
     input_shape: tuple[int | None, int | None, int]
@@ -35,25 +38,31 @@ class Preprocessing(NamedTuple):
     std: Sequence[float]
     short_side: int
     method: str
+    fit: str
 
     @property
     def takes_files(self) -> bool:
         """Whether pictures that come as files can be prepared for the network."""
         height, width, channels = self.input_shape
-        return height is not None and width is not None and channels == 3
+        return height is not None and width is not None and channels in COLORS
 
     def resized(self, image: Any) -> Any:
-        """Return a picture in the network's size: float32 `(H, W, 3)`."""
+        """Return a picture in the network's size: float32 `(H, W, channels)`."""
         height, width, _ = self.input_shape
         if height is None or width is None:
             raise ValueError("A network that takes any size needs no resizing.")
-        return resize_to_input(image, (height, width), self.short_side, self.method)
+        return resize_to_input(
+            image, (height, width), self.short_side, self.method, self.fit
+        )
 
     def decoded(self, encoded: Any) -> Any:
-        """Return the pictures of files `(N,)`: float32 `(N, H, W, 3)`, in 0..255."""
+        """Return the pictures of files `(N,)`: float32 `(N, H, W, channels)`.
+
+        They are in 0..255.
+        """
         with tf.device("cpu:0"):
             return tf.map_fn(
-                lambda file: self.resized(decode(file)),
+                lambda file: self.resized(decode(file, self.input_shape[-1])),
                 encoded,
                 fn_output_signature=tf.TensorSpec(self.input_shape, tf.float32),
                 parallel_iterations=AT_ONCE,
@@ -99,17 +108,17 @@ class Serving:
 
         All outputs are float32 but `classes` (string) and `class_ids` (int32):
 
-            serve          images (N, H, W, channels), float32, RGB in 0..255 ->
-                           logits (N, classes), probabilities (N, classes)
+            serve          images (N, H, W, channels), float32, gray, RGB or RGBA in
+                           0..255 -> logits (N, classes), probabilities (N, classes)
             predict_bytes  image_bytes (N,), files -> the same and the most probable:
                            classes, scores, class_ids (N, k)
             classify       inputs (N,), tf.Examples with "image/encoded" -> classes,
                            scores
             embed          images -> features (N, D), logits
 
-        There are no `predict_bytes` and `classify` for a network that does not take RGB
-        or takes pictures of any size, and no `embed` where the last layer is not a
-        classifier that is known.
+        There are no `predict_bytes` and `classify` for a network that takes other than
+        1, 3 or 4 channels, or pictures of any size, and no `embed` where the last layer
+        is not a classifier that is known.
         """
         answers = Signature.of(partial(self._answers, network), self._images).function
         served = {"serve": Signature.of(partial(_serve, answers), self._images)}

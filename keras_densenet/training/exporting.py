@@ -109,7 +109,8 @@ def write(
     }
     if to == "savedmodel":
         facts = {"data_set": type(data).__name__, "metrics": metrics}
-        how |= {"short_side": data.short_side, "method": data.method}
+        for name in ("short_side", "method", "fit"):
+            how[name] = getattr(data, name)
         return savedmodel(model, path, facts=facts, **how)
     if to == "onnx":
         done = onnx(model, path, **how)

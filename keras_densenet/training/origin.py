@@ -17,17 +17,18 @@ from typing import Any
 from keras_densenet.callbacks.run import preprocessing_of
 from keras_densenet.checkpoint_file import RunState
 from keras_densenet.data import DataModule, Datasets
+from keras_densenet.data.crops import fit_of
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.plan import Plan
 from keras_densenet.training.run_config import defaults_of, described
 
 # Arguments that do not change what is trained. The order is the checkpoint's: its seed
-# is taken back. Of pictures that are left out, the fingerprint tells; of mean and std,
-# which may be their class's, what pictures are standardized with.
+# is taken back. Of pictures that are left out, the fingerprint tells; of mean, std and
+# fit, which may be left to the class or to the size, how pictures are prepared.
 _HARMLESS = frozenset(
     {
         *("seed", "workers", "num_workers", "num_parallel_calls", "prefetch"),
-        *("verbose", "download", "check_files", "on_error", "mean", "std"),
+        *("verbose", "download", "check_files", "on_error", "mean", "std", "fit"),
     }
 )
 # Where the pictures lie does not matter as long as they are the same.
@@ -79,19 +80,19 @@ def refuse_other_training(path: Path, state: RunState, plan: Plan) -> None:
         MisconfigurationError: It names each difference.
     """
     kept = state.origin
-    if not kept:  # a file of before, or a plain .keras file
-        return
-    now = origin_of(kept["run"], plan)
-    differences = [
-        *_other_arguments(kept, now, defaults_of(type(plan.data))),
-        *_other_pictures(kept["pictures"], now["pictures"]),
-        *_other_values(kept, now, ("class_names", "input_shape")),
-    ]
+    differences = [*_other_preparation(state.preprocessing, plan.data)]
+    if kept:  # no file of before, and no plain .keras file
+        now = origin_of(kept["run"], plan)
+        differences += [
+            *_other_arguments(kept, now, defaults_of(type(plan.data))),
+            *_other_pictures(kept["pictures"], now["pictures"]),
+            *_other_values(kept, now, ("class_names", "input_shape")),
+        ]
     if differences:
         raise MisconfigurationError(
             f"The run of {path} would go on with other data than it was trained on: "
-            f"{'; '.join(differences)}. Go on with the same data, or begin a run of "
-            "its own, with ckpt_path=None."
+            f"{'; '.join(differences)}. Go on with the same data, resized and "
+            "standardized as they were, or begin a run of its own, with ckpt_path=None."
         )
 
 
@@ -115,8 +116,8 @@ def refuse_other_answers(path: Path, state: RunState, data: DataModule) -> None:
         data: What it is asked about.
 
     Raises:
-        MisconfigurationError: The names of the classes differ, or what pictures are
-            standardized with; it names both.
+        MisconfigurationError: The names of the classes differ, or how pictures are
+            prepared; it names both.
     """
     _refuse_wrong_answers(str(path), state.origin, state.preprocessing, data)
 
@@ -130,8 +131,8 @@ def refuse_to_answer_about(name: str, trained_on: DataModule, data: DataModule) 
         data: What it is asked about.
 
     Raises:
-        MisconfigurationError: The names of the classes differ, or what pictures are
-            standardized with; it names both.
+        MisconfigurationError: The names of the classes differ, or how pictures are
+            prepared; it names both.
     """
     if data is not trained_on:
         kept, prepared = _facts(trained_on), preprocessing_of(trained_on)
@@ -143,14 +144,14 @@ def _refuse_wrong_answers(
 ) -> None:
     differences = [
         *_other_values(kept, _facts(data), ("class_names",)),
-        *_other_values(prepared, preprocessing_of(data), ("mean", "std")),
+        *_other_preparation(prepared, data),
     ]
     if differences:
         raise MisconfigurationError(
             f"{name} would answer about {type(data).__name__} wrongly: "
             f"{'; '.join(differences)}. Give the data that it was trained on, or data "
-            "with the same classes, mean and std; or the checkpoint that these data "
-            "are for."
+            "with the same classes, mean, std and fit; or the checkpoint that these "
+            "data are for."
         )
 
 
@@ -183,6 +184,14 @@ def _other_arguments(
         for it in (before, given)
     )
     yield from _other_values(was, is_, [n for n in defaults if n not in harmless])
+
+
+def _other_preparation(kept: Mapping, data: DataModule) -> Iterator[str]:
+    """Say how pictures were prepared before, if otherwise."""
+    # Files of before do not say how pictures became the network's size: there was one
+    # way for squares, and one for others.
+    before = {"fit": fit_of(None, data.input_shape[-3:-1]), **kept} if kept else {}
+    yield from _other_values(before, preprocessing_of(data), ("mean", "std", "fit"))
 
 
 def _other_pictures(kept: Mapping, now: Mapping) -> Iterator[str]:

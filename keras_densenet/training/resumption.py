@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from keras_densenet.callbacks import Limit, ModelCheckpoint
-from keras_densenet.callbacks.run import named_callbacks, preprocessing_of
+from keras_densenet.callbacks.run import named_callbacks
 from keras_densenet.checkpoint_file import (
     RunState,
     is_whole,
@@ -151,7 +151,7 @@ def resumed(model: keras.Model, path: Path, plan: Plan) -> RunState:
         done = int(model.optimizer.iterations)
         state = RunState(done, plan.steps_per_epoch, plan.data.state_dict())
     refuse_other_training(path, state, plan)
-    _refuse_to_resume(path, state, plan.steps_per_epoch, plan.data)
+    _refuse_to_resume(path, state, plan.steps_per_epoch)
     plan.data.load_state_dict(state.data)
     return state
 
@@ -213,24 +213,14 @@ def which(path: Path, state: RunState | None) -> str:
     return f"Taking {path}{far}{', trained on ' * bool(data)}{data}"
 
 
-def _refuse_to_resume(
-    path: Path, state: RunState, steps: int, data: DataModule
-) -> None:
+def _refuse_to_resume(path: Path, state: RunState, steps: int) -> None:
     """Raise `MisconfigurationError` where a run cannot go on from a checkpoint.
 
     Args:
         path: Of the checkpoint.
         state: What it has of its run.
         steps: Batches of an epoch now.
-        data: What it would go on with.
     """
-    known, now = state.preprocessing, preprocessing_of(data)
-    if known and now and known != now:
-        raise MisconfigurationError(
-            f"{path} was trained with pictures standardized with {known}, and "
-            f"{type(data).__name__} has {now}: give the data module the same mean and "
-            "std."
-        )
     within_epoch = state.step % steps
     if state.steps_per_epoch != steps or (within_epoch and not state.is_exact):
         raise MisconfigurationError(

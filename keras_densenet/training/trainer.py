@@ -329,7 +329,7 @@ class Trainer(LatestFit):
         format: str = "savedmodel",  # noqa: A002, as in Keras
         quantize: str | None = None,
     ) -> Path:
-        """Write a network that takes raw RGB pictures, for a server or a device.
+        """Write a network that takes raw pictures, for a server or a device.
 
         Args:
             module: What was trained; by default what was used last.

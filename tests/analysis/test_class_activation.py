@@ -246,3 +246,15 @@ def test_the_picture(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 0
     with pytest.raises(ValueError, match="title each"):
         plot_class_activation(raw, heat, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("pixel", "shown"), [([90.6], [91] * 3), ([100, 0, 50, 51], [224, 204, 214])]
+)
+def test_gray_is_drawn_in_gray_and_rgba_on_white(pixel, shown):
+    # Of alpha 51 a fifth is opaque: 0.2 * 100 + 0.8 * 255 = 224.
+    raw = np.full((1, 8, 8, len(pixel)), pixel)
+    figure = plot_class_activation(raw, np.zeros((1, 8, 8)), ["a"])
+    left, right, *_ = figure.axes
+    for axis in (left, right):
+        assert axis.images[0].get_array()[3, 4].tolist() == shown

@@ -153,6 +153,26 @@ def test_names_are_text_and_nothing_else(tmp_path):
     assert shown.size == (80, 160)
 
 
+@pytest.mark.parametrize(
+    ("picture", "shown"),
+    [
+        (np.array([[[30.4], [300.0]]]), [[30] * 3, [255] * 3]),  # gray
+        # Of alpha 51 a fifth is opaque: 0.2 * 100 + 0.8 * 255 = 224.
+        (np.array([[[100, 100, 0, 51], [1, 2, 3, 255]]]), [[224, 224, 204], [1, 2, 3]]),
+        (np.array([[[10, 20], [-5, 9]]]), [[15] * 3, [4] * 3]),  # the mean, 4.5 to even
+    ],
+)
+def test_a_mistake_of_any_channels_is_drawn(tmp_path, picture, shown):
+    mistakes = [Mistake(picture, 1, 0, 0.9, 2.3)]
+    path = write_report(
+        tmp_path / "r.html", dense(), three_classes(mistakes), title="films"
+    )
+    page = Page(path)
+    address = next(p for p in page.pictures() if p.startswith("data:image/png"))
+    image = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))
+    assert np.asarray(image).tolist() == [shown]
+
+
 def test_what_a_network_does_not_have_is_said(tmp_path):
     path = write_report(tmp_path / "r.html", dense(), three_classes(), title="flat")
     page = Page(path)

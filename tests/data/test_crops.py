@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from augmentation_by_hand import jitter_by_hand, window_by_hand
+from PIL import Image, ImageOps
 
 from keras_densenet.data import (
     center_crop,
@@ -13,7 +14,9 @@ from keras_densenet.data import (
     pca_lighting,
     random_resized_crop,
     resize_and_center_crop,
+    resize_and_pad,
     resize_short_side,
+    resize_to_input,
     ten_crop,
 )
 from keras_densenet.data.crops import random_window, resize_over
@@ -126,6 +129,64 @@ def test_of_a_strip_the_centre_is_resized():
     np.testing.assert_array_equal(found, centre)
 
 
+def test_of_a_strip_the_centre_is_resized_where_it_becomes_no_square():
+    strip = pictures(2, 8000, 3)
+    # The largest window of 28 x 42 in it has 2 x 3 pixels, and eight times 3 are kept.
+    found = resize_and_center_crop(strip, (28, 42), 32)
+    centre = resize_and_center_crop(strip[:, 3988:4012], (28, 42), 32)
+    np.testing.assert_array_equal(found, centre)
+
+
+def test_a_centre_that_is_no_square_is_cut_out_of_what_covers_it():
+    image = pictures(90, 140, 3)
+    # 32 / 28 of 28 x 42 is 32 x 48: 90 x 140 covers it at 32 / 90, with 49.8 columns.
+    resized = tf.image.resize(image, [32, 50], "bicubic", antialias=True).numpy()
+    found = resize_to_input(image, (28, 42), 32, fit="crop")
+    np.testing.assert_allclose(found, resized[2:30, 4:46], atol=1e-3)
+    upright = pictures(140, 90, 3)
+    # At 48 / 90, with 74.7 rows.
+    resized = tf.image.resize(upright, [75, 48], "bicubic", antialias=True).numpy()
+    found = resize_to_input(upright, (28, 42), 32, fit="crop")
+    np.testing.assert_allclose(found, resized[24:52, 3:45], atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(28, 42), (42, 28), (32, 32), (5, 60)])
+@pytest.mark.parametrize("there", [(90, 140), (140, 90), (20, 20), (3, 7)])
+def test_a_padded_picture_has_the_size_that_pillow_gives_it_and_is_in_the_middle(
+    size, there
+):
+    white = np.full((*there, 3), 255, "uint8")
+    width, height = ImageOps.contain(Image.fromarray(white), size[::-1]).size
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    expected = np.zeros((*size, 3))
+    expected[top : top + height, left : left + width] = 255
+    np.testing.assert_allclose(resize_and_pad(white, size), expected, atol=1e-2)
+
+
+def test_a_padded_picture_is_whole_and_undistorted():
+    image = pictures(2, 4, 3)
+    # Nothing is resized: two rows of four are filled up, one of them above.
+    expected = np.pad(image, [(1, 1), (0, 0), (0, 0)])
+    np.testing.assert_allclose(resize_and_pad(image, 4), expected, atol=1e-4)
+    # Of one row three are missing: one above, and two below.
+    both = np.stack([image[:1]] * 2)
+    expected = np.pad(both, [(0, 0), (1, 2), (0, 0), (0, 0)])
+    found = resize_to_input(both, (4, 4), 5, fit="pad")
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    strip = resize_and_pad(np.full((2, 8000, 1), 9, "uint8"), (28, 42)).numpy()
+    assert strip[13] == pytest.approx(9, abs=1e-3)  # one row, at least
+    assert strip.sum() == pytest.approx(9 * 42, abs=1e-2)
+
+
+def test_a_squashed_picture_has_the_size_and_other_proportions():
+    image = pictures(90, 140, 3)
+    expected = tf.image.resize(image, [32, 32], "bicubic", antialias=True)
+    found = resize_to_input(image, 32, 37, fit="squash")
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    with pytest.raises(ValueError, match='fit must be "crop"'):
+        resize_to_input(image, 32, 37, fit="stretch")
+
+
 def test_ten_views_in_the_order_of_fb_resnet_torch():
     images = pictures(2, 8, 11, 3)
     views = ten_crop(images, 6)
@@ -181,6 +242,25 @@ def test_contrast_and_saturation_leave_grey_pictures_grey():
     np.testing.assert_allclose(
         found.mean(axis=(1, 2, 3)), grey.mean(axis=(1, 2, 3)), atol=1e-3
     )
+
+
+def test_grey_changes_as_a_grey_rgb_picture_does_by_hand():
+    images = pictures(6, 5, 7, 1)
+    found = color_jitter(images, SEED, 0.4, 0.3, 0.2).numpy()
+    drawn = tf.random.stateless_uniform([2, 6, 3], SEED).numpy()
+    for number, image in enumerate(images):
+        factors = 1 + np.array([0.4, 0.3, 0.2]) * (2 * drawn[0, number] - 1)
+        rgb = np.repeat(image.astype("float64"), 3, axis=-1)
+        expected = jitter_by_hand(rgb, factors, np.argsort(drawn[1, number]))
+        np.testing.assert_allclose(found[number], expected[..., :1], atol=1e-3)
+
+
+@pytest.mark.parametrize("change", [color_jitter, pca_lighting])
+def test_alpha_is_no_color(change):
+    rgba = pictures(6, 5, 7, 4)
+    found = change(rgba, SEED).numpy()
+    np.testing.assert_array_equal(found[..., 3], rgba[..., 3])
+    np.testing.assert_allclose(found[..., :3], change(rgba[..., :3], SEED), atol=1e-4)
 
 
 def test_lighting_by_hand():

@@ -114,7 +114,7 @@ def test_digits_are_not_mirrored_and_without_augmentation_not_moved():
     stored = standardize(data._splits["train"].images.numpy(), data.mean, data.std)
     expected = np.sort(stored.numpy().reshape(1257, -1).sum(axis=1))
     np.testing.assert_allclose(shown, expected, rtol=1e-4, atol=1e-2)
-    assert not data.mirrors
+    assert not data.mirror
 
 
 def test_shifted_pictures_are_windows_of_the_padded_picture():
@@ -145,8 +145,7 @@ def window(image, top, left, flip):
 
 def test_a_training_batch_is_that_made_by_hand():
     """The paper's C10+, picture by picture, from the numbers that are drawn."""
-    data = kd.data.Digits(batch_size=6, seed=11)
-    data.mirrors = True
+    data = kd.data.Digits(batch_size=6, seed=11, mirror=True)
     data.setup("fit")
     step, steps = 210, 1257 // 6  # the second batch of the second epoch
     images, labels = next(iter(data.train_batches(step)))

@@ -565,6 +565,13 @@ def test_errors_say_what_to_do(tmp_path):
         ({"image_size": None}, r"\(height, width\).*None"),
         ({"jitter": 1.5}, "in 0..1"),
         ({"lighting": -0.1}, "0 or more"),
+        ({"fit": "zoom"}, r'fit must be "crop".*"pad".*"squash".*fit=\'zoom\''),
+        ({"channels": 2}, "1 for gray pictures, 3 for RGB or 4 for RGBA.*channels=2"),
+        ({"channels": True}, "channels=True"),
+        ({"channels": 1, "lighting": 0.1}, "gray pictures do not have: leave lighting"),
+        ({"channels": 1, "mean": (1, 2, 3)}, r"each of 1 channels.*mean=\(1, 2, 3\)"),
+        ({"channels": 4, "std": [9.0] * 3}, "each of 4 channels"),
+        ({"channels": 4, "strong": {"rand_augment": 0.5}}, "here are 4: leave it out"),
         ({"method": "nearest"}, '"bicubic" or "bilinear"'),
         ({"mean": [1.0]}, "each of 3 channels"),
         ({"std": [1.0, 0.0, 1.0]}, "above 0"),
@@ -633,7 +640,9 @@ def test_a_network_that_reads_no_square_sees_whole_pictures(tmp_path):
     pixels = np.asarray(Image.open(path))
     expected = tf.image.resize(pixels, [28, 42], "bicubic", antialias=True)
     np.testing.assert_allclose(images[0], expected, atol=1e-3)
-    serving = Preprocessing(data.input_shape, data.mean, data.std, 32, "bicubic")
+    serving = Preprocessing(
+        data.input_shape, data.mean, data.std, 32, "bicubic", "squash"
+    )
     np.testing.assert_array_equal(serving.resized(pixels), images[0])
     ((views, _),) = data.ten_crop_dataset()
     assert views.shape == (1, 10, 28, 42, 3)

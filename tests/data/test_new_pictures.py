@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_densenet as kd
-from keras_densenet.data.new_pictures import gray
+from keras_densenet.data.picture_files import gray
 
 
 @pytest.fixture

@@ -19,8 +19,27 @@ from keras_densenet.training.run_config import write_config
 # kinds and defaults are, and the order of all that may be given by its place.
 
 
+def arrays(
+    batch_size=64,
+    *,
+    augment=True,
+    mirror=True,
+    seed=None,
+    mean=None,
+    std=None,
+    strong=None,
+): ...
+
+
 def digits(
-    batch_size=64, *, augment=True, seed=None, mean=None, std=None, strong=None
+    batch_size=64,
+    *,
+    augment=True,
+    mirror=False,
+    seed=None,
+    mean=None,
+    std=None,
+    strong=None,
 ): ...
 
 
@@ -32,6 +51,7 @@ def cifar(
     download=True,
     validation_size=5_000,
     augment=True,
+    mirror=True,
     seed=None,
     mean=None,
     std=None,
@@ -47,6 +67,7 @@ def svhn(
     download=True,
     validation_size=6_000,
     augment=False,
+    mirror=False,
     seed=None,
     mean=None,
     std=None,
@@ -59,6 +80,8 @@ def pictures(
     image_size=224,
     *,
     augment=True,
+    mirror=True,
+    fit=None,
     jitter=0.0,
     lighting=0.0,
     method="bicubic",
@@ -74,12 +97,15 @@ def image_folder(
     batch_size=32,
     image_size=224,
     *,
+    channels=3,
     validation_fraction=0.1,
     test_fraction=0.0,
     balanced=False,
     check_files=True,
     on_error="raise",
     augment=True,
+    mirror=True,
+    fit=None,
     jitter=0.0,
     lighting=0.0,
     method="bicubic",
@@ -101,6 +127,8 @@ def imagenet(
     check_files=False,
     on_error="raise",
     augment=True,
+    mirror=True,
+    fit=None,
     jitter=0.4,
     lighting=0.1,
     method="bicubic",
@@ -112,7 +140,7 @@ def imagenet(
 
 
 CALLED = {
-    kd.data.ArrayDataModule: digits,
+    kd.data.ArrayDataModule: arrays,
     kd.data.Digits: digits,
     kd.data.CIFAR10: cifar,
     kd.data.CIFAR100: cifar,
@@ -232,6 +260,11 @@ def test_your_own(made, side):
     assert images.shape == (2, side, side, 1)
 
 
+def test_whether_it_is_mirrored_is_an_option_and_no_attribute_of_the_class():
+    with pytest.raises(TypeError, match=r"Old.mirrors would not be read: .*mirror: "):
+        type("Old", (Tiny,), {"mirrors": False})
+
+
 def test_without_mean_it_says_what_to_do():
     nothing = type("Nothing", (Tiny,), {"mean": None})
     with pytest.raises(TypeError, match=r"Nothing has no mean.*Give its class both"):
@@ -250,6 +283,7 @@ WRITTEN = {
             "download": True,
             "validation_size": 5_000,
             "augment": False,
+            "mirror": True,
             "mean": [1, 2, 3],
         },
     ),
@@ -266,6 +300,8 @@ WRITTEN = {
             "check_files": False,
             "on_error": "raise",
             "augment": True,
+            "mirror": True,
+            "fit": None,
             "jitter": 0.4,
             "lighting": 0.1,
             "method": "bicubic",

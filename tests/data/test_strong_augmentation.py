@@ -197,3 +197,16 @@ def test_a_resumed_run_sees_the_same_batches(tmp_path, made):
     _, labels = next(iter(data.val_dataset()))  # of the same form, and not mixed
     assert set(np.unique(labels)) == {0.0, 1.0}
     assert labels.shape[1] == data.num_classes
+
+
+def test_a_grey_picture_is_changed_as_one_of_three_equal_channels():
+    grey = np.random.default_rng(0).integers(0, 256, (1, 12, 10, 1)).astype("float32")
+    rgb = np.repeat(grey, 3, axis=-1)
+    for layer in strong_augmentation._operations(0.5):
+        one, three = (
+            strong_augmentation._changed(layer, tf.constant(images), SEED).numpy()
+            for images in (grey, rgb)
+        )
+        assert one.shape == grey.shape
+        close = {"atol": 0.1, "err_msg": layer.name}  # Keras's weights of gray
+        np.testing.assert_allclose(np.repeat(one, 3, axis=-1), three, **close)

@@ -1,6 +1,8 @@
 """A served picture has the pixels that evaluation sees: Pillow's, by `ImageFolder`."""
 
 import io
+import struct
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 from keras_densenet.data import picture_files
 from keras_densenet.export import decoding
 
+RED = (200, 30, 40)
 RNG = np.random.default_rng(0)
 COARSE = Image.fromarray(RNG.integers(0, 256, (5, 7, 3)).astype(np.uint8))
 RGB = COARSE.resize((70, 50))
@@ -22,6 +25,11 @@ def every_colour_on_every_alpha():
     pixels[..., :3] = np.arange(256)[:, None, None]
     pixels[..., 3] = np.arange(256)
     return Image.fromarray(pixels)
+
+
+def of_sixteen_bits():
+    """Give every number that a pixel of sixteen bits may have."""
+    return Image.fromarray(np.arange(65_536, dtype="uint16").reshape(256, 256))
 
 
 def exif(orientation, endian="<"):
@@ -47,7 +55,7 @@ PICTURES = {
         "PNG",
         {"bits": 2, "transparency": 1},
     ),
-    "PNG of 16 bits": (Image.fromarray(np.asarray(ALPHA) * np.uint16(257)), "PNG", {}),
+    "PNG of 16 bits": (of_sixteen_bits(), "PNG", {}),
     "transparent PNG": (RGBA, "PNG", {}),
     "grey transparent PNG": (RGBA.convert("LA"), "PNG", {}),
     "every colour on every alpha": (every_colour_on_every_alpha(), "PNG", {}),
@@ -111,30 +119,59 @@ NO_PICTURES = {
 }
 
 
+def bmp_with_alpha(*pixels):
+    """Write a BMP of one row, whose header of 124 bytes says where alpha is."""
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)  # red, green, blue, alpha
+    size = 4 * len(pixels)
+    head = struct.pack("<IiiHHIIiiII", 124, len(pixels), 1, 1, 32, 3, size, 0, 0, 0, 0)
+    head += struct.pack("<4I", *masks) + bytes(124 - 56)
+    rows = b"".join(bytes((b, g, r, a)) for r, g, b, a in pixels)
+    file = struct.pack("<2sIHHI", b"BM", 14 + len(head) + size, 0, 0, 14 + len(head))
+    return file + head + rows
+
+
+FILES = {name: encoded(*picture) for name, picture in PICTURES.items()}
+FILES["BMP with alpha"] = bmp_with_alpha((*RED, 255), (0, 0, 0, 51), (9, 9, 9, 0))
+
+
 @pytest.fixture(scope="module")
 def answers():
-    """Give the pixels or the error of each, of a function that is traced once."""
-    decode = tf.function(
-        decoding.decode, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
-    )
-    found = {name: decode(encoded(*picture)) for name, picture in PICTURES.items()}
-    for name, (content, _) in NO_PICTURES.items():
-        with pytest.raises(tf.errors.InvalidArgumentError) as error:
-            decode(content)
-        found[name] = error.value.message
+    """Give the pixels or the error of each, of functions that are traced once."""
+    found = {}
+    for channels in (1, 3, 4):
+        decode = tf.function(
+            partial(decoding.decode, channels=channels),
+            input_signature=[tf.TensorSpec([], tf.string)],
+            autograph=False,
+        )
+        found |= {(name, channels): decode(file) for name, file in FILES.items()}
+        for name, (content, _) in NO_PICTURES.items():
+            with pytest.raises(tf.errors.InvalidArgumentError) as error:
+                decode(content)
+            found[name, channels] = error.value.message
     return found
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", FILES)
 def test_pixels_are_those_of_evaluation(answers, name, tmp_path):
-    (tmp_path / "picture").write_bytes(encoded(*PICTURES[name]))
-    expected = picture_files.decode(tmp_path / "picture")
-    np.testing.assert_array_equal(answers[name], expected)
+    (tmp_path / "picture").write_bytes(FILES[name])
+    for channels in (1, 3, 4):
+        expected = picture_files.decode(tmp_path / "picture", channels)
+        np.testing.assert_array_equal(answers[name, channels], expected)
+
+
+def test_a_bmp_may_have_alpha(answers):
+    # On white 0.8 * 255 = 204 shines through; the gray of red is 81.97.
+    found = {n: answers["BMP with alpha", n].numpy()[0].tolist() for n in (1, 3, 4)}
+    assert found[1] == [[82], [204], [255]]
+    assert found[3] == [[*RED], [204] * 3, [255] * 3]
+    assert found[4] == [[*RED, 255], [0, 0, 0, 51], [9, 9, 9, 0]]
 
 
 @pytest.mark.parametrize("name", NO_PICTURES)
 def test_what_is_no_picture_is_an_error_that_says_so(answers, name):
-    assert NO_PICTURES[name][1] in answers[name]
+    for channels in (1, 3, 4):
+        assert NO_PICTURES[name][1] in answers[name, channels]
 
 
 def test_a_bmp_with_other_masks_is_refused():

@@ -236,6 +236,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
         export(network(), tmp_path, method="cubic")
     with pytest.raises(ValueError, match="short_side must be 32 or more"):
         export(network(), tmp_path, short_side=31)
+    with pytest.raises(ValueError, match='fit must be "crop"'):
+        export(network(), tmp_path, fit="zoom")
     with pytest.raises(ValueError, match="std above 0"):
         kd.export.savedmodel(network(), tmp_path, mean=MEAN, std=(1, 0, 1))
     (tmp_path / "file").touch()
@@ -267,8 +269,8 @@ def test_a_model_that_is_not_from_pictures_to_classes_is_refused(tmp_path, make)
         export(make(), tmp_path)
 
 
-def grey():
-    return kd.DenseNetBC(10, 4, classes=3, input_shape=(16, 16, 1))
+def of_channels(many):
+    return kd.DenseNetBC(10, 4, classes=3, input_shape=(16, 16, many))
 
 
 def of_any_size():
@@ -287,7 +289,8 @@ def without_a_classifier():
 @pytest.mark.parametrize(
     ("make", "served"),
     [
-        (grey, {"serve", "embed"}),
+        (lambda: of_channels(1), {"serve", "predict_bytes", "classify", "embed"}),
+        (lambda: of_channels(2), {"serve", "embed"}),
         (of_any_size, {"serve", "embed"}),
         (without_a_classifier, {"serve", "predict_bytes", "classify"}),
     ],

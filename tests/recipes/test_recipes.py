@@ -478,6 +478,17 @@ def test_finetune_is_gentler_with_weights_than_from_scratch(given, tmp_path):
     assert rates == [("imagenet", 0.01, 0.8), (None, 0.1, 1.0)]
 
 
+def test_finetune_takes_films_as_they_are(given, tmp_path):
+    write_digits(tmp_path, (3, 8), 9)
+    films = ("--data-dir", tmp_path, "--from-scratch", "--channels", 1)
+    data = given("finetune.py", *films, "--image-size", 320, 256).data
+    assert (data.input_shape, data.mean) == ((320, 256, 1), (114.495,))
+    assert (data.fit, data.mirror) == (None, True)
+    options = ("--image-size", 96, "--fit", "pad", "--no-mirror")
+    data = given("finetune.py", *films, *options).data
+    assert (data.input_shape, data.fit, data.mirror) == ((96, 96, 1), "pad", False)
+
+
 def test_it_goes_on_from_the_last_checkpoint_or_from_the_one_that_is_named(given):
     assert given("cifar10.py").ckpt_path is None
     assert given("cifar10.py", "--resume").ckpt_path == "last"

@@ -78,6 +78,40 @@ def test_a_checkpoint_of_otherwise_prepared_pictures_is_refused(first):
         trainer(first.default_root_dir).validate(module(), data, last(first))
 
 
+def test_a_checkpoint_says_how_pictures_become_the_networks_size(first, tmp_path):
+    kept = kd.checkpoint_file.read_state(last(first)).preprocessing
+    assert kept["fit"] == "crop"  # of a square, where nothing else is said
+    root, padded = first._data.root, folder(first._data.root, fit="pad")
+    for ask in (
+        lambda: trainer(tmp_path).validate(module(), padded, last(first)),
+        lambda: fit(first.default_root_dir, padded, 2, last(first)),
+        lambda: first.validate(first._module, padded),
+    ):
+        with pytest.raises(MisconfigurationError, match="fit was 'crop' and is 'pad'"):
+            ask()
+    trainer(tmp_path).validate(module(), folder(root, fit="crop"), last(first))
+    # What is asked for is what it was by default: the run goes on.
+    fit(tmp_path, folder(root, fit="crop"), 2, last(first))
+
+
+def test_a_file_of_before_was_cropped_where_it_is_a_square_and_squashed_else(first):
+    state = kd.checkpoint_file.read_state(last(first))
+    del state.preprocessing["fit"]
+    root = first._data.root
+    for size, was, others in (
+        (16, "crop", ("pad", "squash")),
+        ((16, 24), "squash", ("pad", "crop")),
+    ):
+        for same in (None, was):
+            data = folder(root, image_size=size, fit=same)
+            refuse_other_answers(last(first), state, data)
+        for other in others:
+            data = folder(root, image_size=size, fit=other)
+            words = f"fit was '{was}' and is '{other}'"
+            with pytest.raises(MisconfigurationError, match=words):
+                refuse_other_answers(last(first), state, data)
+
+
 def test_what_was_trained_here_is_asked_about_its_classes_alone(first, tmp_path):
     fruit = folder(pictures(tmp_path / "fruit", ("apple", "pear")))
     others = folder(first._data.root, mean=(0, 0, 0), std=(1, 1, 1))
@@ -195,6 +229,8 @@ def test_a_run_with_a_checkpoint_folder_of_its_own_goes_on_in_its_folder(tmp_pat
     ("change", "words"),
     [
         ({"augment": True}, "augment was False and is True"),
+        ({"mirror": False}, "mirror was True and is False"),
+        ({"channels": 1}, r"trained on pictures \(16, 16, 3\).* reads \(16, 16, 1\)"),
         ({"batch_size": 5}, "batch_size was 4 and is 5"),
         ({"strong": {"cutout": 0.5}}, "strong was None and is {'cutout': 0.5}"),
         ({"many": 9}, r"number of pictures to train on was 14 and is 1[5-8]"),
@@ -246,6 +282,20 @@ def test_data_of_ones_own_are_told_apart_by_their_arguments(tmp_path):
     with pytest.raises(MisconfigurationError, match="root was 'here' and is 'there'"):
         fit(tmp_path, Mine("there"), 2, "last")
     fit(tmp_path, Mine("here", num_workers=8), 2, "last")
+
+
+def test_an_option_that_a_run_of_before_did_not_have_is_no_change(tmp_path, capsys):
+    run = fit(tmp_path, folder(pictures(tmp_path / "pets"))).log_dir
+    config = run / "config.yaml"
+    lines = config.read_text().splitlines(keepends=True)
+    new = ("    mirror: true\n", "    fit: null\n", "    channels: 3\n")
+    assert set(new) <= set(lines)
+    config.write_text("".join(line for line in lines if line not in new))
+    fit(tmp_path, folder(tmp_path / "pets"), 2, "last")
+    said = capsys.readouterr().out
+    assert "Other than before: trainer.max_epochs was 1 and is 2." in said
+    assert said.count("Other than before") == 1
+    assert set(new) <= set(config.read_text().splitlines(keepends=True))
 
 
 def test_other_pictures_to_validate_on_are_told_of(tmp_path, capsys):

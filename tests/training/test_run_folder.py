@@ -102,7 +102,12 @@ def test_the_config_has_what_was_given(resumed):
     assert config["model"]["depth"] == 10
     assert config["data"] == {
         "class_path": "keras_densenet.data.digits.Digits",
-        "init_args": {"batch_size": 250, "augment": True, "seed": 7},
+        "init_args": {
+            "batch_size": 250,
+            "augment": True,
+            "mirror": False,
+            "seed": 7,
+        },
     }
 
 
