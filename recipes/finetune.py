@@ -9,13 +9,16 @@ r"""Fine-tune a DenseNet on a folder of your own pictures: train, test, look, ex
     python recipes/finetune.py --data-dir my_pictures --from-scratch   # to compare with
     python recipes/finetune.py --data-dir films --from-scratch --channels 1 \
         --image-size 320 256 --fit pad --no-mirror
+    python recipes/finetune.py --data-dir films --weights DenseNet121.pt \
+        --mean 127.5 127.5 127.5 --std 127.5 127.5 127.5   # RadImageNet's
 
 The folder has `train/<class>/*.jpg`, with `val/` and `test/` like it, or
 `<class>/*.jpg`, of which 10 % are held out to validate on and 15 % to test on.
 
 All weights but the classifier's are loaded: of keras.applications ("imagenet", the
-default), torchvision or timm, or of a checkpoint of your own, and pictures are
-standardized as they were for them. 20 epochs of SGD with batches of 32; the learning
+default), of torchvision, timm, MONAI or torchxrayvision, or of a checkpoint of your
+own. Pictures are standardized as they were for them, where that is known, and `--mean`
+and `--std` take the place of a guess. 20 epochs of SGD with batches of 32; the learning
 rate falls from 0.01 to 0 along a cosine, and is 0.8 times as high from each layer to
 the one before it. `--frozen backbone` trains the classifier alone, which is fast,
 `--frozen dense_block2` what comes after that block. Unequal classes: `--balanced` shows
@@ -60,6 +63,8 @@ def main(
     channels: Literal[1, 3, 4] = 3,
     fit: Literal["auto", "crop", "pad", "squash"] = "auto",
     mirror: bool = True,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.15,
     on_error: Literal["raise", "skip"] = "raise",
@@ -96,6 +101,8 @@ def main(
             and filled up with black (pad), or resized to other proportions (squash); by
             default crop for a square and squash for others.
         mirror: Mirror half of the training pictures; not where left and right differ.
+        mean: Mean of each channel, in 0..255; by default what the weights are used to.
+        std: Standard deviation of each channel, likewise.
         validation_fraction: Share of the pictures held out to validate on, if there is
             no val/.
         test_fraction: Share of the pictures held out to test on, if there is no test/.
@@ -115,9 +122,9 @@ def main(
         export_dir: Where to write a SavedModel for TensorFlow Serving to.
     """
     kd.seed_everything(seed)
-    known = None if from_scratch else kd.weights.preprocessing(weights)
-    if known and len(known.mean) != channels:
-        known = None  # of RGB: for gray, and for alpha, their average is taken
+    known = None
+    if not from_scratch:
+        known = kd.weights.preprocessing(weights, channels=channels)
     data = kd.data.ImageFolder(
         data_dir,
         batch_size,
@@ -129,8 +136,8 @@ def main(
         test_fraction=test_fraction,
         balanced=balanced,
         on_error=on_error,
-        mean=known.mean if known else None,  # None for ImageNet's
-        std=known.std if known else None,
+        mean=mean or (known.mean if known else None),  # None for ImageNet's
+        std=std or (known.std if known else None),
     )
     data.prepare_data()
     if data.num_classes < 2:

@@ -487,6 +487,11 @@ def test_finetune_takes_films_as_they_are(given, tmp_path):
     options = ("--image-size", 96, "--fit", "pad", "--no-mirror")
     data = given("finetune.py", *films, *options).data
     assert (data.input_shape, data.fit, data.mirror) == ((96, 96, 1), "pad", False)
+    data = given("finetune.py", "--data-dir", tmp_path, "--channels", 1).data
+    assert data.mean == pytest.approx((114.495,))  # of "imagenet"'s (123.675, ...)
+    numbers = ("--mean", 127.5, "--std", 63.75)
+    data = given("finetune.py", *films, *numbers).data
+    assert (data.mean, data.std) == ((127.5,), (63.75,))
 
 
 def test_it_goes_on_from_the_last_checkpoint_or_from_the_one_that_is_named(given):
