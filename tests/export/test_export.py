@@ -294,6 +294,7 @@ def without_a_classifier():
         (of_any_size, {"serve", "embed"}),
         (without_a_classifier, {"serve", "predict_bytes", "classify"}),
     ],
+    ids=["gray", "two channels", "any size", "no classifier"],
 )
 def test_what_cannot_be_asked_has_no_signature(tmp_path, make, served):
     model = make()
