@@ -47,7 +47,10 @@ TRIED = re.compile(
     "not correspond to a subclass|^Expected a path but"
 )
 ROOT = "trainer.default_root_dir"
-DATA = ("CIFAR10", "CIFAR100", "SVHN", "ImageNet", "ImageFolder", "Digits")
+DATA = (
+    *("CIFAR10", "CIFAR100", "SVHN", "ImageNet", "Digits"),
+    *("ImageFolder", "ImageTable"),
+)
 NETWORKS = "DenseNet, DenseNetBC, DenseNet121, ..., or the import path of your own"
 
 

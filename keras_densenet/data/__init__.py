@@ -17,7 +17,9 @@ from keras_densenet.data.datamodule import DataModule
 from keras_densenet.data.datasets import Datasets
 from keras_densenet.data.digits import Digits
 from keras_densenet.data.image_folder import ImageFolder
+from keras_densenet.data.image_table import ImageTable
 from keras_densenet.data.imagenet import ImageNet
+from keras_densenet.data.label_table import TableError
 from keras_densenet.data.labeled_arrays import Arrays
 from keras_densenet.data.new_pictures import Pictures
 from keras_densenet.data.offline import prepared_or_digits
@@ -40,10 +42,12 @@ __all__ = [
     "Digits",
     "ImageFolder",
     "ImageNet",
+    "ImageTable",
     "PictureDataModule",
     "Pictures",
     "Split",
     "StrongAugmentation",
+    "TableError",
     "TenCrops",
     "center_crop",
     "color_jitter",

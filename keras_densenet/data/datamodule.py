@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
@@ -15,7 +15,7 @@ _LIGHTNING_NAMES = {
 # What another view of the same pictures has of them.
 FACTS = (
     *("num_classes", "class_names", "mean", "std", "batch_size", "soft_labels"),
-    *("method", "fit"),
+    *("labels", "method", "fit"),
 )
 
 
@@ -36,7 +36,8 @@ class DataModule(abc.ABC):
     A `tf.data.Dataset` it returns has global batches: under a strategy with R
     replicas each replica sees `batch_size / R` pictures. Pictures are float32 of shape
     `(N, H, W, channels)`, standardized with `mean` and `std`; labels are class
-    numbers of shape `(N,)`, or probabilities `(N, classes)` with `soft_labels`.
+    numbers of shape `(N,)`, probabilities `(N, classes)` with `soft_labels`, or what
+    `labels` says.
 
     Attributes:
         num_classes: Number of classes.
@@ -46,6 +47,9 @@ class DataModule(abc.ABC):
         std: Standard deviation of each channel, in 0..255.
         batch_size: Pictures in a global batch, over all replicas.
         soft_labels: Whether labels are probabilities, in all datasets.
+        labels: "one" where each picture is of one class; "several" where it may have
+            several labels: these are then float32 `(N, classes)`, 1 where a picture has
+            one, 0 where it has not, NaN where that is not known.
         method: Method of `tf.image.resize` for pictures of other sizes.
         fit: How these become `input_shape`'s: "crop", "pad" or "squash", as
             `resize_to_input` takes it; None for "crop" where it is a square, and
@@ -59,6 +63,7 @@ class DataModule(abc.ABC):
     std: Sequence[float]
     batch_size: int
     soft_labels: bool = False
+    labels: Literal["one", "several"] = "one"
     method: str = "bicubic"
     fit: str | None = None
 

@@ -2,85 +2,116 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-
-from keras_densenet.data.picture_files import PictureFiles
 
 DIGITS = 16  # of a hash, in hexadecimal, that a border keeps
 Borders = Mapping[str, Mapping[str, str]]
 
 
 class HeldOut(NamedTuple):
-    """Pictures in parts, and where one part ends.
+    """Which pictures are held out, and where each part ends.
 
     Attributes:
-        files: The pictures that are left, as "train", and those of "val" and "test".
-        borders: For each part held out, for each class, the hash of the picture that is
-            nearest to those to train on; "" where the class has none.
+        splits: "train", or the part that a picture is held out for, `(N,)`.
+        borders: For each part held out, for each stratum, the hash of the unit that is
+            nearest to those to train on; "" where the stratum has none.
     """
 
-    files: dict[str, PictureFiles]
+    splits: np.ndarray
     borders: dict[str, dict[str, str]]
 
 
 def hold_out(
-    files: PictureFiles,
+    units: np.ndarray,
+    strata: np.ndarray,
     shares: Mapping[str, float],
-    root: Path,
-    class_names: Sequence[str],
     kept: Borders | None = None,
 ) -> HeldOut:
-    """Take the same share of each class out of the training pictures.
+    """Take the same share of each stratum out of the training pictures.
 
-    In an order by a hash of their paths, validation pictures are the first of a class
-    and test pictures the last: where there are more pictures later, none becomes one
-    of the other split. Where the borders of a run are given, they decide instead of the
-    shares: then no picture goes from one part to another, whatever is added or removed.
+    In an order by a hash of their names, units to validate on are the first of a
+    stratum and those to test on the last: where there are more later, none goes from
+    one to the other. Where the borders of a run are given, they decide instead of the
+    shares: then no unit goes from one part to another, whatever is added or removed.
 
     Args:
-        files: All pictures.
-        shares: Share to hold out for each split, 0 <= x < 1: of "val", of "test".
-        root: The folder that paths are hashed from, so that it may lie anywhere.
-        class_names: Names of the classes.
+        units: What stays together, by name, `(N,)`: a picture by its path, or all
+            pictures of a patient.
+        strata: Of what each part has its share, `(N,)`: a class, or a finding. The
+            pictures of a unit have the same.
+        shares: Share to hold out for each part, 0 <= x < 1: of "val", of "test".
         kept: Borders of before; None for none.
     """
     kept = kept or {}
-    splits = np.full(len(files), "train", object)
+    splits = np.full(len(units), "train", object)
     borders: dict[str, dict[str, str]] = {split: {} for split in shares}
-    for label in np.unique(files.labels):
-        name = class_names[label]
-        (numbers,) = np.nonzero(files.labels == label)
-        hashes = [_hash(str(path), root) for path in files.paths[numbers]]
+    for stratum in np.unique(strata):
+        (numbers,) = np.nonzero(strata == stratum)
+        names, own, sizes = np.unique(
+            units[numbers].astype(str), return_inverse=True, return_counts=True
+        )
+        hashes = np.array([_hash(name) for name in names])
         order = np.argsort(hashes)
-        ordered = [hashes[place][:DIGITS] for place in order]
+        ordered = [hash_[:DIGITS] for hash_ in hashes[order]]
         spare = len(order) - 1  # one is to train on
         for split, share in shares.items():
-            border = kept.get(split, {}).get(name)
+            border = kept.get(split, {}).get(stratum)
             if border is None:
-                wanted = max(1, round(share * len(order))) if share else 0
-                many = min(max(spare, 0), wanted)
-                nearest = many - 1 if split == "val" else -many
-                border = ordered[nearest] if many else ""
-            inside = [_is_inside(split, h, border) for h in ordered]
-            spare -= sum(inside)
-            splits[numbers[order[inside]]] = split
-            borders[split][name] = border
-    parts = {split: files.at(splits == split) for split in ("train", *shares)}
-    return HeldOut(parts, borders)
+                from_here = sizes[order] if split == "val" else sizes[order][::-1]
+                many = min(max(spare, 0), _nearest(share * len(numbers), from_here))
+                border = ordered[many - 1 if split == "val" else -many] if many else ""
+            inside = np.array([_is_inside(split, hash_, border) for hash_ in ordered])
+            spare -= inside.sum()
+            held_out = np.isin(own, order[inside])
+            splits[numbers[held_out]] = split
+            borders[split][str(stratum)] = border
+    return HeldOut(splits, borders)
+
+
+def _nearest(pictures: float, sizes: np.ndarray) -> int:
+    """Return how many of the first units have about so many pictures, 1 or more.
+
+    >>> _nearest(2.4, np.array([1, 1, 1, 1])), _nearest(3, np.array([2, 5, 1]))
+    (2, 1)
+    """
+    if not pictures:
+        return 0
+    distances = np.abs(np.cumsum(sizes) - round(pictures))
+    return int(np.argmin(distances)) + 1
 
 
 def _is_inside(split: str, hash_: str, border: str) -> bool:
-    """Return whether a picture is on the side of the border that is held out."""
+    """Return whether a unit is on the side of the border that is held out."""
     if not border:
         return False
     return hash_ <= border if split == "val" else hash_ >= border
 
 
-def _hash(path: str, root: Path) -> str:
-    """Return a hash that is the same wherever the folder is."""
-    inside = Path(path).relative_to(root).as_posix()
-    return hashlib.sha256(os.fsencode(inside)).hexdigest()
+def _hash(name: str) -> str:
+    """Return a hash that is the same on every machine."""
+    return hashlib.sha256(os.fsencode(name)).hexdigest()
+
+
+def strata_of_groups(groups: np.ndarray, has_label: np.ndarray) -> np.ndarray:
+    """Return what each group is chosen by: the rarest label among its pictures.
+
+    Args:
+        groups: Name of the group of each picture, `(N,)`.
+        has_label: Whether each picture has each label, bool `(N, labels)`.
+
+    Returns:
+        The number of the label as text, "" where a group has none, `(N,)`.
+
+    >>> groups = np.array(["ann", "ann", "bob"])
+    >>> strata_of_groups(groups, np.array([[True, False], [True, True], [True, False]]))
+    array(['1', '1', '0'], dtype='<U21')
+    """
+    _, of_picture = np.unique(groups.astype(str), return_inverse=True)
+    found = np.zeros((of_picture.max() + 1, has_label.shape[1]), bool)
+    np.logical_or.at(found, of_picture, has_label)
+    rarest_first = np.argsort(has_label.sum(0), kind="stable")
+    which = rarest_first[np.argmax(found[:, rarest_first], axis=1)].astype(str)
+    return np.where(found.any(1), which, "")[of_picture]

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import tensorflow as tf
@@ -9,7 +10,8 @@ import tensorflow as tf
 from keras_densenet.data import folder_layout
 from keras_densenet.data.crops import Size
 from keras_densenet.data.imagenet_records import ImageNetRecords
-from keras_densenet.data.labeled_folder import LabeledFolder, refuse_on_error
+from keras_densenet.data.labeled_files import LabeledFiles, refuse_on_error
+from keras_densenet.data.labeled_folder import find_labeled_folder, refuse_without
 from keras_densenet.data.pictures import PictureDataModule
 from keras_densenet.tensor import Tensor
 
@@ -80,23 +82,25 @@ class ImageNet(PictureDataModule):
         self.class_names = tuple(self._source.class_names)
         self.num_classes = len(self.class_names)
 
-    def _in_folder(self) -> LabeledFolder | None:
+    def _in_folder(self) -> LabeledFiles | None:
         """Return the pictures of `folder`, if one is given."""
         if self.folder is None:
             return None
         refuse_on_error(self.on_error, self.check_files)
-        found = LabeledFolder(
+        refuse_without(self.folder, "val")
+        names = folder_layout.class_names(Path(self.folder).expanduser())
+        found = LabeledFiles(
             self.folder,
-            folder_layout.class_names(Path(self.folder).expanduser()),
-            {},
+            names,
+            partial(find_labeled_folder, self.folder, names, {}),
             check_files=self.check_files,
             on_error=self.on_error,
         )
-        found.refuse_without("val")
+        found.files("val")  # which refuses an empty folder
         return found
 
     @property
-    def _source(self) -> LabeledFolder | ImageNetRecords:
+    def _source(self) -> LabeledFiles | ImageNetRecords:
         """Return where the pictures come from, which nothing else asks."""
         if self._unpacked is not None:
             return self._unpacked

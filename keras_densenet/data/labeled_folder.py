@@ -1,272 +1,100 @@
-"""The pictures of a folder with one folder a class: found, checked, read."""
+"""The pictures of a folder with one folder a class, and which of them are held out."""
 
 import os
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from keras_densenet.data import fingerprint, picture_files, picture_search, sampling
+from keras_densenet.data import picture_search
 from keras_densenet.data.folder_layout import split_folders
-from keras_densenet.data.hold_out import Borders, hold_out
+from keras_densenet.data.groups import (
+    group_pattern,
+    groups_in,
+    refuse_groups_in_two_splits,
+)
+from keras_densenet.data.hold_out import Borders, hold_out, strata_of_groups
+from keras_densenet.data.labeled_files import Found, refuse_empty_classes
 from keras_densenet.data.picture_files import PictureFiles
-from keras_densenet.data.pixel_range import DARK
 from keras_densenet.data.preparation import DataUnavailableError
-from keras_densenet.tensor import Tensor
 
 
-class LabeledFolder:
-    """The pictures of a folder, found when they are first asked for, and only once.
-
-    `setup` comes before the pictures of a split are read. An encoded picture is its
-    path, and whether TensorFlow can decode it.
+def find_labeled_folder(
+    root: str | os.PathLike,
+    class_names: Sequence[str],
+    shares: Mapping[str, float],
+    borders: Borders,
+    group: str | None = None,
+) -> Found:
+    """Find all files of a folder, and hold out what has no folder of its own.
 
     Args:
         root: The folder.
         class_names: Names of its classes; see `folder_layout.class_names`.
         shares: Share of the training pictures to hold out for a split that has no
             folder of its own, 0 <= x < 1, by the name of the split: "val", "test".
-        check_files: Whether `setup` looks for broken pictures.
-        on_error: "raise", or "skip" to leave out broken pictures with a warning.
-
-    Attributes:
-        borders: Where the parts that are held out end, once the files are found.
-    """
-
-    def __init__(
-        self,
-        root: str | os.PathLike,
-        class_names: Sequence[str],
-        shares: Mapping[str, float],
-        *,
-        check_files: bool,
-        on_error: str,
-    ) -> None:
-        self.root = root
-        self.class_names = class_names
-        self.shares = shares
-        self.check_files = check_files
-        self.on_error = on_error
-        self.borders: Borders = {}
-        self._listed: dict[str, PictureFiles] = {}
-        self._plain: dict[str, np.ndarray] = {}
-        self._places: dict[str, np.ndarray] = {}  # where broken files are left out
-
-    def prepare(self) -> None:
-        """Do nothing: the files are there."""
-
-    def setup(self, splits: Iterable[str]) -> None:
-        """Find the files of splits, and look at each of them, once.
-
-        Raises:
-            BrokenPictureError: There are broken pictures, and `on_error` is "raise".
-            DataUnavailableError: A split has a folder, and no pictures in it.
-            ValueError: A class has no pictures to train on.
-        """
-        for split in splits:
-            if split not in self._plain:
-                self._check(split)
-
-    def files(self, split: str) -> PictureFiles:
-        """Return the files of a split: "train", "val" or "test"."""
-        if not self._listed:
-            self._listed = self._find()
-        return self._listed[split]
-
-    def keep_borders(self, borders: Borders) -> bool:
-        """Hold out what a run held out; return whether that is something else.
-
-        Splits that are set up are set up again, if so.
-
-        Args:
-            borders: Of that run.
-        """
-        same = all(borders.get(split) == now for split, now in self.borders.items())
-        if self._listed and same:
-            return False
-        again = list(self._plain)
-        self.borders = borders
-        for found in (self._listed, self._plain, self._places):
-            found.clear()
-        self.setup(again)
-        return True
-
-    def count(self, split: str) -> int:
-        """Return the number of pictures of a split."""
-        return len(self.files(split))
-
-    def fingerprint(self, split: str) -> dict[str, Any]:
-        """Return how many pictures a split has, and a hash that tells which."""
-        return fingerprint.of_files(self.files(split), Path(self.root).expanduser())
-
-    def broken_file(self) -> str | None:
-        """Return path and reason of a file that is broken by now; None if none is."""
-        return picture_files.first_broken(
-            path for split in self._plain for path in self.files(split).paths
-        )
-
-    def relative_paths(self, split: str) -> dict[int, str]:
-        """Return the paths of a split's files within the folder, by their numbers.
-
-        These are their places among all files of the split, also the broken ones.
-        """
-        root, paths = Path(self.root).expanduser(), self.files(split).paths
-        places = self._places.get(split, np.arange(len(paths))).tolist()
-        inside = [os.path.relpath(path, root) for path in paths]
-        return dict(zip(places, inside, strict=True))
-
-    def refuse_without(self, split: str) -> None:
-        """Refuse a folder that has no folder of pictures for a split.
-
-        Raises:
-            DataUnavailableError: It has none.
-        """
-        folders = split_folders(Path(self.root).expanduser())
-        if split not in folders or not self.count(split):
-            raise DataUnavailableError(
-                f"{self.root} has no folders train/ and {split}/, each with one folder "
-                "a class. Make them."
-            )
-
-    def shuffled(self, first: int, an_epoch: int, seed: int) -> tf.data.Dataset:
-        """Return the (encoded picture, label) of a training that shows each once.
-
-        Args:
-            first: Number of the first to return, of all that are ever shown.
-            an_epoch: Number of pictures that an epoch shows.
-            seed: Seed of their order, which is another one each epoch.
-        """
-        return self._numbered(
-            sampling.each_once(self.count("train"), an_epoch, seed), first
-        )
-
-    def balanced(self, first: int, seed: int) -> tf.data.Dataset:
-        """Return the (encoded picture, label) of a training on all classes alike.
-
-        Args:
-            first: Number of the first to return, of all that are ever shown.
-            seed: Seed of their order.
-        """
-        labels, classes = self.files("train").labels, len(self.class_names)
-        return self._numbered(sampling.balanced(labels, classes, seed), first)
-
-    def in_order(self, split: str) -> tf.data.Dataset:
-        """Return the (encoded picture, label) of a split, once."""
-        paths, plain, labels = self._tensors(split)
-        return tf.data.Dataset.from_tensor_slices(((paths, plain), labels))
-
-    def decoded(self, encoded: tuple[Tensor, Tensor], channels: int = 3) -> Tensor:
-        """Decode one picture in a graph: uint8 `(H, W, channels)`."""
-        return picture_files.read_picture(*encoded, channels)
-
-    def _numbered(
-        self, number: Callable[[Tensor], Tensor], first: int
-    ) -> tf.data.Dataset:
-        paths, plain, labels = self._tensors("train")
-
-        def example(place: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-            n = number(place)
-            return (paths[n], plain[n]), labels[n]
-
-        places = tf.data.Dataset.counter(first)
-        return places.map(example, num_parallel_calls=tf.data.AUTOTUNE)
-
-    def _tensors(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
-        files = self.files(split)
-        paths = [os.fsencode(path) for path in files.paths]
-        return (
-            tf.constant(paths, tf.string),
-            tf.constant(self._plain[split]),
-            tf.constant(files.labels),
-        )
-
-    def _check(self, split: str) -> None:
-        """Leave out broken files, or raise; note what TensorFlow can decode."""
-        files = self.files(split)
-        plain = np.zeros(len(files), bool)
-        if self.check_files:
-            plain, broken, brightest = picture_files.check(files.paths)
-            if self.on_error == "raise":
-                picture_files.refuse_broken(broken, len(files))
-            whole = np.array([path not in broken for path in files.paths], bool)
-            files, plain = files.at(whole), plain[whole]
-            self._places[split] = np.flatnonzero(whole)
-            picture_files.warn_of_broken(broken, split, stacklevel=5)
-            _warn_of_dark(brightest, split)
-        if split == "train":
-            _refuse_empty_classes(files.labels, self.class_names, self.root)
-        self._listed[split], self._plain[split] = files, plain
-
-    def _find(self) -> dict[str, PictureFiles]:
-        """Find all files, and hold out what has no folder of its own."""
-        folders = split_folders(Path(self.root).expanduser())
-        left_out: Counter[str] = Counter()
-        found = {
-            split: picture_search.find(folder, self.class_names, left_out)
-            for split, folder in folders.items()
-        }
-        picture_search.warn_of_left_out(left_out, stacklevel=6)
-        _refuse_empty_classes(found["train"].labels, self.class_names, self.root)
-        empty = [
-            str(folders[split]) for split, files in found.items() if not len(files)
-        ]
-        if empty:
-            raise DataUnavailableError(
-                f"There are no pictures in {', '.join(empty)}: put some there, one "
-                "folder a class, or take it away, and a share is held out."
-            )
-        shares = {split: x for split, x in self.shares.items() if split not in found}
-        held_out = hold_out(
-            found["train"], shares, folders["train"], self.class_names, self.borders
-        )
-        self.borders = held_out.borders
-        return found | held_out.files
-
-
-def refuse_on_error(on_error: str, check_files: bool) -> None:
-    """Refuse what cannot be done with broken pictures.
+        borders: What a run held out; empty for none.
+        group: A pattern that finds what belongs together in a file's path, in its
+            parentheses; None where nothing does.
 
     Raises:
-        ValueError: `on_error` is neither "raise" nor "skip", or it is "skip" where no
-            file is checked.
+        DataUnavailableError: A split has a folder, and no pictures in it; or two splits
+            with folders of their own share a group.
+        ValueError: A class has no pictures to train on, or a path has no group.
     """
-    if on_error not in ("raise", "skip"):
-        raise ValueError(
-            f'on_error must be "raise" or "skip". Received: on_error={on_error!r}'
-        )
-    if on_error == "skip" and not check_files:
-        raise ValueError(
-            "on_error='skip' leaves out what is found to be broken before training: it "
-            "needs check_files=True. Received: check_files=False"
+    root = Path(root).expanduser()
+    folders = split_folders(root)
+    left_out: Counter[str] = Counter()
+    files = {
+        split: picture_search.find(folder, class_names, left_out)
+        for split, folder in folders.items()
+    }
+    picture_search.warn_of_left_out(left_out, stacklevel=6)
+    refuse_empty_classes(files["train"], class_names, root)
+    _refuse_empty_folders(files, folders)
+    train = files["train"]
+    names = {
+        split: np.array([_inside(path, folders[split]) for path in found.paths], object)
+        for split, found in files.items()
+    }
+    units = names
+    strata = np.array(class_names, object)[train.labels]
+    if group is not None:
+        pattern = group_pattern(group)
+        units = {split: groups_in(paths, pattern) for split, paths in names.items()}
+        refuse_groups_in_two_splits(units)
+        strata = strata_of_groups(units["train"], train.has_label(len(class_names)))
+    missing = {split: share for split, share in shares.items() if split not in files}
+    held_out = hold_out(units["train"], strata, missing, borders)
+    parts = {split: train.at(held_out.splits == split) for split in ("train", *missing)}
+    return Found(files | parts, held_out.borders)
+
+
+def refuse_without(root: str | os.PathLike, split: str) -> None:
+    """Refuse a folder that has no folder for a split.
+
+    Raises:
+        DataUnavailableError: It has none.
+    """
+    if split not in split_folders(Path(root).expanduser()):
+        raise DataUnavailableError(
+            f"{root} has no folders train/ and {split}/, each with one folder a class. "
+            "Make them."
         )
 
 
-def _refuse_empty_classes(
-    labels: np.ndarray, names: Sequence[str], root: str | os.PathLike
+def _inside(path: str, folder: Path) -> str:
+    """Return a path that is the same wherever the folder is."""
+    return Path(path).relative_to(folder).as_posix()
+
+
+def _refuse_empty_folders(
+    files: Mapping[str, PictureFiles], folders: Mapping[str, Path]
 ) -> None:
-    many = np.bincount(labels, minlength=len(names))
-    empty = [name for name, n in zip(names, many, strict=True) if n == 0]
+    empty = [str(folders[split]) for split, found in files.items() if not len(found)]
     if empty:
-        raise ValueError(
-            f"There are no pictures to train on in {root} of: {', '.join(empty)}. Add "
-            "some, such as .jpg or .png, or take the folders away."
-        )
-
-
-def _warn_of_dark(brightest: np.ndarray, split: str) -> None:
-    """Say so where several pictures of sixteen bits leave nearly all of them unused.
-
-    One alone may be dark.
-    """
-    wide = brightest[~np.isnan(brightest)]
-    if len(wide) > 1 and wide.max() < DARK:
-        warnings.warn(
-            f"Nearly black: none of the {len(wide)} {split} pictures of 16 bits has a "
-            f"pixel above {wide.max():.1%} of the range, as where files of 16 bits "
-            "have numbers of 12. Scale them so that white is 65,535, or 255 of 8 bits.",
-            stacklevel=5,  # where the data module is set up
+        raise DataUnavailableError(
+            f"There are no pictures in {', '.join(empty)}: put some there, one folder "
+            "a class, or take it away, and a share is held out."
         )

@@ -13,7 +13,7 @@ from keras_densenet.data import picture_files, picture_search
 from keras_densenet.data.augment import standardize
 from keras_densenet.data.crops import resize_to_input
 from keras_densenet.data.datamodule import FACTS, DataModule
-from keras_densenet.data.labeled_folder import refuse_on_error
+from keras_densenet.data.labeled_files import refuse_on_error
 from keras_densenet.tensor import Tensor
 
 ANY_PATH = str | os.PathLike

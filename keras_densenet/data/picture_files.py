@@ -44,7 +44,9 @@ class PictureFiles(NamedTuple):
 
     Attributes:
         paths: Paths of the files, `(N,)`.
-        labels: Class numbers, int64 `(N,)`.
+        labels: Class numbers, int64 `(N,)`; or, where a picture may have several
+            labels, float32 `(N, classes)`: 1 where it has one, 0 where it has not, NaN
+            where that is not known.
     """
 
     paths: np.ndarray
@@ -57,6 +59,12 @@ class PictureFiles(NamedTuple):
     def at(self, numbers: Tensor) -> "PictureFiles":
         """Return some of them, by their numbers or by a mask."""
         return PictureFiles(self.paths[numbers], self.labels[numbers])
+
+    def has_label(self, classes: int) -> np.ndarray:
+        """Return whether each picture has each label, bool `(N, classes)`."""
+        if self.labels.ndim == 2:
+            return self.labels == 1
+        return self.labels[:, np.newaxis] == np.arange(classes)
 
 
 class Looked(NamedTuple):

@@ -67,7 +67,7 @@ def pictures_in(folder: Path, left_out: Counter[str]) -> list[str]:
         folder: Where to look.
         left_out: Counts the endings of files that are no pictures; it is added to.
     """
-    paths = list(_files_in(folder))
+    paths = list(files_in(folder))
     pictures = [path for path in paths if _ending(path) in known_endings()]
     others = [path for path in paths if _ending(path) not in known_endings()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -81,7 +81,7 @@ def pictures_in(folder: Path, left_out: Counter[str]) -> list[str]:
 
 def has_any(folder: Path) -> bool:
     """Return whether there are pictures in a folder, or in one within."""
-    paths = _files_in(folder)
+    paths = files_in(folder)
     return any(_ending(path) in known_endings() or _is_picture(path) for path in paths)
 
 
@@ -144,7 +144,7 @@ def _is_picture(path: str) -> bool:
         return False
 
 
-def _files_in(folder: Path) -> Iterator[str]:
+def files_in(folder: Path) -> Iterator[str]:
     """Find files, also behind links, except for links that lead back or up."""
     seen: set[str] = set()
     above = Path(os.path.realpath(folder)).parents

@@ -1,0 +1,79 @@
+"""What belongs together in one split, such as all pictures of a patient."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from keras_densenet.data.preparation import DataUnavailableError
+
+NAMED = 5  # groups or files that an error names
+
+
+def group_pattern(group: str) -> re.Pattern[str]:
+    """Return the pattern that finds a group's name in the path of a file.
+
+    Raises:
+        ValueError: It is no regular expression with one pair of parentheses.
+    """
+    try:
+        pattern = re.compile(group)
+    except re.error as error:
+        raise ValueError(
+            f"group is no regular expression ({error}). Received: group={group!r}"
+        ) from error
+    if pattern.groups != 1:
+        raise ValueError(
+            "A pattern of paths needs one pair of parentheses about the group's name, "
+            rf'such as r"(patient\d+)". Received: group={group!r}'
+        )
+    return pattern
+
+
+def groups_in(paths: Iterable[str], pattern: re.Pattern[str]) -> np.ndarray:
+    r"""Return the name of each path's group, `(N,)`.
+
+    >>> groups_in(["a/p07_1.png", "b/p07_2.png"], re.compile(r"(p\d+)_"))
+    array(['p07', 'p07'], dtype=object)
+
+    Raises:
+        ValueError: The pattern is not found in a path.
+    """
+    paths = list(paths)
+    found = [pattern.search(path) for path in paths]
+    without = [path for path, match in zip(paths, found, strict=True) if not match]
+    if without:
+        shown = ", ".join(without[:NAMED])
+        more = f" and {len(without) - NAMED} more" * (len(without) > NAMED)
+        raise ValueError(
+            f"No group is found in the path of {len(without)} files: {shown}{more}. "
+            f"Received: group={pattern.pattern!r}"
+        )
+    return np.array([match[1] or "" for match in found if match], object)
+
+
+def refuse_groups_in_two_splits(groups: Mapping[str, np.ndarray]) -> None:
+    """Refuse splits that share a group.
+
+    Args:
+        groups: Names of the groups of each split's pictures.
+
+    Raises:
+        DataUnavailableError: They do; it names groups.
+    """
+    splits: dict[str, list[str]] = {}
+    for split, names in groups.items():
+        for name in np.unique(names.astype(str)):
+            splits.setdefault(str(name), []).append(split)
+    shared = {name: found for name, found in splits.items() if len(found) > 1}
+    if shared:
+        shown = [
+            f"{name} ({', '.join(found)})"
+            for name, found in list(shared.items())[:NAMED]
+        ]
+        more = f" and {len(shared) - NAMED} more" * (len(shared) > NAMED)
+        raise DataUnavailableError(
+            f"In more than one of the given splits are {len(shared)} groups: "
+            f"{', '.join(shown)}{more}. What is learnt of a group would be tested on "
+            "it: put all of it into one split."
+        )

@@ -1,0 +1,206 @@
+"""Pictures of your own whose labels are in a table."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_densenet.data import picture_search
+from keras_densenet.data.hold_out import (
+    Borders,
+    HeldOut,
+    hold_out,
+    strata_of_groups,
+)
+from keras_densenet.data.label_table import (
+    NAMED,
+    LabelTable,
+    Table,
+    TableError,
+    Unknown,
+    read_label_table,
+)
+from keras_densenet.data.labeled_files import Found, LabeledFiles
+from keras_densenet.data.labeled_pictures import LabeledPictures
+from keras_densenet.data.picture_files import PictureFiles
+
+
+@dataclass(eq=False, repr=False)
+class _TableFirst:
+    """The first argument: a dataclass lists the fields of its last parent first."""
+
+    table: Table
+
+
+@dataclass(eq=False, repr=False)
+class ImageTable(LabeledPictures, _TableFirst):
+    r"""Pictures whose labels are in a table: one class a picture, or several labels.
+
+        ImageTable("Data_Entry_2017.csv", images="films", file="Image Index",
+                   labels="Finding Labels", separator="|", none="No Finding",
+                   group="Patient ID", split={"test": "test_list.txt"})
+
+    Where the table does not say which pictures are to validate and to test on, shares
+    are held out as `ImageFolder` does: by a hash, the same share of each class, of
+    several labels of the rarest that a picture, or a group, has; the same on every
+    machine and with every seed, and kept by a run.
+
+    Kinds of files, broken ones, augmentation, `channels`, `fit` and the other arguments
+    that are not listed here are those of `ImageFolder`.
+
+    Args:
+        table: Path of a CSV file, also compressed, or a frame of pandas.
+        batch_size: Pictures in a global batch, over all replicas.
+        image_size: Height and width of what the network sees, in pixels: one number for
+            both, or the two.
+        images: The folder of the pictures. A file is looked for where the table says,
+            and, where it is not there, by its name in all folders within.
+        file: Name of the column of the pictures' files.
+        labels: Name of the column of classes, or of the names of several labels joined
+            by `separator`; or the names of the columns that are a label each, with 1,
+            0, -1 for uncertain, or nothing.
+        separator: Between names in one column; None for one class a row.
+        none: The name that means no label at all, such as "No Finding".
+        uncertain: What -1 in a label's column means: "mask" for not known, of which the
+            loss and the metrics hear nothing, "positive" for 1, "negative" for 0.
+        blank: What an empty field of it means, likewise.
+        classes: Names of the classes, in the order of their numbers; None for those
+            that there are, sorted. Of columns the names are theirs.
+        group: What belongs together in one split, such as the pictures of a patient:
+            the name of a column; or a pattern that finds it in a file's path, in its
+            parentheses, such as r"(patient\d+)".
+        split: Which pictures are to train, to validate and to test on: the name of a
+            column with "train", "val" and "test"; or the paths of lists of files, one a
+            line, by the name of their split, of which all others are to train on. None
+            to hold out shares.
+
+    Attributes:
+        labels: "one" or "several".
+
+    Raises:
+        TableError: The table is not what it is said to be, files are missing, or given
+            splits share a group. The error names rows.
+        BrokenPictureError: There are broken pictures. The error, raised in `setup`,
+            names them.
+        ValueError: An argument is out of its range.
+    """
+
+    _: KW_ONLY
+    images: str | os.PathLike = "."
+    file: str = "file"
+    labels: str | Sequence[str] = "label"  # type: ignore[assignment]
+    separator: str | None = None
+    none: str | None = None
+    uncertain: Unknown = "mask"
+    blank: Unknown = "mask"
+    classes: Sequence[str] | None = None
+    split: str | Mapping[str, str | os.PathLike] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments, and read the table."""
+        self._labels = self.labels  # what was given; here, what came of it
+        self._read = read_label_table(
+            self.table,
+            file=self.file,
+            labels=self._labels,
+            separator=self.separator,
+            none=self.none,
+            uncertain=self.uncertain,
+            blank=self.blank,
+            classes=self.classes,
+            group=self.group,
+            split=self.split,
+        )
+        self.labels = "several" if self._read.labels.ndim == 2 else "one"
+        self.class_names = self._read.class_names
+        self.num_classes = len(self.class_names)
+        super().__post_init__()
+
+    def _where(self) -> LabeledFiles:
+        find = partial(_find, self._read, self.images, self.shares)
+        return LabeledFiles(
+            self.images,
+            self.class_names,
+            find,
+            check_files=self.check_files,
+            on_error=self.on_error,
+        )
+
+
+def _find(
+    table: LabelTable,
+    images: str | os.PathLike,
+    shares: Mapping[str, float],
+    borders: Borders,
+) -> Found:
+    """Find the files of a table, and hold out what it has no split for."""
+    paths = _paths(table.files, Path(images).expanduser())
+    files = PictureFiles(paths, table.labels)
+    splits, borders = split_table(table, shares, borders)
+    parts = {name: files.at(splits == name) for name in ("train", "val", "test")}
+    return Found(parts, borders)
+
+
+def split_table(
+    table: LabelTable, shares: Mapping[str, float], borders: Borders
+) -> HeldOut:
+    """Return which rows are to train, to validate and to test on.
+
+    Args:
+        table: The rows, of which some splits may be given.
+        shares: Share to hold out for each other split.
+        borders: What a run held out; empty for none.
+    """
+    splits = np.full(len(table.files), "train", object)
+    if table.splits is not None:
+        splits[:] = table.splits
+    to_train = splits == "train"
+    units = table.files if table.groups is None else table.groups
+    has_label = PictureFiles(table.files, table.labels).has_label(
+        len(table.class_names)
+    )
+    missing = {name: x for name, x in shares.items() if name not in splits}
+    strata = strata_of_groups(units[to_train], has_label[to_train])
+    held_out = hold_out(units[to_train], strata, missing, borders)
+    splits[to_train] = held_out.splits
+    return HeldOut(splits, held_out.borders)
+
+
+def _paths(names: np.ndarray, folder: Path) -> np.ndarray:
+    """Return the path of each file, `(N,)`.
+
+    Raises:
+        TableError: There is no such file, or there are several of its name.
+    """
+    if not folder.is_dir():
+        raise TableError(f"There is no folder {folder} of pictures.")
+    every = list(picture_search.files_in(folder))
+    by_path = {os.path.relpath(path, folder): path for path in every}
+    by_name: dict[str, list[str]] = {}
+    for path in every:
+        by_name.setdefault(os.path.basename(path), []).append(path)
+    found: list[Any] = []
+    missing: list[str] = []
+    several: list[str] = []
+    for name in names:
+        inside = os.path.normpath(name)
+        same_name = by_name.get(os.path.basename(inside), [])
+        if inside in by_path:
+            found.append(by_path[inside])
+        elif len(same_name) == 1:
+            found.append(same_name[0])
+        else:
+            (several if same_name else missing).append(name)
+    for wrong, what in ((missing, "not"), (several, "more than once")):
+        if wrong:
+            more = f" and {len(wrong) - NAMED} more" * (len(wrong) > NAMED)
+            raise TableError(
+                f"{len(wrong)} of the {len(names)} files of the table are {what} in "
+                f"{folder}: {', '.join(wrong[:NAMED])}{more}. Take their rows out, or "
+                "name the folder of all of them with images=."
+            )
+    return np.array(found, object)

@@ -1,0 +1,246 @@
+"""Tables of pictures and labels, by hand: what they say, and which rows are wrong."""
+
+import gzip
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_densenet.data import DataUnavailableError, TableError
+from keras_densenet.data.image_table import split_table
+from keras_densenet.data.label_table import LabelTable, read_label_table
+
+NAN = np.nan
+CHESTX = """Image Index,Finding Labels,Patient ID
+00000001_000.png,Cardiomegaly,00001
+00000001_001.png,Cardiomegaly|Emphysema,00001
+00000002_000.png,No Finding,00002
+00000003_000.png,Hernia,00003
+"""
+CHEXPERT = """Path,Edema,Support Devices
+train/patient00001/study1/view1.jpg,1.0,
+train/patient00002/study1/view1.jpg,-1.0,1.0
+train/patient00002/study2/view1.jpg,0.0,0.0
+"""
+COLORS = """file,color,fold
+a.png,red,train
+b.png,NA,valid
+c.png,red,test
+"""
+OF_CHESTX = {"file": "Image Index", "labels": "Finding Labels", "separator": "|"}
+OF_CHEXPERT = {"file": "Path", "labels": ["Edema", "Support Devices"]}
+
+
+def table(tmp_path, text, name="table.csv"):
+    path = tmp_path / name
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.csv.gz"])
+def test_names_joined(tmp_path, name):
+    path = table(tmp_path, CHESTX, name)
+    found = read_label_table(path, none="No Finding", group="Patient ID", **OF_CHESTX)
+    assert found.class_names == ("Cardiomegaly", "Emphysema", "Hernia")
+    assert found.labels.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 0, 1]]
+    assert found.labels.dtype == np.float32
+    assert found.files[1] == "00000001_001.png"
+    assert found.groups.tolist() == ["00001", "00001", "00002", "00003"]
+    assert found.splits is None
+
+
+@pytest.mark.parametrize(
+    ("options", "edema", "devices"),
+    [
+        ({}, [1, NAN, 0], [NAN, 1, 0]),
+        ({"uncertain": "positive"}, [1, 1, 0], [NAN, 1, 0]),
+        ({"uncertain": "negative", "blank": "negative"}, [1, 0, 0], [0, 1, 0]),
+    ],
+)
+def test_a_column_a_label(tmp_path, options, edema, devices):
+    path = table(tmp_path, CHEXPERT)
+    patient = r"(patient\d+)"
+    found = read_label_table(path, group=patient, **OF_CHEXPERT, **options)
+    assert found.class_names == ("Edema", "Support Devices")
+    np.testing.assert_array_equal(found.labels[:, 0], edema)
+    np.testing.assert_array_equal(found.labels[:, 1], devices)
+    assert found.groups.tolist() == ["patient00001", "patient00002", "patient00002"]
+
+
+def test_one_class_a_row(tmp_path):
+    """ "NA" is a class here, where pandas takes it for nothing."""
+    path = table(tmp_path, COLORS)
+    found = read_label_table(path, file="file", labels="color", split="fold")
+    assert found.class_names == ("NA", "red")
+    assert found.labels.tolist() == [1, 0, 1]
+    assert found.labels.dtype == np.int64
+    assert found.splits.tolist() == ["train", "val", "test"]
+    named = read_label_table(
+        path, file="file", labels="color", classes=["red", "NA"], split="fold"
+    )
+    assert named.labels.tolist() == [0, 1, 0]
+
+
+def test_a_frame_is_read_as_its_file_is(tmp_path):
+    path = table(tmp_path, CHEXPERT)
+    of_file = read_label_table(path, **OF_CHEXPERT)
+    of_frame = read_label_table(pd.read_csv(path), **OF_CHEXPERT)
+    np.testing.assert_array_equal(of_frame.labels, of_file.labels)
+    assert of_frame.files.tolist() == of_file.files.tolist()
+
+
+def test_lists_of_files(tmp_path):
+    path = table(tmp_path, CHESTX)
+    (tmp_path / "test_list.txt").write_text("00000003_000.png\n00000009_000.png\n")
+    lists = {"test": tmp_path / "test_list.txt"}
+    found = read_label_table(path, none="No Finding", split=lists, **OF_CHESTX)
+    assert found.splits.tolist() == ["train", "train", "train", "test"]
+    (tmp_path / "test_list.txt").write_text("other.png\n")
+    with pytest.raises(TableError, match="None of the 1 files"):
+        read_label_table(path, none="No Finding", split=lists, **OF_CHESTX)
+    with pytest.raises(TableError, match="cannot be read"):
+        read_label_table(path, split={"test": tmp_path / "no.txt"}, **OF_CHESTX)
+    with pytest.raises(ValueError, match="Received: tset"):
+        read_label_table(path, split={"tset": tmp_path / "no.txt"}, **OF_CHESTX)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "says"),
+    [
+        (CHESTX, {"file": "Index"}, "no column 'Index'. It has 'Image Index'"),
+        (CHESTX, {"group": "Patient"}, "no column 'Patient'"),
+        (
+            CHESTX.replace("00000002_000", "00000003_000"),
+            {},
+            "1 row with the same Image Index as another row: line 5 (00000003",
+        ),
+        (
+            CHESTX.replace("No Finding", "No Finding|Hernia"),
+            {"none": "No Finding"},
+            "'No Finding' beside other names in Finding Labels: line 4",
+        ),
+        (
+            CHESTX,
+            {"classes": ["Cardiomegaly", "Hernia"], "none": "No Finding"},
+            "that are no classes: line 3 (Cardiomegaly|Emphysema)",
+        ),
+        (
+            CHESTX,
+            {"classes": ["Cardiomegaly", "Emphysema", "Hernia", "Mass", "No Finding"]},
+            "no row with Mass",
+        ),
+        (CHESTX.replace("Hernia", ""), {}, "1 row with no Finding Labels: line 5"),
+        (CHESTX.replace(",00003", ","), {"group": "Patient ID"}, "no Patient ID"),
+        ("Image Index,Finding Labels\n", {}, "has no rows"),
+        ("", {}, "cannot be read as a table"),
+    ],
+)
+def test_rows_that_are_wrong_are_named(tmp_path, text, options, says):
+    path = table(tmp_path, text)
+    with pytest.raises(TableError, match=re.escape(says)):
+        read_label_table(path, **OF_CHESTX | options)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "says"),
+    [
+        (
+            CHEXPERT.replace("-1.0", "2"),
+            {},
+            "else than 1, 0, -1 or nothing in Edema: line 3 (2)",
+        ),
+        (CHEXPERT.replace(",1.0\n", ",0\n"), {}, "no row with Support Devices"),
+        (CHEXPERT.replace("patient00001", "p1"), {"group": r"(patient\d+)"}, "1 files"),
+        (CHEXPERT, {"group": r"(patient\d+)(x)"}, "one pair of parentheses"),
+        (CHEXPERT, {"group": "("}, "no regular expression"),
+    ],
+)
+def test_columns_and_patterns_that_are_wrong(tmp_path, text, options, says):
+    path = table(tmp_path, text)
+    with pytest.raises((ValueError, TableError), match=re.escape(says)):
+        read_label_table(path, **OF_CHEXPERT | options)
+
+
+def test_given_splits_that_share_a_group_are_refused(tmp_path):
+    text = CHESTX.replace("Patient ID\n", "Patient ID,fold\n")
+    folds = iter(("train", "test", "val", "test"))
+    lines = [text.splitlines()[0]]
+    lines += [f"{line},{next(folds)}" for line in text.splitlines()[1:]]
+    path = table(tmp_path, "\n".join(lines))
+    options = {"none": "No Finding", "split": "fold", **OF_CHESTX}
+    with pytest.raises(DataUnavailableError, match=r"1 groups: 00001 \(test, train\)"):
+        read_label_table(path, group="Patient ID", **options)
+    assert read_label_table(path, **options).splits.tolist() == [
+        *("train", "test", "val", "test")
+    ]
+
+
+# --- splits by group ---------------------------------------------------------------
+
+
+def clinic(patients=3000, seed=0):
+    """A table of patients with 1 to 9 films, and of findings of 30, 5 and 0.3 %."""
+    rng = np.random.default_rng(seed)
+    films = rng.integers(1, 10, patients)
+    prone = rng.random((patients, 3)) < (0.5, 0.1, 0.006)
+    groups = np.repeat(np.arange(patients), films)
+    labels = prone[groups] & (rng.random((len(groups), 3)) < 0.6)
+    names = [f"p{g}/{n}.png" for n, g in enumerate(groups)]
+    return LabelTable(
+        np.array(names, object),
+        labels.astype(np.float32),
+        ("common", "less", "rare"),
+        np.array([f"p{g}" for g in groups], object),
+    )
+
+
+SHARES = {"val": 0.1, "test": 0.2}
+
+
+def test_no_group_is_in_two_splits_and_shares_are_those_of_the_whole():
+    found = clinic()
+    splits, borders = split_table(found, SHARES, {})
+    parts = {n: splits == n for n in ("train", "val", "test")}
+    groups = {name: set(found.groups[part]) for name, part in parts.items()}
+    assert not groups["train"] & groups["val"]
+    assert not groups["train"] & groups["test"]
+    assert not groups["val"] & groups["test"]
+    whole = found.labels.mean(0)
+    for name, share in {"train": 0.7, **SHARES}.items():
+        assert abs(parts[name].mean() - share) < 0.01
+        of_part = found.labels[parts[name]].mean(0)
+        assert np.all(np.abs(of_part - whole) < (0.03, 0.01, 0.002))
+        assert of_part[2] > 0
+    assert borders.keys() == {"val", "test"}
+
+
+def test_added_films_move_no_group_of_a_run_and_few_of_others():
+    before, after = clinic(3000), clinic(3000)
+    more = clinic(300, seed=1)
+    after = LabelTable(
+        np.concatenate([before.files, [f"new/{f}" for f in more.files]]),
+        np.concatenate([before.labels, more.labels]),
+        before.class_names,
+        np.concatenate([before.groups, [f"new {g}" for g in more.groups]]),
+    )
+    splits, borders = split_table(before, SHARES, {})
+    again, _ = split_table(after, SHARES, borders)
+    assert np.array_equal(again[: len(splits)], splits)
+    anew, _ = split_table(after, SHARES, {})
+    same = anew[: len(splits)] == splits
+    assert same.mean() > 0.98
+    moved = {(a, b) for a, b in zip(splits, anew[: len(splits)], strict=True)}
+    assert not moved & {("val", "test"), ("test", "val")}
+
+
+def test_a_given_split_is_taken_as_it_is():
+    found = clinic(300)
+    given = np.where(np.isin(found.groups, ["p1", "p2"]), "test", "train")
+    splits, borders = split_table(found._replace(splits=given), SHARES, {})
+    assert np.array_equal(splits == "test", given == "test")
+    assert borders.keys() == {"val"}
+    assert 0.05 < (splits == "val").mean() < 0.15
