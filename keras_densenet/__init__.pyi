@@ -5,6 +5,8 @@ from . import (
     errors as errors,
     export as export,
     layers as layers,
+    losses as losses,
+    metrics as metrics,
     training as training,
     tuning as tuning,
     weights as weights,

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_densenet.errors import MisconfigurationError
+from keras_densenet.losses import MaskedBinaryCrossentropy, SmoothedCrossentropy
 from keras_densenet.tensor import Tensor
 
 OutputKind: TypeAlias = Literal[
@@ -50,12 +51,14 @@ _CATEGORICAL: tuple = (
     keras.losses.categorical_crossentropy,
     keras.losses.sparse_categorical_crossentropy,
     keras.losses.categorical_focal_crossentropy,
+    SmoothedCrossentropy,
 )
 _BINARY: tuple = (
     keras.losses.BinaryCrossentropy,
     keras.losses.BinaryFocalCrossentropy,
     keras.losses.binary_crossentropy,
     keras.losses.binary_focal_crossentropy,
+    MaskedBinaryCrossentropy,
 )
 _OF_NUMBERS: tuple = (  # losses of models that tell no classes apart
     keras.losses.MeanSquaredError,

@@ -52,7 +52,7 @@ def predictions_of(
             labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
             all_labels.append(labels)
             all_probabilities.append(probabilities)
-            if _are_of_one_class(labels):
+            if _are_of_one_class(labels, data):
                 shares = _shares(output, probabilities)
                 yield from _mistakes(images, _numbers(labels), shares, data)
 
@@ -61,7 +61,7 @@ def predictions_of(
     names = list(data.class_names)
     labels = np.concatenate(all_labels)
     probabilities = np.concatenate(all_probabilities)
-    if _are_of_one_class(labels):
+    if _are_of_one_class(labels, data):
         shares = _shares(output, probabilities)
         return Predictions(_numbers(labels), shares, names, worst)
     if not output.is_of_each_class:
@@ -74,9 +74,17 @@ def predictions_of(
     return LabelPredictions(labels, probabilities, names)
 
 
-def _are_of_one_class(labels: np.ndarray) -> bool:
-    """Return whether pictures have one class each: numbers, or rows that sum to 1."""
-    return labels.ndim == 1 or np.allclose(labels.sum(axis=1), 1, atol=1e-2)
+def _are_of_one_class(labels: np.ndarray, data: DataModule) -> bool:
+    """Return whether pictures have one class each.
+
+    Where the data do not say that they have several labels, labels are numbers then, or
+    rows that sum to 1.
+    """
+    return data.labels == "one" and _are_shares(labels)
+
+
+def _are_shares(rows: np.ndarray) -> bool:
+    return rows.ndim == 1 or np.allclose(rows.sum(axis=1), 1, atol=1e-2)
 
 
 def _numbers(labels: np.ndarray) -> np.ndarray:
@@ -89,7 +97,7 @@ def _probabilities(
     """Return the probability of each class, `(N, classes)`."""
     answers = np.asarray(answers, "float32")
     is_known = output.kind != "unknown"
-    if not is_known and ((answers < 0).any() or not _are_of_one_class(answers)):
+    if not is_known and ((answers < 0).any() or not _are_shares(answers)):
         raise MisconfigurationError(
             f"{model.name} returns numbers that are no probabilities, and its last "
             "layers do not say what they are. If they are logits, end it in "

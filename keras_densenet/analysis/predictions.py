@@ -1,5 +1,6 @@
 """A network's answers to labeled pictures: what it confuses, how sure it is."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -7,7 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import (
+    confusion_matrix,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
 from keras_densenet.analysis.drawn_names import drawn_names
 
@@ -172,7 +177,8 @@ class LabelPredictions:
     A label is given where its probability is 1/2 or more.
 
     Attributes:
-        labels: An array `(N, classes)`, 1 where a picture has a label and 0 else.
+        labels: An array `(N, classes)`, 1 where a picture has a label, 0 where it has
+            not, NaN where that is not known: these count nowhere.
         probabilities: An array `(N, classes)`, whose rows have any sum.
         class_names: A name for each class.
 
@@ -202,16 +208,46 @@ class LabelPredictions:
         return self.probabilities >= 0.5
 
     @property
+    def known(self) -> np.ndarray:
+        """Whether it is known if each picture has each label, `(N, classes)`."""
+        return ~np.isnan(np.asarray(self.labels, float))
+
+    @property
     def label_accuracy(self) -> float:
         """Share of all labels of all pictures that are rightly given, or not given."""
-        return float(np.mean(self.answers == (self.labels >= 0.5)))
+        is_right = self.answers == (self.labels >= 0.5)
+        return float(np.mean(is_right[self.known]))
 
     def class_scores(self) -> list[ClassScore]:
         """Return precision and recall of each label, 0 where there are no pictures."""
+        # Who is not known is neither said to have a label nor has it.
         columns: Any = precision_recall_fscore_support(
-            self.labels >= 0.5, self.answers, average=None, zero_division=0
+            (self.labels >= 0.5) & self.known,
+            self.answers & self.known,
+            average=None,
+            zero_division=0,
         )
         return _scores(self.class_names, columns)
+
+    def areas(self) -> list[float]:
+        """Return the area under each label's ROC curve; NaN where it has but one kind.
+
+        See `sklearn.metrics.roc_auc_score`.
+        """
+        areas = []
+        for labels, answers, known in zip(
+            self.labels.T, self.probabilities.T, self.known.T, strict=True
+        ):
+            both = len(np.unique(labels[known])) == 2
+            area = roc_auc_score(labels[known], answers[known]) if both else math.nan
+            areas.append(float(area))
+        return areas
+
+    @property
+    def mean_area(self) -> float:
+        """Mean of the areas under the labels' ROC curves, of those that have one."""
+        areas = [area for area in self.areas() if not math.isnan(area)]
+        return float(np.mean(areas)) if areas else math.nan
 
     @property
     def mean_f1(self) -> float:

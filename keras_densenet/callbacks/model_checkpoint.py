@@ -39,7 +39,8 @@ class ModelCheckpoint(keras.callbacks.Callback):
     Args:
         dirpath: Folder of the checkpoints; None for the run's `checkpoints/`, which it
             then is once the run has begun.
-        monitor: Metric in Keras's logs that says which epoch is best.
+        monitor: Metric in Keras's logs that says which epoch is best; in place of the
+            default "val_auroc" where pictures have several labels.
         mode: "max" or "min": which of its values is best; "auto" for "min" where the
             metric's name ends with loss or error, else "max".
         save_top_k: How many best ones to keep; 0 for none, -1 for all.
@@ -67,6 +68,7 @@ class ModelCheckpoint(keras.callbacks.Callback):
     """
 
     DEFAULT_MONITOR = "val_accuracy"
+    MONITOR_OF_LABELS = "val_auroc"  # instead, where pictures have several labels
 
     def __init__(
         self,
@@ -171,6 +173,8 @@ class ModelCheckpoint(keras.callbacks.Callback):
     def _save_epoch(self, epoch: int, logs: dict, last: bool) -> None:
         if (epoch + 1) % self.every_n_epochs:
             return
+        if self.DEFAULT_MONITOR not in logs and self.MONITOR_OF_LABELS in logs:
+            self._take_monitor(self.MONITOR_OF_LABELS)
         score = logs.get(self.monitor)
         name = None
         before = self.best_k_models
@@ -186,6 +190,11 @@ class ModelCheckpoint(keras.callbacks.Callback):
             return
         for path in before.keys() - self.best_k_models.keys():
             Path(path).unlink(missing_ok=True)
+
+    def _take_monitor(self, monitor: str) -> None:
+        """Let another metric say what is best, unless one was asked for."""
+        if self.monitor == self.DEFAULT_MONITOR:
+            self.monitor = monitor
 
     def _name(self, epoch: int, logs: dict) -> str:
         """Return a file's name that none of the best ones has."""
@@ -249,6 +258,8 @@ class ModelCheckpoint(keras.callbacks.Callback):
 
     def load_state_dict(self, state: dict) -> None:
         """Take back the best that are still there, if they are by the same metric."""
+        if state.get("monitor") == self.MONITOR_OF_LABELS:
+            self._take_monitor(self.MONITOR_OF_LABELS)
         if state.get("monitor") != self.monitor:
             return
         best = {self._path(name): s for name, s in state["best_k_models"].items()}

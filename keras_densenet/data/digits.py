@@ -39,18 +39,31 @@ class Digits(ArrayDataModule):
 
     def load_splits(self, stage: str) -> dict[str, Split]:
         """Read the three splits, which are the same in every run."""
-        pixels, labels = load_digits(return_X_y=True)  # (1797, 64), in 0..16
-        gray = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-        images = gray.repeat(4, axis=1).repeat(4, axis=2).repeat(3, axis=3)
-        labels = labels.astype(np.int64)
-        images, test_images, labels, test_labels = train_test_split(
-            images, labels, test_size=TEST_SIZE, stratify=labels, random_state=0
-        )
-        images, val_images, labels, val_labels = train_test_split(
-            images, labels, test_size=VAL_SIZE, stratify=labels, random_state=0
-        )
-        return {
-            "train": Split(images, labels),
-            "val": Split(val_images, val_labels),
-            "test": Split(test_images, test_labels),
-        }
+        return {name: _enlarged(*digits) for name, digits in split_digits().items()}
+
+
+def split_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the digits of each split: uint8 `(N, 8, 8)`, and which they are, `(N,)`.
+
+    Each split has the same share of every digit.
+    """
+    pixels, labels = load_digits(return_X_y=True)  # (1797, 64), in 0..16
+    gray = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
+    labels = labels.astype(np.int64)
+    gray, test_gray, labels, test_labels = train_test_split(
+        gray, labels, test_size=TEST_SIZE, stratify=labels, random_state=0
+    )
+    gray, val_gray, labels, val_labels = train_test_split(
+        gray, labels, test_size=VAL_SIZE, stratify=labels, random_state=0
+    )
+    return {
+        "train": (gray, labels),
+        "val": (val_gray, val_labels),
+        "test": (test_gray, test_labels),
+    }
+
+
+def _enlarged(gray: np.ndarray, labels: np.ndarray) -> Split:
+    """Make RGB pictures of 32x32 pixels."""
+    large = gray.repeat(4, axis=1).repeat(4, axis=2)  # (N, 32, 32)
+    return Split(large[..., np.newaxis].repeat(3, axis=3), labels)

@@ -5,15 +5,20 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import keras
+import numpy as np
 
 from keras_densenet.data import DataModule
 from keras_densenet.errors import MisconfigurationError
+from keras_densenet.losses import MaskedBinaryCrossentropy, SmoothedCrossentropy
+from keras_densenet.metrics import MacroAUROC, MacroF1
 from keras_densenet.model_output import ModelOutput
 from keras_densenet.training.lightning_names import refuse_names_of_a_classifier
 from keras_densenet.training.optimizer import TorchSGD, cosine_schedule, step_schedule
+
+_ACTIVATION = "classifier_activation"  # of networks that let one choose
 
 
 class ImageClassifier:
@@ -42,6 +47,11 @@ class ImageClassifier:
         class_weight: Weight of each class in the loss, by its number, or "balanced" for
             the data's `class_weight`; `model.fit(class_weight=...)`. A mixed label
             (mixup, cutmix) has the weight of its largest share.
+        positive_weight: Where pictures have several labels, how much one that has a
+            label counts in the loss, beside one that has not: a number, one for each
+            label, or "balanced" for the data's `positive_weight`.
+        label_smoothing: How far labels are moved towards an equal share of all classes,
+            or of several labels towards 1/2, in [0, 1).
         **options: The network's arguments.
 
     Attributes:
@@ -77,11 +87,14 @@ depth: it has classes, input_shape.
         lr_schedule: Literal["step", "cosine"] = "step",
         scale_lr_from: int | None = None,
         class_weight: dict[int, float] | Literal["balanced"] | None = None,
+        positive_weight: float | Sequence[float] | Literal["balanced"] = 1.0,
+        label_smoothing: float = 0.0,
         **options: Any,
     ) -> None:
         _refuse_no_network(network)
         _refuse_rates(learning_rate, momentum, weight_decay)
         _refuse_milestones(milestones)
+        _refuse_smoothing(label_smoothing)
         self.network = network
         self.learning_rate = learning_rate
         self.momentum = momentum
@@ -90,6 +103,8 @@ depth: it has classes, input_shape.
         self.lr_schedule = lr_schedule
         self.scale_lr_from = scale_lr_from
         self.class_weight = class_weight
+        self.positive_weight = positive_weight
+        self.label_smoothing = label_smoothing
         self.options = options
         self.data: DataModule | None = None
         self.model: keras.Model | None = None
@@ -112,8 +127,12 @@ depth: it has classes, input_shape.
     def gives_several_labels(self) -> bool:
         """Whether a picture may have several labels, each with its own probability.
 
-        Pictures that are mixed (mixup, cutmix) have one class each, in shares.
+        That is what data say of themselves; of others it is taken to be so where their
+        labels are numbers for each class and the network ends in sigmoids. Pictures
+        that are mixed (mixup, cutmix) have one class each, in shares.
         """
+        if self._has_several_labels():
+            return True
         is_mixed = bool(getattr(self.data, "strong", None))
         several = self.output.is_of_each_class and self.output.units != 1
         return several and self._has_soft_labels() and not is_mixed
@@ -138,6 +157,8 @@ depth: it has classes, input_shape.
             options.get("weights"), str | os.PathLike
         ):
             options["weights"] = None
+        if data.labels == "several" and _ACTIVATION in self._parameters():
+            self._refuse_softmax(options.setdefault(_ACTIVATION, "sigmoid"))
         facts = {"classes": data.num_classes, "input_shape": tuple(data.input_shape)}
         for name, value in facts.items():
             if name not in self._parameters():
@@ -174,13 +195,27 @@ depth: it has classes, input_shape.
     def configure_loss(self) -> keras.losses.Loss:
         """Make the loss: cross-entropy of labels and probabilities, or logits.
 
-        It is for one class a picture. For several labels a picture, or one unit with a
-        sigmoid, override it and return `keras.losses.BinaryCrossentropy()`.
+        Where the data say that pictures have several labels, it is binary, over those
+        that are known. For one unit with a sigmoid, override it and return
+        `keras.losses.BinaryCrossentropy()`.
+
+        Raises:
+            MisconfigurationError: The data have one class, or several labels and a
+                network that ends in a softmax.
         """
+        if self._has_several_labels():
+            self._refuse_softmax(self.output.kind)
+            return MaskedBinaryCrossentropy(
+                self._gives_logits(), self._positive_weight(), self.label_smoothing
+            )
         self.refuse_one_class()
         from_logits = self.output.kind == "logits"
         if self._has_soft_labels():
-            return keras.losses.CategoricalCrossentropy(from_logits=from_logits)
+            return keras.losses.CategoricalCrossentropy(
+                from_logits=from_logits, label_smoothing=self.label_smoothing
+            )
+        if self.label_smoothing:
+            return SmoothedCrossentropy(from_logits, self.label_smoothing)
         return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
 
     def refuse_one_class(self) -> None:
@@ -201,6 +236,13 @@ depth: it has classes, input_shape.
 
     def configure_class_weight(self) -> dict[int, float] | None:
         """Return the weight of each class in the loss, or None for the same."""
+        if self.class_weight is not None and self._has_several_labels():
+            raise MisconfigurationError(
+                "class_weight is for one class a picture, and those of "
+                f"{type(self.data).__name__} have several labels: give "
+                'positive_weight="balanced", or a number for each label. Received: '
+                f"class_weight={self.class_weight!r}"
+            )
         if self.class_weight != "balanced":
             self._refuse_other_classes()
             return self.class_weight
@@ -216,10 +258,16 @@ depth: it has classes, input_shape.
     def configure_metrics(self) -> list[keras.metrics.Metric]:
         """Make the metrics; "accuracy" says which checkpoint is best.
 
+        Where the data say that pictures have several labels these are "auroc", which
+        says it then, and "f1", each the mean over labels of what is known.
         With more than 100 classes, as ImageNet has, also "top_5_accuracy". Of a network
         that gives a probability of each class by itself, by sigmoids, it is the share
         of labels that are right at 1/2, if the data have several labels a picture.
         """
+        if self._has_several_labels():
+            classes = cast(DataModule, self.data).num_classes
+            from_logits = self._gives_logits()
+            return [MacroAUROC(classes, from_logits), MacroF1(classes, from_logits)]
         metrics: list[keras.metrics.Metric] = [self._accuracy()]
         if self._says_yes_or_no():
             return metrics
@@ -258,6 +306,42 @@ depth: it has classes, input_shape.
 
     def _has_soft_labels(self) -> bool:
         return self.data is not None and self.data.soft_labels
+
+    def _has_several_labels(self) -> bool:
+        return self.data is not None and self.data.labels == "several"
+
+    def _gives_logits(self) -> bool:
+        return self.output.kind in ("logits", "sigmoid_logits")
+
+    def _positive_weight(self) -> float | list[float]:
+        """Return how much pictures count that have a label."""
+        data, weight = cast(DataModule, self.data), self.positive_weight
+        if isinstance(weight, str):
+            known = getattr(data, "positive_weight", None)
+            if weight != "balanced" or known is None:
+                raise MisconfigurationError(
+                    "positive_weight is a number, one for each label, or "
+                    '"balanced" for data with a positive_weight, such as ImageTable. '
+                    f"Received: positive_weight={weight!r} and {type(data).__name__}"
+                )
+            weight = known
+        numbers = np.atleast_1d(np.asarray(weight, float))
+        if numbers.shape not in ((1,), (data.num_classes,)) or not (numbers > 0).all():
+            raise MisconfigurationError(
+                f"positive_weight is one number above 0, or one for each of "
+                f"{data.num_classes} labels. Received: positive_weight={weight!r}"
+            )
+        return numbers.tolist()
+
+    def _refuse_softmax(self, activation: Any) -> None:
+        """Refuse probabilities of one class for pictures of several labels."""
+        name = getattr(activation, "__name__", activation)
+        if name == "softmax":
+            raise MisconfigurationError(
+                f"The pictures of {type(self.data).__name__} have several labels, and "
+                "a softmax gives one class a picture. End the network in sigmoids, "
+                f'such as with {_ACTIVATION}="sigmoid", or in logits.'
+            )
 
     def _says_yes_or_no(self) -> bool:
         """Return whether each unit is right or wrong by itself."""
@@ -334,6 +418,14 @@ def _refuse_rates(learning_rate: Any, momentum: Any, weight_decay: Any) -> None:
         raise MisconfigurationError(
             "weight_decay is a number of 0 or more, 1e-4 in the paper. Received: "
             f"weight_decay={weight_decay!r}"
+        )
+
+
+def _refuse_smoothing(label_smoothing: Any) -> None:
+    if not (isinstance(label_smoothing, Real) and 0 <= float(label_smoothing) < 1):
+        raise MisconfigurationError(
+            "label_smoothing is a number in [0, 1), such as 0.1. Received: "
+            f"label_smoothing={label_smoothing!r}"
         )
 
 
