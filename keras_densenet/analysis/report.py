@@ -139,6 +139,7 @@ def _scores(
 ) -> dict[str, str]:
     if isinstance(predictions, LabelPredictions):
         return {
+            "mean AUROC": f"{predictions.mean_area:.3f}",
             "labels right": f"{100 * predictions.label_accuracy:.2f} %",
             "mean F1 of labels": f"{100 * predictions.mean_f1:.1f} %",
         }

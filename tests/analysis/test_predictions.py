@@ -123,6 +123,7 @@ class Data:
     """What `predictions_of` asks of a data module."""
 
     class_names, mean, std = ("a", "b", "c"), (0.0,), (1.0,)
+    labels = "one"
 
 
 def asked(labels, *top, classes=3):

@@ -43,6 +43,19 @@ def digits(
 ): ...
 
 
+def digit_mosaics(
+    batch_size=64,
+    *,
+    unknown=0.0,
+    augment=True,
+    mirror=False,
+    seed=None,
+    mean=None,
+    std=None,
+    strong=None,
+): ...
+
+
 def cifar(
     batch_size=64,
     data_dir=None,
@@ -177,6 +190,7 @@ def imagenet(
 CALLED = {
     kd.data.ArrayDataModule: arrays,
     kd.data.Digits: digits,
+    kd.data.DigitMosaics: digit_mosaics,
     kd.data.CIFAR10: cifar,
     kd.data.CIFAR100: cifar,
     kd.data.SVHN: svhn,
