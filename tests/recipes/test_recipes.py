@@ -494,6 +494,65 @@ def test_finetune_takes_films_as_they_are(given, tmp_path):
     assert (data.mean, data.std) == ((127.5,), (63.75,))
 
 
+def write_films(folder, patients=10):
+    """Write two films of each patient, and NIH's table and list of them."""
+    lines, findings = ["Image Index,Finding Labels,Patient ID"], ("Mass|Hernia", "Mass")
+    (folder / "images_001").mkdir()
+    for patient in range(patients):
+        for film in range(2):
+            name = f"{patient:08}_{film:03}.png"
+            found = findings[film] if patient % 2 else "No Finding"
+            lines.append(f"{name},{found},{patient}")
+            pixels = np.full((9, 8), 20 * patient, "uint8")
+            Image.fromarray(pixels).save(folder / "images_001" / name)
+    (folder / "Data_Entry_2017_v2020.csv").write_text("\n".join(lines))
+    listed = [line.split(",")[0] for line in lines[1:] if line.endswith((",8", ",9"))]
+    (folder / "test_list.txt").write_text("\n".join(listed))
+
+
+def test_chest_xray_reads_nihs_folder(given, tmp_path):
+    write_films(tmp_path)
+    folder = ("--data-dir", tmp_path, "--batch-size", 2)
+    fitted = given("chest_xray.py", *folder, "--channels", 1, "--balanced")
+    data, module = fitted.data, fitted.module
+    assert data.class_names == ("Hernia", "Mass")
+    assert (data.input_shape, data.mirror, data.labels) == (
+        (224, 224, 1),
+        False,
+        "several",
+    )
+    assert data.mean == pytest.approx((114.495,))  # of "imagenet"'s three
+    assert (module.weights, module.positive_weight) == ("imagenet", "balanced")
+    data.setup("fit")
+    files = data._files("test").paths
+    assert {path.split("/")[-1][:8] for path in files} == {"00000008", "00000009"}
+    data = given("chest_xray.py", *folder, "--split", "patients").data
+    data.setup("fit")
+    assert len(data._files("test")) == 4  # 20 % of ten patients, two films each
+
+
+def test_chest_xray_says_what_to_get(tmp_path, run_here):
+    answer = run_here("chest_xray.py", cwd=tmp_path)
+    assert answer.returncode == 1
+    assert "--data mosaics" in answer.stderr
+    assert "test_list.txt" in answer.stderr
+
+
+@pytest.mark.slow
+def test_chest_xray_goes_the_whole_way_with_mosaics(tmp_path, run_here):
+    options = (
+        "--data",
+        "mosaics",
+        "--fast-dev-run",
+        "--export-dir",
+        tmp_path / "served",
+    )
+    answer = run_here("chest_xray.py", *options, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "Mean AUROC of the test pictures: " in answer.stdout
+    assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
+
+
 def test_it_goes_on_from_the_last_checkpoint_or_from_the_one_that_is_named(given):
     assert given("cifar10.py").ckpt_path is None
     assert given("cifar10.py", "--resume").ckpt_path == "last"

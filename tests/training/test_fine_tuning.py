@@ -16,6 +16,7 @@ from keras_densenet.training.fine_tuning import (
     refuse_other_preprocessing,
 )
 from keras_densenet.weights import WeightsError, preprocessing
+from keras_densenet.weights.names import to_pytorch, weights_by_name
 
 SMALL = {"depth": 10, "growth_rate": 4}
 QUIET = {
@@ -355,6 +356,34 @@ def test_models_of_something_else_are_refused(trained):
     for nothing in (None, 3):
         with pytest.raises(WeightsError, match="Received"):
             kd.weights.load(model, nothing)
+
+
+def test_several_labels_from_weights_of_one_channel(tmp_path):
+    """As torchxrayvision's are: by PyTorch's names, with thresholds beside them."""
+    shape = {"blocks": (1, 2), "growth_rate": 4, "bottleneck": True, "stem": "imagenet"}
+    theirs = kd.DenseNet(
+        **shape, classes=18, input_shape=(32, 32, 1), classifier_activation=None
+    )
+    state = {
+        weight.name: np.ascontiguousarray(to_pytorch(weight.variable.numpy()))
+        for weight in weights_by_name(theirs)
+    } | {"op_threshs": np.full(18, 0.5)}
+    numbers = preprocessing(state)._asdict()
+    data = kd.data.DigitMosaics(batch_size=64, seed=0, unknown=0.3, **numbers)
+    module = kd.FineTuning(
+        kd.DenseNet, weights=state, frozen="dense_block1", layer_decay=0.5, **shape
+    )
+    trainer = kd.Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
+    trainer.fit(module, datamodule=data)
+    model = module.model
+    assert model.output_shape == (None, 10)
+    assert model.layers[-1].activation is keras.activations.sigmoid
+    some, _ = changed(by_layer(theirs), by_layer(model))
+    assert "stem_conv" not in some
+    assert "dense_block1" not in some
+    assert "dense_block2" in some
+    assert list(module._layer_rates.values())[:3] == [1.0, 0.5, 0.25]  # from the end
+    assert "val_auroc" in trainer.checkpoint_callback.best_model_path
 
 
 def test_standardization_within_rounding_is_the_same():
