@@ -84,7 +84,7 @@ def _outputs(architecture: Architecture, network: Network) -> str:
     if architecture.outputs is not None:
         return str(architecture.outputs)
     head = [name for name in network.arrays if name.startswith(CLASSIFIER)]
-    return f"a head of several layers: {counted(head)}" if head else "no classifier"
+    return f"a head of other layers: {counted(head)}" if head else "no classifier"
 
 
 def _activation(architecture: Architecture, network: Network) -> str:
