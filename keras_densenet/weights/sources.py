@@ -25,6 +25,8 @@ Source: TypeAlias = keras.Model | Mapping[str, Any] | str | os.PathLike
 
 IMAGENET = "imagenet"
 XRAYS = "torchxrayvision"
+# Its baseline models, of other authors, scale pictures otherwise.
+XRAYS_CLASS = "torchxrayvision.models.DenseNet"
 THRESHOLDS = "op_threshs"  # which no other library's networks have
 
 
@@ -70,7 +72,7 @@ def _of_keras(found: KerasLayers) -> Network:
 
 def _of_state_dict(state: StateDict) -> Network:
     arrays = {name: from_pytorch(as_array(v)) for name, v in state.arrays.items()}
-    of_xrays = state.class_name.startswith(XRAYS) or any(
+    of_xrays = state.class_name == XRAYS_CLASS or any(
         name.rpartition(".")[2] == THRESHOLDS for name in state.left_out
     )
     places = [part for part in (state.place, state.beginning) if part]

@@ -11,8 +11,14 @@ import pytorch_answers as pytorch
 import keras_densenet as kd
 from keras_densenet.training import MisconfigurationError
 from keras_densenet.training.fine_tuning import refuse_other_preprocessing
-from keras_densenet.weights import GuessedPreprocessing, WeightsError, preprocessing
+from keras_densenet.weights import (
+    GuessedPreprocessing,
+    WeightsError,
+    preprocessing,
+    sources,
+)
 from keras_densenet.weights.names import weights_by_name
+from keras_densenet.weights.state_dict import StateDict
 
 # 255 times torchvision's (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
 TORCHS = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -55,6 +61,23 @@ def test_torchxrayvision_is_known_by_its_thresholds():
     with pytest.raises(MisconfigurationError, match=re.escape("mean=(127.5,)")):
         refuse_other_preprocessing(state, data((114.495,), (57.63,), channels=1))
     refuse_other_preprocessing(state, data(*known, channels=1))
+
+
+@pytest.mark.parametrize(
+    ("class_name", "library"),
+    [
+        ("torchxrayvision.models.DenseNet", "torchxrayvision"),
+        # Of other authors: it scales to -2..2 before its DenseNet.
+        ("torchxrayvision.baseline_models.jfhealthcare.DenseNet", "PyTorch"),
+    ],
+)
+def test_torchxrayvision_is_known_by_the_class_of_its_own(
+    monkeypatch, class_name, library
+):
+    state = StateDict(imagenet_network(channels=1), [], class_name=class_name)
+    monkeypatch.setattr(sources, "of_pytorch", lambda _: state)
+    assert sources.network_of({}).library == library
+    assert (preprocessing({}) is None) == (library == "PyTorch")
 
 
 def test_an_export_says_it(tmp_path):
