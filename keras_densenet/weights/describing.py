@@ -54,6 +54,7 @@ def described(source: Source) -> dict[str, str]:
         "weights of": network.library,
         "found at": network.found_at,
         "left out": counted(network.left_out),
+        "a guess": network.guess,
         "preprocessing": _preprocessing_in_words(answer),
         "load it with": _line(source, architecture, network),
     }

@@ -48,23 +48,28 @@ class Loaded(NamedTuple):
             `include_top` is False.
         channels: How many channels the source's pictures have, and how many the
             network's.
+        guess: What of the network the source does not say, in words; "" for nothing.
     """
 
     weights: int
     unused: list[str]
     new: list[str]
     channels: tuple[int, int]
+    guess: str = ""
 
     def __str__(self) -> str:
         """Return what was done, in one line."""
         parts = [f"{self.weights} arrays loaded"]
-        if self.channels[0] != self.channels[1]:
+        before, after = self.channels
+        if before != after:
+            only = f", of its first {after} kernels alone" if before > after > 1 else ""
             parts.append(
-                f"the first convolution made for {self.channels[1]} channels instead "
-                f"of {self.channels[0]}"
+                f"the first convolution made for {after} channels instead of {before}"
+                + only
             )
         parts += [f"left out: {counted(self.unused)}"] * bool(self.unused)
         parts += [f"new: {counted(self.new)}"] * bool(self.new)
+        parts += [f"a guess: {self.guess}"] * bool(self.guess)
         return "; ".join(parts)
 
 
@@ -123,7 +128,7 @@ def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loa
         weight.variable.assign(array)
     loaded = {weight.name for weight in ours}
     new = [w.name for w in weights_by_name(model) if w.name not in loaded]
-    done = Loaded(len(ours), unused + found.left_out, new, channels)
+    done = Loaded(len(ours), unused + found.left_out, new, channels, found.guess)
     Console(stderr=True).print(
         f"Weights of {title(source)}: {done}.",
         highlight=False,

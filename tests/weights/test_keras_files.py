@@ -227,6 +227,17 @@ def test_each_batch_norm_has_its_own_epsilon(tmp_path):
     assert_same_answers(written(theirs, tmp_path / "model.keras"), theirs)
 
 
+def test_an_epsilon_that_the_file_does_not_say_is_called_a_guess(tmp_path, capsys):
+    theirs = application(classes=5)
+    for name in ("model.h5", "model.keras", "model.weights.h5"):
+        kd.weights.load(ours(), written(theirs, tmp_path / name))
+        said = "a guess: 1.001e-05 as epsilon" in capsys.readouterr().err
+        assert said == ("weights" in name)
+    network = ours()
+    kd.weights.load(network, written(network, tmp_path / "ours.weights.h5"))
+    assert "guess" not in capsys.readouterr().err
+
+
 def test_batch_norms_of_one_name_with_other_epsilons_are_refused(tmp_path):
     base = application(include_top=False, pooling="avg")
     norm = keras.layers.BatchNormalization(name="bn")  # with 1e-3
