@@ -105,13 +105,15 @@ def test_a_guess_is_called_one_and_the_users_values_win(tmp_path, capsys):
     refuse_other_preprocessing(state, SimpleNamespace(input_shape=(32, 32, 3)))
 
 
-def test_of_other_networks_nothing_is_said(tmp_path):
+def test_of_other_networks_nothing_is_known(tmp_path, capsys):
     assert preprocessing(imagenet_network(channels=1)) is None  # such as MONAI's
     small = kd.DenseNetBC(10, 4)
     assert preprocessing(small) is None
     small.save(tmp_path / "small.keras")
     assert preprocessing(tmp_path / "small.keras") is None
     refuse_other_preprocessing(small, data((1.0,) * 3, (2.0,) * 3))
+    said = capsys.readouterr().err
+    assert "is not known: those of SimpleNamespace are used.\n" in said
 
 
 def test_a_model_of_keras_applications_is_a_guess():
