@@ -271,13 +271,24 @@ def _with_our_epsilon(path: str, found: KerasLayers) -> Layer:
     layer = found.layers[path]
     if VARIANCE not in layer:
         return layer
-    known = [name for name in found.epsilons if f"/{path}".endswith(f"/{name}")]
-    epsilons = found.epsilons[max(known, key=len)] if known else {APPLICATIONS_EPSILON}
+    epsilons = _epsilons_of(path, found.epsilons)
     if len(epsilons) > 1:
         raise WeightsError(
-            f"There are batch norms of the name {path} with the epsilons "
+            f"By its name alone {path} can have either of the epsilons "
             f"{', '.join(map(str, sorted(epsilons)))}. Load the model in Keras, and "
-            "pass the network of them that is meant: model.get_layer(name)."
+            "pass the network that is meant: model.get_layer(name)."
         )
     (epsilon,) = epsilons
     return layer | {VARIANCE: layer[VARIANCE] + (epsilon - EPSILON)}
+
+
+def _epsilons_of(path: str, epsilons: Mapping[str, set[float]]) -> set[float]:
+    """Return which epsilons a batch norm can have.
+
+    Those of its name; of all, where the file has numbers for names; where it has none,
+    keras.applications'.
+    """
+    named = [name for name in epsilons if f"/{path}".endswith(f"/{name}")]
+    if named:
+        return epsilons[max(named, key=len)]
+    return set().union(*epsilons.values()) or {APPLICATIONS_EPSILON}

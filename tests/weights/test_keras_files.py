@@ -13,8 +13,9 @@ import pytest
 from keras.src.applications.densenet import DenseNet as Application
 
 import keras_densenet as kd
+from keras_densenet.layers.batch_norm import EPSILON
 from keras_densenet.weights import WeightsError
-from keras_densenet.weights.keras_files import KerasLayers, read_keras_file
+from keras_densenet.weights.keras_files import NORM, KerasLayers, read_keras_file
 from keras_densenet.weights.keras_names import by_pytorchs_names
 
 SIDE = 32
@@ -128,6 +129,19 @@ def test_layers_without_names_are_known_by_their_numbers(tmp_path, name):
     else:
         without_names(path)
     assert_same_answers(path, theirs)
+
+
+def test_layers_without_names_have_the_epsilon_that_all_have():
+    norm = dict.fromkeys(NORM, np.ones(2))
+    kernel = {"kernel": np.zeros((3, 3, 2, 2))}
+    layers = {"conv2d": kernel, "conv2d_1": kernel}
+    layers |= {"batch_normalization": norm, "batch_normalization_1": norm}
+    epsilons = {"conv1_bn": {0.25 + EPSILON}, "bn": {0.25 + EPSILON}}
+    found = by_pytorchs_names(KerasLayers(layers, epsilons, are_in_order=True))
+    assert found["features.norm5.running_var"].tolist() == [1.25, 1.25]
+    others = KerasLayers(layers, epsilons | {"head": {0.001}}, are_in_order=True)
+    with pytest.raises(WeightsError, match="either of the epsilons"):
+        by_pytorchs_names(others)
 
 
 def without_names(file):
