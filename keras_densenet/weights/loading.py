@@ -32,7 +32,7 @@ APPLICATIONS = (
     "DenseNet169",
     "DenseNet201",
 )  # with weights for ImageNet
-MOST_NAMED = 5  # weights that an error text lists
+MOST_NAMED = 5  # weights that a line of text lists
 
 
 class Loaded(NamedTuple):
@@ -272,10 +272,14 @@ def _few(names: Sequence[str]) -> str:
 
 
 def counted(names: Sequence[str]) -> str:
-    """Return names in a few words: of many that end alike, how many there are."""
-    if len(names) <= MOST_NAMED:
-        return ", ".join(names)
+    """Return names in a few words: of many that end alike, how many there are.
+
+    >>> counted(["front.weight", *["bn.num_batches_tracked"] * 6])
+    '6 num_batches_tracked, front.weight'
+    """
     many = Counter(name.rpartition(".")[2] for name in names)
-    alone = [n for n in names if many[n.rpartition(".")[2]] == 1]
-    counts = [f"{count} {ending}" for ending, count in many.items() if count > 1]
-    return ", ".join(counts + alone)
+    few = [name for name in names if many[name.rpartition(".")[2]] <= MOST_NAMED]
+    counts = [
+        f"{count} {ending}" for ending, count in many.items() if count > MOST_NAMED
+    ]
+    return ", ".join(counts + few)
