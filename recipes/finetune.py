@@ -121,6 +121,11 @@ def main(
         output_dir: Where `runs` is written to.
         export_dir: Where to write a SavedModel for TensorFlow Serving to.
     """
+    if (mean is None) != (std is None):
+        raise ValueError(
+            "--mean and --std are of the same pictures: give both, or neither. "
+            f"Received: mean={mean}, std={std}"
+        )
     kd.seed_everything(seed)
     known = None
     if not from_scratch:
@@ -202,6 +207,7 @@ def look_at_answers(
     trainer.console.print(table)
 
     folder = Path(trainer.log_dir or trainer.default_root_dir)
+    folder.mkdir(parents=True, exist_ok=True)  # a fast_dev_run has made none
     confusion = kd.analysis.plot_confusion(predictions)
     confusion.savefig(folder / "confusion.png", dpi=150)
     shown = np.unique(np.linspace(0, len(images) - 1, SHOWN).astype(int))

@@ -19,6 +19,17 @@ from keras_densenet.layers.shared_moments import Moments
 from keras_densenet.tensor import Tensor
 
 
+def kept_maps(compression: float, maps: int) -> int:
+    """Return floor(theta m), how many of its maps a transition keeps.
+
+    0.29 * 100 is 28.999999999999996 in binary, and 29 is meant:
+
+    >>> kept_maps(0.29, 100), kept_maps(0.5, 57)
+    (29, 28)
+    """
+    return int(compression * maps + 1e-6)
+
+
 def check_compression(compression: float) -> None:
     """Raise a `ValueError` for a compression theta outside (0, 1]."""
     if not 0 < compression <= 1:
@@ -96,8 +107,7 @@ class Transition(keras.layers.Layer):
         freeze_parts(self)
 
     def _kept(self, maps: int) -> int:
-        # 0.29 * 100 is 28.999999999999996 in binary, and floor(theta m) means 29.
-        kept = int(self.compression * maps + 1e-6)
+        kept = kept_maps(self.compression, maps)
         if kept < 1:
             raise ValueError(
                 f"compression={self.compression} leaves none of {maps} feature maps. "

@@ -146,16 +146,17 @@ def layer_rates(model: keras.Model, decay: float) -> dict[str, float]:
 def refuse_other_preprocessing(source: Any, data: DataModule) -> None:
     """Refuse data that are standardized otherwise than the weights are used to.
 
-    Where that is a guess, the data's own numbers hold, and a line says so.
+    Where that is a guess or not known, the data's own numbers hold, and a line says so.
     """
     known = weights.preprocessing(source, channels=data.input_shape[-1])
     if known is None:
+        _say(f"is not known: those of {type(data).__name__} are used.")
         return
     ours = [tuple(map(float, values)) for values in known]
     theirs = [tuple(np.ravel(getattr(data, name, ()))) for name in ("mean", "std")]
     same = np.shape(theirs) == np.shape(ours) and np.allclose(theirs, ours, 1e-4)
     if isinstance(known, weights.GuessedPreprocessing):
-        Console(stderr=True).print(_guess(ours, data, same), highlight=False)
+        _say(_guess(ours, data, same))
     elif not (hasattr(data, "mean") and hasattr(data, "std")):
         raise MisconfigurationError(
             f"The weights are of pictures standardized with mean={ours[0]} and std="
@@ -173,13 +174,15 @@ def refuse_other_preprocessing(source: Any, data: DataModule) -> None:
 
 
 def _guess(guess: Sequence[tuple], data: DataModule, same: bool) -> str:
-    numbers = f"mean={guess[0]} and std={guess[1]}"
-    line = "What pictures the weights are used to is not known for certain: "
+    numbers = f"is not known for certain: mean={guess[0]} and std={guess[1]}"
     if same:
-        return f"{line}{numbers} are a guess."
-    return (
-        f"{line}{numbers} would be a guess, and those of {type(data).__name__} are "
-        "used."
+        return f"{numbers} are a guess."
+    return f"{numbers} would be a guess, and those of {type(data).__name__} are used."
+
+
+def _say(what: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(
+        f"What pictures the weights are used to {what}", highlight=False, markup=False
     )
 
 

@@ -1,16 +1,19 @@
 """What a DenseNet is, by the names and shapes of its weights."""
 
+import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from keras_densenet.layers import kept_maps
 from keras_densenet.variants import IMAGENET_VARIANTS
 from keras_densenet.weights.channels import STEM
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.names import CLASSIFIER
 
 _DENSE_LAYER = re.compile(r"features\.denseblock(\d+)\.denselayer(\d+)\.conv1\.weight")
+MOST_DIGITS = 6  # of a compression
 STEMS = {7: "imagenet", 3: "small"}  # by the size of the kernel
 
 
@@ -25,7 +28,8 @@ class Architecture(NamedTuple):
         init_features: Maps that the stem makes.
         stem: "imagenet" or "small".
         channels: Of a picture.
-        outputs: Of the classifier; None where there is none, or one of several layers.
+        outputs: Of the classifier; None where there is none, or one that is not a layer
+            with a bias, as ours is.
     """
 
     blocks: tuple[int, ...]
@@ -45,8 +49,9 @@ def architecture_of(arrays: Mapping[str, Any]) -> Architecture:
         arrays: What has a shape, such as arrays, by PyTorch's names, with Keras's axes.
 
     Raises:
-        WeightsError: It is no DenseNet: layers are missing, or a dense layer does not
-            read the maps of all layers before it.
+        WeightsError: It is no DenseNet that `keras_densenet.DenseNet` could make:
+            weights are missing, have other shapes (a dense layer does not read the maps
+            of all layers before it), or are of other layers.
     """
     try:
         return _architecture_of(arrays)
@@ -63,34 +68,116 @@ def _architecture_of(arrays: Mapping[str, Any]) -> Architecture:
     found = (_DENSE_LAYER.fullmatch(name) for name in arrays)
     layers = Counter(int(match[1]) for match in found if match)
     blocks = tuple(layers[number] for number in sorted(layers))
-    size, _, channels, init_features = arrays[STEM].shape
+    size, _, channels, init_features = _kernel(arrays, STEM)
     first = "features.denseblock1.denselayer1"
-    *_, width = arrays[f"{first}.conv1.weight"].shape
+    *_, width = _kernel(arrays, f"{first}.conv1.weight")
     has_bottlenecks = f"{first}.conv2.weight" in arrays
-    growth_rate = arrays[f"{first}.conv2.weight"].shape[3] if has_bottlenecks else width
-    maps, compressions = init_features, []
+    growth_rate = width
+    if has_bottlenecks:
+        growth_rate = _kernel(arrays, f"{first}.conv2.weight")[3]
+    maps, kept = init_features, []
     for block, num_layers in enumerate(blocks, 1):
         for layer in range(1, num_layers + 1):
             name = f"features.denseblock{block}.denselayer{layer}.conv1.weight"
-            if arrays[name].shape[2] != maps:
+            if _kernel(arrays, name)[2] != maps:
                 raise ValueError(f"{name} does not read {maps} maps")
             maps += growth_rate
         if block < len(blocks):
-            kernel = arrays[f"features.transition{block}.conv.weight"]
-            compressions.append(kernel.shape[3] / kernel.shape[2])
-            maps = kernel.shape[3]
-    outputs = arrays.get(f"{CLASSIFIER}weight")
-    return Architecture(
+            *_, after = _kernel(arrays, f"features.transition{block}.conv.weight")
+            kept.append((maps, after))
+            maps = after
+    architecture = Architecture(
         blocks,
         growth_rate,
         width // growth_rate if has_bottlenecks else None,
-        # Of an odd number of maps a little less than theta is kept.
-        round(max(compressions, default=1.0), 2),
+        _compression(kept),
         init_features,
         STEMS.get(size, f"{size}x{size}"),
         channels,
-        None if outputs is None else outputs.shape[-1],
+        _outputs(arrays),
     )
+    _refuse_others(arrays, dict(_shapes(architecture)))
+    return architecture
+
+
+def _kernel(arrays: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    """Return the shape of a convolution's kernel: `(H, W, in, out)`."""
+    shape = tuple(arrays[name].shape)
+    if len(shape) != 4:
+        raise ValueError(f"{name} has {len(shape)} axes, and not 4")
+    return shape
+
+
+def _compression(kept: Sequence[tuple[int, int]]) -> float:
+    """Return the roundest share of their maps that all transitions keep, rounded down.
+
+    Args:
+        kept: How many maps each transition reads, and how many it makes.
+
+    >>> _compression([(57, 28), (52, 26)]), _compression([(800, 100)])
+    (0.5, 0.125)
+    """
+    if not kept:
+        return 1.0
+    least = max(after / before for before, after in kept)
+    for digits in range(1, MOST_DIGITS + 1):
+        share = math.ceil(round(least * 10**digits, MOST_DIGITS)) / 10**digits
+        if all(kept_maps(min(share, 1.0), before) == after for before, after in kept):
+            return share
+    raise ValueError("its transitions do not keep the same share of maps")
+
+
+def _outputs(arrays: Mapping[str, Any]) -> int | None:
+    """Return what a classifier of one layer, as ours is, has of outputs."""
+    head = {name for name in arrays if name.startswith(CLASSIFIER)}
+    if head != {f"{CLASSIFIER}weight", f"{CLASSIFIER}bias"}:
+        return None
+    return arrays[f"{CLASSIFIER}weight"].shape[-1]
+
+
+def _shapes(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Iterate over names and shapes of all weights before the classifier."""
+    blocks, k, bn_size, compression, maps, stem, channels, _ = architecture
+    sizes = {name: size for size, name in STEMS.items()}
+    if stem not in sizes:
+        raise ValueError(f"its first convolution is {stem}, and not 7x7 or 3x3")
+    yield STEM, (sizes[stem], sizes[stem], channels, maps)
+    if stem == "imagenet":
+        yield from _of_norm("features.norm0", maps)
+    for block, num_layers in enumerate(blocks, 1):
+        for layer in range(1, num_layers + 1):
+            name = f"features.denseblock{block}.denselayer{layer}"
+            yield from _of_norm(f"{name}.norm1", maps)
+            if bn_size is None:
+                yield f"{name}.conv1.weight", (3, 3, maps, k)
+            else:
+                yield f"{name}.conv1.weight", (1, 1, maps, bn_size * k)
+                yield from _of_norm(f"{name}.norm2", bn_size * k)
+                yield f"{name}.conv2.weight", (3, 3, bn_size * k, k)
+            maps += k
+        if block < len(blocks):
+            kept = kept_maps(compression, maps)
+            yield from _of_norm(f"features.transition{block}.norm", maps)
+            yield f"features.transition{block}.conv.weight", (1, 1, maps, kept)
+            maps = kept
+    yield from _of_norm("features.norm5", maps)
+
+
+def _of_norm(name: str, maps: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for kind in ("weight", "bias", "running_mean", "running_var"):
+        yield f"{name}.{kind}", (maps,)
+
+
+def _refuse_others(
+    arrays: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Refuse what is no DenseNet though it has the convolutions of one."""
+    for name, shape in expected.items():
+        if tuple(arrays[name].shape) != shape:
+            raise ValueError(f"{name} is {tuple(arrays[name].shape)}, not {shape}")
+    for name in arrays:
+        if name not in expected and not name.startswith(CLASSIFIER):
+            raise ValueError(f"{name} is of no layer that a DenseNet has")
 
 
 def variant_of(architecture: Architecture) -> tuple[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Weights of a network for other channels: its first convolution is adapted.
 
-As timm's `adapt_input_conv` does, to the bit.
+From three channels it is as timm's `adapt_input_conv` does it, to the bit; timm has no
+rule for a network of other channels, and here it is the same one.
 """
 
 import numpy as np
@@ -12,8 +13,9 @@ def adapted_kernel(kernel: np.ndarray, channels: int) -> np.ndarray:
     """Return the kernel of a first convolution for pictures of other channels.
 
     For one channel the kernels are added up: a gray picture is answered as the same
-    picture was with equal channels. For others they are repeated, and rescaled so that
-    equal channels have the same effect as before.
+    picture was with equal channels. For others they are repeated, or the last ones left
+    out, and rescaled by the number of channels before, divided by that after: where the
+    latter is a multiple, equal channels have the same effect as before.
 
     Args:
         kernel: `(H, W, in, out)`.
@@ -28,8 +30,9 @@ def adapted_kernel(kernel: np.ndarray, channels: int) -> np.ndarray:
     [0.75, 1.5, 2.25, 0.75]
     """
     before = kernel.shape[2]
+    wide = kernel.astype("float32")  # in which timm adapts kernels of all precisions
     if channels == 1:
-        return kernel.sum(axis=2, keepdims=True)
+        return wide.sum(axis=2, keepdims=True).astype(kernel.dtype)
     times = -(-channels // before)
-    repeated = np.tile(kernel, (1, 1, times, 1))[:, :, :channels]
-    return repeated * kernel.dtype.type(before / channels)
+    repeated = np.tile(wide, (1, 1, times, 1))[:, :, :channels]
+    return (repeated * np.float32(before / channels)).astype(kernel.dtype)

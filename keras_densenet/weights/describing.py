@@ -54,6 +54,7 @@ def described(source: Source) -> dict[str, str]:
         "weights of": network.library,
         "found at": network.found_at,
         "left out": counted(network.left_out),
+        "a guess": network.guess,
         "preprocessing": _preprocessing_in_words(answer),
         "load it with": _line(source, architecture, network),
     }
@@ -84,7 +85,7 @@ def _outputs(architecture: Architecture, network: Network) -> str:
     if architecture.outputs is not None:
         return str(architecture.outputs)
     head = [name for name in network.arrays if name.startswith(CLASSIFIER)]
-    return f"a head of several layers: {counted(head)}" if head else "no classifier"
+    return f"a head of other layers: {counted(head)}" if head else "no classifier"
 
 
 def _activation(architecture: Architecture, network: Network) -> str:

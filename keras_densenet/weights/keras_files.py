@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import h5py
+import ml_dtypes
 import numpy as np
 
 from keras_densenet.weights.errors import WeightsError
@@ -33,6 +34,7 @@ NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 KERNEL = ("kernel", "bias")
 SEEDS = "seed_generator"  # of dropout
 OPTIMIZER = "optimizer"
+BATCH_NORM = "BatchNormalization"  # also "SyncBatchNormalization"
 MOST_EXPANDED = 20  # times its size in the file that weights may have in memory
 MOST_QUOTED = 200  # letters of an error that ours quotes
 
@@ -42,12 +44,13 @@ class KerasLayers(NamedTuple):
 
     Attributes:
         layers: Those of each layer by its path, such as "densenet121/conv1_conv".
-        epsilon: That of its first batch norm; None where the source does not say.
+        epsilons: Those of the batch norms by their names, of several layers of one name
+            each that they have; empty where the source does not say.
         are_in_order: Whether the layers are in the model's order.
     """
 
     layers: dict[str, Layer]
-    epsilon: float | None
+    epsilons: dict[str, set[float]]
     are_in_order: bool
 
 
@@ -94,18 +97,18 @@ def _read(file: h5py.File, size: int, config: str | bytes | None) -> KerasLayers
     datasets = collected(_of_names(named) if is_of_keras_2 else _of_groups(file))
     _refuse_more_than_there_is(datasets, size)
     layers = {
-        path: {name: np.asarray(dataset) for name, dataset in _named(layer).items()}
+        path: {name: _numbers(dataset) for name, dataset in _named(layer).items()}
         for path, layer in datasets.items()
     }
     known = json.loads(config) if config else None
-    epsilon = _epsilon_in(known)
+    epsilons = by_layer(_epsilons_in(known))
     if is_of_keras_2:
-        return KerasLayers(layers, epsilon, are_in_order=True)
+        return KerasLayers(layers, epsilons, are_in_order=True)
     order = {name: number for number, name in enumerate(_names_in(known))}
     if not all(name in order for path in layers for name in path.split("/")[:1]):
-        return KerasLayers(layers, epsilon, are_in_order=False)
+        return KerasLayers(layers, epsilons, are_in_order=False)
     by_order = sorted(layers, key=lambda path: _place(path, order))
-    return KerasLayers({path: layers[path] for path in by_order}, epsilon, True)
+    return KerasLayers({path: layers[path] for path in by_order}, epsilons, True)
 
 
 def collected(weights: Iterable[tuple[str, str, Any]]) -> dict[str, dict[str, Any]]:
@@ -132,14 +135,26 @@ def collected(weights: Iterable[tuple[str, str, Any]]) -> dict[str, dict[str, An
 def _named(layer: dict[str, Any]) -> dict[str, Any]:
     """Return what a layer of a convolution, a batch norm or a dense one has by name.
 
-    Keras 3 writes numbers instead.
+    Keras 3 writes numbers instead. Those of other layers stay: a quantized kernel, of
+    whole numbers, and its scale are no kernel and bias.
     """
-    is_norm = len(layer) == 4 and all(array.ndim == 1 for array in layer.values())
-    names = NORM if is_norm else KERNEL
-    numbers = [str(number) for number in range(len(layer))]
-    if [*layer] != numbers or len(layer) > len(names):
+    arrays = list(layer.values())
+    if [*layer] != [str(number) for number in range(len(arrays))]:
         return layer
-    return dict(zip(names, layer.values(), strict=False))
+    if len(arrays) == len(NORM) and all(array.ndim == 1 for array in arrays):
+        return dict(zip(NORM, arrays, strict=True))
+    is_kernel = arrays[0].ndim > 1 and arrays[0].dtype.kind not in "iu"
+    if len(arrays) > len(KERNEL) or not is_kernel:
+        return layer
+    return dict(zip(KERNEL, arrays, strict=False))
+
+
+def _numbers(dataset: h5py.Dataset) -> np.ndarray:
+    """Read an array. HDF5 has no bfloat16: it has two bytes of no kind instead."""
+    array = np.asarray(dataset)
+    if array.dtype == np.dtype("V2"):
+        return array.view(ml_dtypes.bfloat16).astype("float32")
+    return array
 
 
 def _names_in(config: Any) -> Iterator[str]:
@@ -228,15 +243,27 @@ def _refuse_more_than_there_is(
         )
 
 
-def _epsilon_in(config: Any) -> float | None:
-    """Return the epsilon of the first batch norm in a model's config, if it has one."""
-    is_norm = isinstance(config, Mapping) and (
-        config.get("class_name") == "BatchNormalization"
-    )
-    if is_norm:
-        return float(config["config"]["epsilon"])
-    found = (_epsilon_in(inner) for inner in _within(config))
-    return next((epsilon for epsilon in found if epsilon is not None), None)
+def _epsilons_in(config: Any) -> Iterator[tuple[str, float]]:
+    """Iterate over the names and epsilons of the batch norms in a model's config."""
+    is_layer = isinstance(config, Mapping) and isinstance(config.get("config"), Mapping)
+    if is_layer and BATCH_NORM in str(config.get("class_name")):
+        options = config["config"]
+        if "epsilon" in options:
+            yield str(options.get("name")), float(options["epsilon"])
+    for inner in _within(config):
+        yield from _epsilons_in(inner)
+
+
+def by_layer(epsilons: Iterable[tuple[str, float]]) -> dict[str, set[float]]:
+    """Return epsilons by the name of their layer, of which there may be several.
+
+    >>> by_layer([("bn", 0.1), ("bn", 0.1), ("conv1_bn", 0.2)])
+    {'bn': {0.1}, 'conv1_bn': {0.2}}
+    """
+    found: dict[str, set[float]] = {}
+    for name, epsilon in epsilons:
+        found.setdefault(name, set()).add(epsilon)
+    return found
 
 
 def _within(config: Any) -> list[Any]:

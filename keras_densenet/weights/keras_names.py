@@ -2,30 +2,38 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import keras
 import numpy as np
 
 from keras_densenet.layers.batch_norm import EPSILON
 from keras_densenet.weights.errors import WeightsError
-from keras_densenet.weights.keras_files import KerasLayers, Layer, collected
+from keras_densenet.weights.keras_files import (
+    KerasLayers,
+    Layer,
+    by_layer,
+    collected,
+)
 from keras_densenet.weights.names import CLASSIFIER, FEATURES, layers_within
 
 APPLICATIONS_EPSILON = 1.001e-5  # of keras.applications' batch norms
-OUR_LAST = "final_bn"  # the last batch norm of our networks
+OUR_FIRST = "stem_conv"  # the first convolution of our networks
+
+VARIANCE = "moving_variance"
 
 _OF_NORM = {
     "gamma": "weight",
     "beta": "bias",
     "moving_mean": "running_mean",
-    "moving_variance": "running_var",
+    VARIANCE: "running_var",
 }
 _OF_KERNEL = {"kernel": "weight", "bias": "bias"}
 _KINDS = {"conv": "conv", "bn": "norm"}
 
-# What a layer's path ends in, and PyTorch's name. Keras 2 has "/" for the first "_".
-_NAMES: dict[str, Callable[..., str]] = {
-    # ours
+# What a layer's path ends in, and PyTorch's name.
+Names: TypeAlias = dict[str, Callable[..., str]]
+_OF_OURS: Names = {
     r"stem_(conv|bn)": lambda kind: f"{_KINDS[kind]}0",
     r"dense_block(\d+)/layer(\d+)/bottleneck_(conv|bn)": lambda block, layer, kind: (
         f"denseblock{block}.denselayer{layer}.{_KINDS[kind]}1"
@@ -37,7 +45,8 @@ _NAMES: dict[str, Callable[..., str]] = {
         f"transition{block}.{_KINDS[kind]}"
     ),
     r"final_bn": lambda: "norm5",
-    # keras.applications
+}
+_OF_APPLICATIONS: Names = {  # Keras 2 has "/" for the first "_"
     r"conv1[_/](conv|bn)": lambda kind: f"{_KINDS[kind]}0",
     r"conv(\d+)_block(\d+)_(\d)_(conv|bn)": lambda block, layer, number, kind: (
         f"denseblock{int(block) - 1}.denselayer{layer}."
@@ -58,18 +67,17 @@ def layers_of(model: keras.Model) -> KerasLayers:
         for weight in model.weights
         for path, _, name in [weight.path.rpartition("/")]
     )
-    norms = (
-        layer
+    epsilons = by_layer(
+        (layer.name, layer.epsilon)
         for layer in layers_within(model)
         if isinstance(layer, keras.layers.BatchNormalization)
     )
-    norm = next(norms, None)
-    return KerasLayers(layers, norm.epsilon if norm else None, are_in_order=True)
+    return KerasLayers(layers, epsilons, are_in_order=True)
 
 
 def is_ours(layers: Mapping[str, Layer]) -> bool:
     """Return whether layers are those of a network of this package."""
-    return any(path.rpartition("/")[2] == OUR_LAST for path in layers)
+    return any(path.rpartition("/")[2] == OUR_FIRST for path in layers)
 
 
 def by_pytorchs_names(found: KerasLayers) -> dict[str, np.ndarray]:
@@ -82,49 +90,68 @@ def by_pytorchs_names(found: KerasLayers) -> dict[str, np.ndarray]:
             norm.
     """
     names = _names_of_layers(found.layers) or _names_in_order(found.layers)
+    ours = is_ours(found.layers)
     arrays = {
         f"{FEATURES}{name}.{kind}": array
         for path, name in names.items()
-        for kind, array in _by_kind(path, found.layers[path], "norm" in name)
+        for kind, array in _by_kind(
+            path,
+            found.layers[path] if ours else _with_our_epsilon(path, found),
+            "norm" in name,
+        )
     }
     _refuse_others_before(found, list(names))
-    if not is_ours(found.layers):
-        arrays = _with_our_epsilon(arrays, found.epsilon or APPLICATIONS_EPSILON)
     others = {p: layer for p, layer in found.layers.items() if p not in names}
     return arrays | dict(_classifier(others))
 
 
 def _names_of_layers(layers: Mapping[str, Layer]) -> dict[str, str]:
-    """Return PyTorch's names of the layers whose Keras's names are known."""
-    names: dict[str, str] = {}
-    for path in layers:
-        if _OF_KERAS_HUB.search(path):
-            raise WeightsError(
-                "KerasHub's DenseNet pads pictures by 2 and 3 pixels before its first "
-                "convolution, where the paper's network has 3 on all sides: it is "
-                "another network. Give weights of keras.applications, torchvision or "
-                "timm."
-            )
-        known = (
-            (re.search(rf"(?:^|/){ending}$", path), name)
-            for ending, name in _NAMES.items()
-        )
-        found = [name(*match.groups()) for match, name in known if match]
-        if found:
-            names[path] = found[0]
-    if not any(name.endswith("conv1") for name in names.values()):
-        # Without bottlenecks, the only convolution of a dense layer is its first.
-        names = {
-            path: re.sub(r"(denselayer\d+\.(?:conv|norm))2", r"\g<1>1", name)
-            for path, name in names.items()
-        }
-    first = [path for path, name in names.items() if name == "conv0"]
+    """Return PyTorch's names of the layers whose Keras's names are known.
+
+    All are of the model that the first convolution is of: a head beside it may have a
+    layer of the same name, such as "bn".
+    """
+    names = _OF_OURS if is_ours(layers) else _OF_APPLICATIONS
+    known = {path: _known(path, names) for path in layers}
+    first = [path for path, (_, name) in known.items() if name == "conv0"]
     if len(first) > 1:
         raise WeightsError(
             f"There are {len(first)} DenseNets: their first convolutions are "
             f"{', '.join(first)}. Give one of them: model.get_layer(name)."
         )
-    return names if "norm5" in names.values() else {}
+    if not first:
+        return {}
+    network, _ = known[first[0]]
+    found = {path: name for path, (at, name) in known.items() if name and at == network}
+    if not any(name.endswith("conv1") for name in found.values()):
+        # Without bottlenecks, the only convolution of a dense layer is its first.
+        found = {
+            path: re.sub(r"(denselayer\d+\.(?:conv|norm))2", r"\g<1>1", name)
+            for path, name in found.items()
+        }
+    return found if "norm5" in found.values() else {}
+
+
+def _known(path: str, names: Names) -> tuple[str, str]:
+    """Return the path of a layer's model, and PyTorch's name of it; "" if not known.
+
+    >>> _known("model/densenet121/conv1_conv", _OF_APPLICATIONS)
+    ('model/densenet121', 'conv0')
+    >>> _known("model/dense", _OF_APPLICATIONS)
+    ('', '')
+    """
+    if _OF_KERAS_HUB.search(path):
+        raise WeightsError(
+            f"{path} is a name of KerasHub, whose DenseNet pads pictures by 2 and 3 "
+            "pixels before its first convolution, where the paper's network has 3 on "
+            "all sides: it is another network. Give weights of keras.applications, "
+            "torchvision or timm."
+        )
+    for ending, name in names.items():
+        match = re.search(rf"(?:^|/){ending}$", path)
+        if match:
+            return path[: match.start()], name(*match.groups())
+    return "", ""
 
 
 def _names_in_order(layers: Mapping[str, Layer]) -> dict[str, str]:
@@ -209,8 +236,11 @@ def _refuse_others_before(found: KerasLayers, network: Sequence[str]) -> None:
         )
     ]
     if before:
+        where = "before the last batch norm"
+        if not found.are_in_order:
+            where = f"perhaps {where} (the file does not say in which order layers are)"
         raise WeightsError(
-            "There are weights before the last batch norm that a DenseNet has not: "
+            f"There are weights that a DenseNet has not, {where}: "
             f"{', '.join(before[:5])}. Give weights of the same network; of one within "
             "a model, model.get_layer(name)."
         )
@@ -230,12 +260,35 @@ def _classifier(layers: Mapping[str, Layer]) -> Iterator[tuple[str, np.ndarray]]
             yield CLASSIFIER + known, array
 
 
-def _with_our_epsilon(
-    arrays: dict[str, np.ndarray], epsilon: float
-) -> dict[str, np.ndarray]:
-    """Add what the source's epsilon is above ours to variances."""
-    difference = epsilon - EPSILON
-    return {
-        name: array + difference if name.endswith("running_var") else array
-        for name, array in arrays.items()
-    }
+def _with_our_epsilon(path: str, found: KerasLayers) -> Layer:
+    """Return a layer's arrays, with what its epsilon is above ours added to variances.
+
+    >>> norm = {"moving_variance": np.ones(1)}
+    >>> layers = KerasLayers({"a/bn": norm}, {"bn": {0.25 + EPSILON}}, True)
+    >>> _with_our_epsilon("a/bn", layers)["moving_variance"].tolist()
+    [1.25]
+    """
+    layer = found.layers[path]
+    if VARIANCE not in layer:
+        return layer
+    epsilons = _epsilons_of(path, found.epsilons)
+    if len(epsilons) > 1:
+        raise WeightsError(
+            f"By its name alone {path} can have either of the epsilons "
+            f"{', '.join(map(str, sorted(epsilons)))}. Load the model in Keras, and "
+            "pass the network that is meant: model.get_layer(name)."
+        )
+    (epsilon,) = epsilons
+    return layer | {VARIANCE: layer[VARIANCE] + (epsilon - EPSILON)}
+
+
+def _epsilons_of(path: str, epsilons: Mapping[str, set[float]]) -> set[float]:
+    """Return which epsilons a batch norm can have.
+
+    Those of its name; of all, where the file has numbers for names; where it has none,
+    keras.applications'.
+    """
+    named = [name for name in epsilons if f"/{path}".endswith(f"/{name}")]
+    if named:
+        return epsilons[max(named, key=len)]
+    return set().union(*epsilons.values()) or {APPLICATIONS_EPSILON}

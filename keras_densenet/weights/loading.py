@@ -32,7 +32,7 @@ APPLICATIONS = (
     "DenseNet169",
     "DenseNet201",
 )  # with weights for ImageNet
-MOST_NAMED = 5  # weights that an error text lists
+MOST_NAMED = 5  # weights that a line of text lists
 
 
 class Loaded(NamedTuple):
@@ -48,23 +48,28 @@ class Loaded(NamedTuple):
             `include_top` is False.
         channels: How many channels the source's pictures have, and how many the
             network's.
+        guess: What of the network the source does not say, in words; "" for nothing.
     """
 
     weights: int
     unused: list[str]
     new: list[str]
     channels: tuple[int, int]
+    guess: str = ""
 
     def __str__(self) -> str:
         """Return what was done, in one line."""
         parts = [f"{self.weights} arrays loaded"]
-        if self.channels[0] != self.channels[1]:
+        before, after = self.channels
+        if before != after:
+            only = f", of its first {after} kernels alone" if before > after > 1 else ""
             parts.append(
-                f"the first convolution made for {self.channels[1]} channels instead "
-                f"of {self.channels[0]}"
+                f"the first convolution made for {after} channels instead of {before}"
+                + only
             )
         parts += [f"left out: {counted(self.unused)}"] * bool(self.unused)
         parts += [f"new: {counted(self.new)}"] * bool(self.new)
+        parts += [f"a guess: {self.guess}"] * bool(self.guess)
         return "; ".join(parts)
 
 
@@ -123,7 +128,7 @@ def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loa
         weight.variable.assign(array)
     loaded = {weight.name for weight in ours}
     new = [w.name for w in weights_by_name(model) if w.name not in loaded]
-    done = Loaded(len(ours), unused + found.left_out, new, channels)
+    done = Loaded(len(ours), unused + found.left_out, new, channels, found.guess)
     Console(stderr=True).print(
         f"Weights of {title(source)}: {done}.",
         highlight=False,
@@ -267,10 +272,14 @@ def _few(names: Sequence[str]) -> str:
 
 
 def counted(names: Sequence[str]) -> str:
-    """Return names in a few words: of many that end alike, how many there are."""
-    if len(names) <= MOST_NAMED:
-        return ", ".join(names)
+    """Return names in a few words: of many that end alike, how many there are.
+
+    >>> counted(["front.weight", *["bn.num_batches_tracked"] * 6])
+    '6 num_batches_tracked, front.weight'
+    """
     many = Counter(name.rpartition(".")[2] for name in names)
-    alone = [n for n in names if many[n.rpartition(".")[2]] == 1]
-    counts = [f"{count} {ending}" for ending, count in many.items() if count > 1]
-    return ", ".join(counts + alone)
+    few = [name for name in names if many[name.rpartition(".")[2]] <= MOST_NAMED]
+    counts = [
+        f"{count} {ending}" for ending, count in many.items() if count > MOST_NAMED
+    ]
+    return ", ".join(counts + few)

@@ -11,7 +11,12 @@ import numpy as np
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.file_kind import BY_SUFFIX, OF_KERAS, FileKind, kind_of
 from keras_densenet.weights.keras_files import KerasLayers, read_keras_file
-from keras_densenet.weights.keras_names import by_pytorchs_names, is_ours, layers_of
+from keras_densenet.weights.keras_names import (
+    APPLICATIONS_EPSILON,
+    by_pytorchs_names,
+    is_ours,
+    layers_of,
+)
 from keras_densenet.weights.names import from_pytorch
 from keras_densenet.weights.pytorch_files import named
 from keras_densenet.weights.state_dict import (
@@ -25,6 +30,9 @@ Source: TypeAlias = keras.Model | Mapping[str, Any] | str | os.PathLike
 
 IMAGENET = "imagenet"
 XRAYS = "torchxrayvision"
+# Its baseline models, of other authors, scale pictures otherwise.
+XRAYS_CLASS = "torchxrayvision.models.DenseNet"
+EPSILON_GUESS = f"{APPLICATIONS_EPSILON} as epsilon, which the file does not say"
 THRESHOLDS = "op_threshs"  # which no other library's networks have
 
 
@@ -37,12 +45,14 @@ class Network(NamedTuple):
         library: "PyTorch", "torchxrayvision", "Keras" or "keras_densenet".
         found_at: Where it is in the file, and what the names of its features begin
             with, such as "state_dict: module.features."; "" in files of Keras.
+        guess: What of the network its source does not say, in words; "" for nothing.
     """
 
     arrays: dict[str, np.ndarray]
     left_out: list[str]
     library: str
     found_at: str = ""
+    guess: str = ""
 
 
 def network_of(source: Source) -> Network:
@@ -64,13 +74,16 @@ def network_of(source: Source) -> Network:
 
 
 def _of_keras(found: KerasLayers) -> Network:
-    library = "keras_densenet" if is_ours(found.layers) else "Keras"
-    return Network(by_pytorchs_names(found), [], library)
+    arrays = by_pytorchs_names(found)
+    if is_ours(found.layers):
+        return Network(arrays, [], "keras_densenet")
+    guess = "" if found.epsilons else EPSILON_GUESS
+    return Network(arrays, [], "Keras", guess=guess)
 
 
 def _of_state_dict(state: StateDict) -> Network:
     arrays = {name: from_pytorch(as_array(v)) for name, v in state.arrays.items()}
-    of_xrays = state.class_name.startswith(XRAYS) or any(
+    of_xrays = state.class_name == XRAYS_CLASS or any(
         name.rpartition(".")[2] == THRESHOLDS for name in state.left_out
     )
     places = [part for part in (state.place, state.beginning) if part]

@@ -351,6 +351,7 @@ def test_finetune_trains_tests_looks_and_exports(tmp_path, run_here):
             ["--data-dir", "pictures", "--test-fraction", "0"],
             "has no test pictures: make a folder test/",
         ),
+        (["--data-dir", "pictures", "--mean", "127.5"], "give both, or neither"),
     ],
 )
 def test_finetune_says_what_is_wrong(given, words, tmp_path, run_here):

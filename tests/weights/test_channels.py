@@ -57,6 +57,19 @@ def test_equal_channels_are_answered_as_before(before, after, capsys):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_half_precision_is_added_up_as_timm_does():
+    """In float32, rounded once: in float16 2048 + 1 + 1 is 2048."""
+    kernel = np.array([2048, 1, 1], "float16").reshape(1, 1, 3, 1)
+    assert adapted_kernel(kernel, 1).ravel().tolist() == [2050]
+    assert adapted_kernel(kernel, 1).dtype == "float16"
+
+
+def test_kernels_that_are_left_out_are_said(capsys):
+    kd.weights.load(network(3), weights(network(4)))
+    said = capsys.readouterr().err
+    assert "3 channels instead of 4, of its first 3 kernels alone" in said
+
+
 def test_the_same_channels_are_not_adapted(capsys):
     source, other = network(3), network(3)
     kd.weights.load(source, weights(source))

@@ -63,6 +63,16 @@ NETWORKS = {
         "stem": "imagenet",
         "init_features": 10,
     },
+    "DenseNet  ": {  # (33 + 24) / 2 maps are 28: 0.49 of them would be 27
+        "blocks": (2, 3),
+        "growth_rate": 12,
+        "bottleneck": True,
+        "bn_size": 1,
+        "compression": 0.5,
+        "stem": "imagenet",
+        "init_features": 33,
+    },
+    "DenseNet   ": {"depth": 10, "growth_rate": 64, "compression": 0.125},
 }
 
 
@@ -120,13 +130,45 @@ def test_a_network_without_a_classifier_and_one_with_a_larger_head():
     hidden = {"classifier.0.weight": np.eye(9), "classifier.0.bias": np.zeros(9)}
     last = {n.replace(".", ".2."): array for n, array in head.items()}
     facts = described(state | hidden | last)
-    assert facts["outputs"].startswith("a head of several layers: classifier.0.weight")
+    assert facts["outputs"].startswith("a head of other layers: classifier.0.weight")
     assert "include_top=False" in facts["load it with"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s | {"front.weight": np.zeros((3, 1, 1, 1))},  # a layer before it
+        lambda s: {n: a for n, a in s.items() if n != "classifier.bias"},
+    ],
+)
+def test_the_line_of_a_head_that_is_not_ours_loads_the_rest(change):
+    network = kd.DenseNetBC(10, 4, input_shape=(8, 8, 3))
+    source = change(random_weights(network))
+    facts = described(source)
+    assert facts["outputs"].startswith("a head of other layers: classifier.")
+    again = eval(facts["load it with"], {"keras_densenet": kd, "source": source})
+    assert again.output_shape == (None, 8, 8, 9)  # (8 + 4) / 2 + 4 = 10, 10 / 2 + 4
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (
+            lambda s: {n: a for n, a in s.items() if "running" not in n},  # GroupNorm
+            "features.denseblock1.denselayer1.norm1.running_mean is missing",
+        ),
+        (
+            lambda s: s | {"features.relu0.weight": np.zeros(1)},  # PReLU
+            "features.relu0.weight is of no layer that a DenseNet has",
+        ),
+        (
+            lambda s: {n: a[..., None] if a.ndim > 2 else a for n, a in s.items()},
+            "features.conv0.weight has 5 axes, and not 4",
+        ),
+        (
+            lambda s: s | {"features.conv0.weight": np.zeros((8, 3, 5, 5))},
+            "its first convolution is 5x5, and not 7x7 or 3x3",
+        ),
         (
             lambda s: {n: a for n, a in s.items() if "layer1.conv1" not in n},
             "features.denseblock1.denselayer1.conv1.weight is missing",

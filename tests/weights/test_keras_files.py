@@ -13,8 +13,9 @@ import pytest
 from keras.src.applications.densenet import DenseNet as Application
 
 import keras_densenet as kd
+from keras_densenet.layers.batch_norm import EPSILON
 from keras_densenet.weights import WeightsError
-from keras_densenet.weights.keras_files import KerasLayers, read_keras_file
+from keras_densenet.weights.keras_files import NORM, KerasLayers, read_keras_file
 from keras_densenet.weights.keras_names import by_pytorchs_names
 
 SIDE = 32
@@ -130,6 +131,19 @@ def test_layers_without_names_are_known_by_their_numbers(tmp_path, name):
     assert_same_answers(path, theirs)
 
 
+def test_layers_without_names_have_the_epsilon_that_all_have():
+    norm = dict.fromkeys(NORM, np.ones(2))
+    kernel = {"kernel": np.zeros((3, 3, 2, 2))}
+    layers = {"conv2d": kernel, "conv2d_1": kernel}
+    layers |= {"batch_normalization": norm, "batch_normalization_1": norm}
+    epsilons = {"conv1_bn": {0.25 + EPSILON}, "bn": {0.25 + EPSILON}}
+    found = by_pytorchs_names(KerasLayers(layers, epsilons, are_in_order=True))
+    assert found["features.norm5.running_var"].tolist() == [1.25, 1.25]
+    others = KerasLayers(layers, epsilons | {"head": {0.001}}, are_in_order=True)
+    with pytest.raises(WeightsError, match="either of the epsilons"):
+        by_pytorchs_names(others)
+
+
 def without_names(file):
     with h5py.File(file, "a") as groups:
         groups.visititems(
@@ -158,7 +172,7 @@ def test_names_of_keras_2_by_hand():
         "conv3_block10_2_conv": kernel,
         "bn": norm,
     }
-    found = by_pytorchs_names(KerasLayers(layers, 1e-5, are_in_order=True))
+    found = by_pytorchs_names(KerasLayers(layers, {}, are_in_order=True))
     assert [n for n in found if n.endswith(".weight")] == [
         "features.conv0.weight",
         "features.norm0.weight",
@@ -204,7 +218,75 @@ def test_a_network_without_bottlenecks_in_a_file(tmp_path):
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("name", ["bn", "final_bn"])
+def test_a_layer_of_the_head_is_not_taken_for_the_networks_last(tmp_path, name):
+    base = application(include_top=False, pooling="avg")
+    norm = keras.layers.BatchNormalization(epsilon=1.001e-5, name=name)
+    front = [keras.Input(SHAPE), base]
+    model = shaken(keras.Sequential([*front, norm, keras.layers.Dense(5)]))
+    expected = np.array(base.get_layer("bn").moving_mean)
+    network = ours()
+    names = ["model.keras"] + ["model.h5"] * (name != "bn")  # there, paths are equal
+    for file in names:
+        kd.weights.load(network, written(model, tmp_path / file), include_top=False)
+        found = network.get_layer("final_bn").moving_mean
+        np.testing.assert_array_equal(np.array(found), expected)
+
+
+def test_each_batch_norm_has_its_own_epsilon(tmp_path):
+    """0.1 - 1e-5 is added to the last variance, 1.001e-5 - 1e-5 to the others."""
+    theirs = application(classes=5, classifier_activation=None)
+    theirs.get_layer("bn").epsilon = 0.1
+    assert_same_answers(theirs, theirs)
+    assert_same_answers(written(theirs, tmp_path / "model.keras"), theirs)
+
+
+def test_an_epsilon_that_the_file_does_not_say_is_called_a_guess(tmp_path, capsys):
+    theirs = application(classes=5)
+    for name in ("model.h5", "model.keras", "model.weights.h5"):
+        kd.weights.load(ours(), written(theirs, tmp_path / name))
+        said = "a guess: 1.001e-05 as epsilon" in capsys.readouterr().err
+        assert said == ("weights" in name)
+    network = ours()
+    kd.weights.load(network, written(network, tmp_path / "ours.weights.h5"))
+    assert "guess" not in capsys.readouterr().err
+
+
+def test_batch_norms_of_one_name_with_other_epsilons_are_refused(tmp_path):
+    base = application(include_top=False, pooling="avg")
+    norm = keras.layers.BatchNormalization(name="bn")  # with 1e-3
+    model = keras.Sequential([keras.Input(SHAPE), base, norm])
+    with pytest.raises(WeightsError, match=r"the epsilons 1\.001e-05, 0\.001"):
+        kd.weights.load(ours(), written(model, tmp_path / "m.keras"), include_top=False)
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.weights.h5", "model.keras"])
+def test_bfloat16_in_a_file(tmp_path, name):
+    """HDF5 has no bfloat16: what is read are two bytes of no kind."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("bfloat16")
+    try:
+        theirs = application(classes=5)
+    finally:
+        keras.config.set_dtype_policy(before)
+    network = ours()
+    kd.weights.load(network, written(theirs, tmp_path / name))
+    expected = np.array(theirs.get_layer("bn").moving_mean).astype("float32")
+    found = np.array(network.get_layer("final_bn").moving_mean)
+    np.testing.assert_array_equal(found, expected)
+
+
 # --- what is refused ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.weights.h5", "model.keras"])
+def test_a_quantized_kernel_and_its_scale_are_no_kernel_and_bias(tmp_path, name):
+    head = keras.layers.Dense(5, use_bias=False)
+    base = application(include_top=False, pooling="avg")
+    model = keras.Sequential([keras.Input(SHAPE), base, head])
+    head.quantize("int8")
+    with pytest.raises(WeightsError, match="dense"):
+        kd.weights.load(ours(), written(model, tmp_path / name))
 
 
 def test_two_networks_in_a_model_are_not_mixed(tmp_path):
@@ -239,8 +321,8 @@ def test_weights_before_the_network_are_not_dropped(tmp_path, name, front):
 def test_keras_hubs_network_is_another(tmp_path):
     """It pads its first convolution by 2 and 3 pixels, and not by 3."""
     kernel = {"kernel": np.zeros((1, 1, 2, 2))}
-    layers = KerasLayers({"stack1_block1_1_conv": kernel}, None, are_in_order=True)
-    with pytest.raises(WeightsError, match="KerasHub's DenseNet pads"):
+    layers = KerasLayers({"stack1_block1_1_conv": kernel}, {}, are_in_order=True)
+    with pytest.raises(WeightsError, match="KerasHub, whose DenseNet pads"):
         by_pytorchs_names(layers)
 
 

@@ -11,8 +11,14 @@ import pytorch_answers as pytorch
 import keras_densenet as kd
 from keras_densenet.training import MisconfigurationError
 from keras_densenet.training.fine_tuning import refuse_other_preprocessing
-from keras_densenet.weights import GuessedPreprocessing, WeightsError, preprocessing
+from keras_densenet.weights import (
+    GuessedPreprocessing,
+    WeightsError,
+    preprocessing,
+    sources,
+)
 from keras_densenet.weights.names import weights_by_name
+from keras_densenet.weights.state_dict import StateDict
 
 # 255 times torchvision's (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
 TORCHS = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -57,6 +63,23 @@ def test_torchxrayvision_is_known_by_its_thresholds():
     refuse_other_preprocessing(state, data(*known, channels=1))
 
 
+@pytest.mark.parametrize(
+    ("class_name", "library"),
+    [
+        ("torchxrayvision.models.DenseNet", "torchxrayvision"),
+        # Of other authors: it scales to -2..2 before its DenseNet.
+        ("torchxrayvision.baseline_models.jfhealthcare.DenseNet", "PyTorch"),
+    ],
+)
+def test_torchxrayvision_is_known_by_the_class_of_its_own(
+    monkeypatch, class_name, library
+):
+    state = StateDict(imagenet_network(channels=1), [], class_name=class_name)
+    monkeypatch.setattr(sources, "of_pytorch", lambda _: state)
+    assert sources.network_of({}).library == library
+    assert (preprocessing({}) is None) == (library == "PyTorch")
+
+
 def test_an_export_says_it(tmp_path):
     version = tmp_path / "1"
     (version / "assets.extra").mkdir(parents=True)
@@ -82,13 +105,15 @@ def test_a_guess_is_called_one_and_the_users_values_win(tmp_path, capsys):
     refuse_other_preprocessing(state, SimpleNamespace(input_shape=(32, 32, 3)))
 
 
-def test_of_other_networks_nothing_is_said(tmp_path):
+def test_of_other_networks_nothing_is_known(tmp_path, capsys):
     assert preprocessing(imagenet_network(channels=1)) is None  # such as MONAI's
     small = kd.DenseNetBC(10, 4)
     assert preprocessing(small) is None
     small.save(tmp_path / "small.keras")
     assert preprocessing(tmp_path / "small.keras") is None
     refuse_other_preprocessing(small, data((1.0,) * 3, (2.0,) * 3))
+    said = capsys.readouterr().err
+    assert "is not known: those of SimpleNamespace are used.\n" in said
 
 
 def test_a_model_of_keras_applications_is_a_guess():
