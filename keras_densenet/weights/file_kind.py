@@ -20,6 +20,7 @@ BY_SUFFIX: dict[str, FileKind] = {
     ".keras": "keras",
     ".h5": "h5",
 }
+ARCHIVE = b"PK\x03\x04"  # of zip: PyTorch's, of 1.6 and later, or Keras's
 OF_KERAS = ("keras", "h5")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _PICKLE = b"\x80"  # of protocol 2, which PyTorch writes, and later
@@ -53,21 +54,25 @@ def _by_content(path: Path) -> FileKind | None:
             "be of PyTorch before 0.1.10. Unpack it, or load it with PyTorch and save "
             "model.state_dict() anew."
         )
-    if zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except zipfile.BadZipFile:
-            return None  # its reader says what is wrong
-        if any(name.endswith("data.pkl") for name in names):
-            return "pytorch"
-        return "keras" if "config.json" in names else None
+    if beginning.startswith(ARCHIVE):
+        return _in_archive(path)
     if beginning.startswith(_HDF5):
         return "h5"
-    if beginning.startswith(_PICKLE):
+    if beginning[8:9] == _TENSORS and _is_length(beginning[:8], path):
+        return "safetensors"  # also where its length begins as a pickle does
+    return "pytorch" if beginning.startswith(_PICKLE) else None
+
+
+def _in_archive(path: Path) -> FileKind | None:
+    """Return the kind of an archive by the names of its members."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return None  # its reader says what is wrong
+    if any(name.endswith("/data.pkl") for name in names):
         return "pytorch"
-    is_safe = beginning[8:9] == _TENSORS and _is_length(beginning[:8], path)
-    return "safetensors" if is_safe else None
+    return "keras" if "config.json" in names else None
 
 
 def _is_length(written: bytes, path: Path) -> bool:

@@ -1,127 +1,316 @@
 """Pickles, read without running what is in them.
 
-A pickle may call any function of Python. Here nothing is imported by name, and only
-those functions are called that the reader of a file names itself. For any other class
-or function an object stands that does nothing but keep what the pickle gives it: whole
-models are pickled, too, and their weights are among their attributes.
+A pickle is a list of operations on a stack, and some of them call any function of
+Python. Here the operations are followed one by one, without Python's own unpickler:
+nothing is imported, and only those functions are called that the reader of a file names
+itself. For whatever another one would make there is an object that does nothing but
+keep what the pickle gives it: whole models are pickled, too, and their weights are
+among their attributes.
+
+A file of some hundred bytes can have lists within lists that no one could walk through
+in a lifetime, where each has the one before it many times. So nothing is walked through
+here, and nothing is copied but what an operation takes from the stack.
 """
 
-import pickle
 import pickletools
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from keras_densenet.weights.errors import WeightsError
 
-_EXTENSIONS = ("EXT1", "EXT2", "EXT4")  # call by a number, past `find_class`
-_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")  # make room for as many objects as they say
+MOST_OPERATIONS = 10_000_000  # which take some ten seconds
+MOST_SHOWN = 150  # letters out of a file that an error shows
+
+# By the names that `pickletools` has for the operations that push a value, or nothing.
+_VALUES = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "FLOAT", "BINFLOAT"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 
 
+def shown(text: Any, most: int = MOST_SHOWN) -> str:
+    r"""Return text out of a file as an error shows it: short, and printable.
+
+    >>> shown("features.conv0.weight"), len(shown("a" * 1000)), shown("\x1b[31m")
+    ('features.conv0.weight', 150, "'\\x1b[31m'")
+    """
+    short = str(text)[:most]
+    return short if short.isprintable() else ascii(short)
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A class or a function of Python, of which a pickle has only the name."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        """Return the name as an error shows it."""
+        return shown(f"{self.module}.{self.name}")
+
+
+@dataclass(eq=False, slots=True)
 class Inert:
-    """Stands for an object of a class that is not known, and does nothing.
+    """Stands for what a class or a function would make, and does nothing.
 
     Attributes:
-        described: Name of the class or function in the file, "module.name".
+        described: The class or the function.
         entries: What the pickle put into it, as into a dictionary.
-        attributes: The attributes that the pickle gave it.
+        state: What it had in Python: its attributes, or a pair of these and of those
+            in its slots.
     """
 
-    described = ""
-    entries: dict[Any, Any]
-    attributes: dict[str, Any]
+    described: Global
+    entries: dict[Any, Any] = field(default_factory=dict)
+    state: Any = None
 
-    def __new__(cls, *_: Any, **__: Any) -> "Inert":
-        """Take whatever the file gives."""
-        inert = super().__new__(cls)
-        inert.entries, inert.attributes = {}, {}
-        return inert
-
-    def __call__(self, *_: Any, **__: Any) -> "Inert":
-        """Return an object that does nothing, either."""
-        return self
-
-    def __setstate__(self, state: Any) -> None:
-        """Keep the attributes, of which the pickle of a class with slots has two."""
-        for part in state if isinstance(state, tuple) else (state,):
-            if isinstance(part, Mapping):
-                self.attributes.update(part)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Keep an entry, as a dictionary does."""
-        self.entries[key] = value
-
-    def _ignored(self, *_: Any, **__: Any) -> None:
-        return None
-
-    # What a pickle does to an object that it has made.
-    __init__ = append = extend = add = _ignored
+    @property
+    def parts(self) -> list[dict[Any, Any]]:
+        """All that has something of it by name: its attributes, and its entries."""
+        state = self.state[:2] if isinstance(self.state, tuple) else (self.state,)
+        return [part for part in (*state, self.entries) if isinstance(part, dict)]
 
 
 def refuse_inert(saved: Any) -> Any:
-    """Return what a file has, unless that is an object that does nothing, or its class.
+    """Return what a file has, unless it is a name, or stands for what was not made.
 
     Raises:
-        WeightsError: It is.
+        WeightsError: It is, or does.
     """
-    kind: Any = saved if isinstance(saved, type) else type(saved)
-    if issubclass(kind, Inert):
+    if isinstance(saved, Global | Inert):
+        called = saved.described if isinstance(saved, Inert) else saved
         raise WeightsError(
-            f"the file calls for {kind.described}, which is no tensor. It was not run. "
+            f"the file calls for {called}, which is no tensor. It was not run. "
             "Save the weights alone: torch.save(model.state_dict(), path)."
         )
     return saved
 
 
-class InertUnpickler(pickle.Unpickler):
-    """Makes dictionaries, what `known` names, and inert objects of anything else.
+class InertUnpickler:
+    """Makes plain values, lists, tuples and dictionaries, and of the rest inert ones.
+
+    Sets become lists and tuples. Of a dictionary only the entries by a text or by a
+    number are kept: to find the place of a tuple, Python walks through all in it.
 
     Args:
         file: A file, at the beginning of a pickle.
-        known: Functions and classes by module and name.
+        known: Functions that the pickle may call, by the names that it has for them.
     """
 
-    def __init__(self, file: BinaryIO, known: Mapping[tuple[str, str], Any]) -> None:
-        _refuse_tricks(file)
-        super().__init__(file, encoding="latin1")  # text of Python 2 may be any bytes
-        self._known = known
+    def __init__(self, file: BinaryIO, known: Mapping[Global, Callable]) -> None:
+        self._file = file
+        self._known = {Global("collections", "OrderedDict"): self._dictionary, **known}
+        self._stack: list[Any] = []
+        self._marks: list[int] = []  # how much was on the stack at each mark
+        self._memo: dict[int, Any] = {}
+        self._followed = self._copied = 0
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle may call: what is known, or does nothing at all."""
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) in self._known:
-            found = self._known[module, name]
-            # A pickle can set attributes of what it gets: those of a new function.
-            return found if isinstance(found, type) else _forwarding(found)
-        return type("Inert", (Inert,), {"described": f"{module}.{name}"})
+    def load(self) -> Any:
+        """Follow the operations of a pickle, and return what they have made.
 
+        Raises:
+            WeightsError: It has too many, or calls by a number of Python's registry.
+            ValueError: It is no pickle.
+        """
+        for operation, argument, _ in pickletools.genops(self._file):
+            self._followed += 1
+            if self._followed > MOST_OPERATIONS:
+                raise WeightsError(
+                    f"the file has more than {MOST_OPERATIONS:,} objects beside its "
+                    "numbers. Save the weights alone: "
+                    "torch.save(model.state_dict(), path)."
+                )
+            if operation.name in _VALUES:
+                self._stack.append(argument)
+            elif operation.name in _CONSTANTS:
+                self._stack.append(_CONSTANTS[operation.name])
+            else:
+                getattr(self, f"_do_{operation.name.lower()}")(argument)
+        return self._stack.pop()
 
-def _forwarding(function: Callable) -> Callable:
-    return lambda *arguments: function(*arguments)
+    def persistent_load(self, pid: Any) -> Any:
+        """Return what lies beside the pickle, by what is said of it there."""
+        raise ValueError("it refers to what is not in it")
 
+    def call(self, function: Any, arguments: Any) -> Any:
+        """Call what is known, and make an inert object of anything else."""
+        if isinstance(function, Inert):
+            return Inert(function.described)
+        if not isinstance(function, Global):
+            raise ValueError("it calls what is no function")
+        if function not in self._known:
+            return Inert(function)
+        return self._known[function](*arguments[:16])  # none of ours takes more
 
-def _refuse_tricks(file: BinaryIO) -> None:
-    """Read a pickle without obeying it, and go back to its beginning.
-
-    Raises:
-        WeightsError: It calls by a number of Python's extension registry, or makes room
-            for more objects than it can have.
-        ValueError: It is no pickle.
-    """
-    begin = file.tell()
-    size = file.seek(0, 2)
-    file.seek(begin)
-    for operation, argument, _ in pickletools.genops(file):
-        if operation.name in _EXTENSIONS:
+    def _dictionary(self, pairs: Any = ()) -> dict[Any, Any]:
+        """Make a dictionary, which Python 2 writes as a list of pairs."""
+        self._copied += len(pairs)
+        if self._copied > self._followed:  # each pair took an operation to make it
             raise WeightsError(
-                "the file calls for a number of Python's extension registry, which no "
-                "file of weights does. It was not run. Save the weights alone: "
-                "torch.save(model.state_dict(), path)."
+                "the file makes many dictionaries of one list. Copy or download it "
+                "anew."
             )
-        if operation.name in _PUTS and int(argument or 0) > size:
-            raise WeightsError(
-                f"the file makes room for {argument} objects, more than it has bytes. "
-                "Copy or download it anew."
-            )
-    file.seek(begin)
+        return {key: value for key, value in pairs if _is_name(key)}
+
+    # --- operations --------------------------------------------------------------
+
+    def _do_proto(self, _: Any) -> None:
+        """Pass over what says how the rest is written, as that is seen without it."""
+
+    _do_frame = _do_proto
+
+    def _do_stop(self, _: Any) -> None:
+        """Do nothing: the last operation."""
+
+    def _do_mark(self, _: Any) -> None:
+        self._marks.append(len(self._stack))
+
+    def _marked(self) -> list[Any]:
+        """Take what was pushed after the last mark."""
+        begin = self._marks.pop()
+        marked = self._stack[begin:]
+        del self._stack[begin:]
+        return marked
+
+    def _do_pop_mark(self, _: Any) -> None:
+        self._marked()
+
+    def _do_pop(self, _: Any) -> None:
+        is_mark = self._marks and self._marks[-1] == len(self._stack)
+        (self._marks if is_mark else self._stack).pop()
+
+    def _do_dup(self, _: Any) -> None:
+        self._stack.append(self._stack[-1])
+
+    def _do_put(self, place: int) -> None:
+        self._memo[place] = self._stack[-1]
+
+    _do_binput = _do_long_binput = _do_put
+
+    def _do_memoize(self, _: Any) -> None:
+        self._do_put(len(self._memo))
+
+    def _do_get(self, place: int) -> None:
+        self._stack.append(self._memo[place])
+
+    _do_binget = _do_long_binget = _do_get
+
+    def _do_tuple(self, _: Any) -> None:
+        self._stack.append(tuple(self._marked()))
+
+    _do_frozenset = _do_tuple
+
+    def _do_tuple1(self, _: Any) -> None:
+        self._stack.append((self._stack.pop(),))
+
+    def _do_tuple2(self, _: Any) -> None:
+        second, first = self._stack.pop(), self._stack.pop()
+        self._stack.append((first, second))
+
+    def _do_tuple3(self, _: Any) -> None:
+        third, second, first = (self._stack.pop() for _ in range(3))
+        self._stack.append((first, second, third))
+
+    def _do_empty_list(self, _: Any) -> None:
+        self._stack.append([])
+
+    _do_empty_set = _do_empty_list
+
+    def _do_list(self, _: Any) -> None:
+        self._stack.append(self._marked())
+
+    def _do_append(self, _: Any) -> None:
+        self._extend([self._stack.pop()])
+
+    def _do_appends(self, _: Any) -> None:
+        self._extend(self._marked())
+
+    _do_additems = _do_appends
+
+    def _extend(self, values: list[Any]) -> None:
+        if isinstance(self._stack[-1], list):
+            self._stack[-1].extend(values)
+
+    def _do_empty_dict(self, _: Any) -> None:
+        self._stack.append({})
+
+    def _do_dict(self, _: Any) -> None:
+        items = self._marked()
+        self._stack.append({})
+        self._update(items)
+
+    def _do_setitem(self, _: Any) -> None:
+        value, key = self._stack.pop(), self._stack.pop()
+        self._update([key, value])
+
+    def _do_setitems(self, _: Any) -> None:
+        self._update(self._marked())
+
+    def _update(self, items: list[Any]) -> None:
+        into = self._stack[-1]
+        into = into.entries if isinstance(into, Inert) else into
+        if isinstance(into, dict):
+            pairs = zip(items[::2], items[1::2], strict=True)
+            into.update((key, value) for key, value in pairs if _is_name(key))
+
+    def _do_global(self, names: str) -> None:
+        self._stack.append(Global(*names.split(" ", 1)))
+
+    def _do_stack_global(self, _: Any) -> None:
+        name, module = self._stack.pop(), self._stack.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise ValueError("the name of a class or a function is no text")
+        self._stack.append(Global(module, name))
+
+    def _do_reduce(self, _: Any) -> None:
+        arguments, function = self._stack.pop(), self._stack.pop()
+        self._stack.append(self.call(function, arguments))
+
+    _do_newobj = _do_reduce
+
+    def _do_newobj_ex(self, _: Any) -> None:
+        self._stack.pop()  # arguments by name, of which no function of ours has any
+        self._do_reduce(_)
+
+    def _do_inst(self, names: str) -> None:
+        arguments = self._marked()
+        self._stack.append(self.call(Global(*names.split(" ", 1)), arguments))
+
+    def _do_obj(self, _: Any) -> None:
+        function, *arguments = self._marked()
+        self._stack.append(self.call(function, arguments))
+
+    def _do_build(self, _: Any) -> None:
+        state = self._stack.pop()
+        if isinstance(self._stack[-1], Inert):
+            self._stack[-1].state = state
+
+    def _do_persid(self, pid: str) -> None:
+        self._stack.append(self.persistent_load(pid))
+
+    def _do_binpersid(self, _: Any) -> None:
+        self._do_persid(self._stack.pop())
+
+    def _do_ext1(self, _: Any) -> None:
+        raise WeightsError(
+            "the file calls for a number of Python's extension registry, which no "
+            "file of weights does. It was not run. Save the weights alone: "
+            "torch.save(model.state_dict(), path)."
+        )
+
+    _do_ext2 = _do_ext4 = _do_ext1
+
+    def _do_next_buffer(self, _: Any) -> None:
+        raise ValueError("it has buffers beside it")
+
+    _do_readonly_buffer = _do_next_buffer
+
+
+def _is_name(key: Any) -> bool:
+    """Return whether an entry is kept: it is by a text, or by a number of 64 bits."""
+    return isinstance(key, str) or (isinstance(key, int) and key.bit_length() <= 64)

@@ -187,8 +187,7 @@ def _classifier(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         for layer, kinds in layers.items()
     }
     if sum(is_layer.values()) == 1:
-        (only,) = (layer for layer, is_one in is_layer.items() if is_one)
-        names = {f"{only}.{kind}": f"{CLASSIFIER}{kind}" for kind in layers[only]}
+        names = {name: CLASSIFIER + name.rpartition(".")[2] for name in arrays}
     else:
         names = {name: CLASSIFIER + name.removeprefix(CLASSIFIER) for name in arrays}
     found, left_out = {}, []

@@ -21,9 +21,17 @@ import ml_dtypes
 import numpy as np
 
 from keras_densenet.weights.errors import WeightsError
-from keras_densenet.weights.inert_pickle import Inert, InertUnpickler, refuse_inert
+from keras_densenet.weights.file_kind import ARCHIVE
+from keras_densenet.weights.inert_pickle import (
+    Global,
+    Inert,
+    InertUnpickler,
+    refuse_inert,
+    shown,
+)
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the format before 1.6 begins with it
+MOST_AXES = 64  # of NumPy's arrays
 STORAGES: dict[str, Any] = {
     "FloatStorage": np.float32,
     "DoubleStorage": np.float64,
@@ -36,14 +44,17 @@ STORAGES: dict[str, Any] = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
-
+_UTILS = "torch._utils"  # the module of the functions that make tensors
 
 # Sentences that `read_pth` begins with the path.
 _BIG_ENDIAN = "the file was written on a big-endian machine. Save it on another one."
 
 
 class _Storage(NamedTuple):
-    """What tensors are views of: the numbers under a key, from number `begin` on."""
+    """What tensors are views of: the numbers under a key, from number `begin` on.
+
+    The type is NumPy's, or a `Global` where it is not known.
+    """
 
     dtype: Any
     key: str
@@ -72,22 +83,31 @@ class StoredArray:
         return len(self.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Read the numbers, and copy the view out of its storage.
+        """Read the numbers, and return the view of its storage, which takes no memory.
 
         Raises:
             WeightsError: It reaches beyond its storage, or is larger than that.
         """
-        dtype_there, key, begin = self.storage
-        array = self._view(self.numbers(key, dtype_there)[begin:]).copy()
-        return array if dtype is None else array.astype(dtype)
+        self._refuse_impossible()
+        numbers = self.numbers(self.storage.key, self.storage.dtype)
+        array = self._view(numbers[self.storage.begin :])
+        if dtype is not None and dtype != array.dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def _refuse_impossible(self) -> None:
+        """Raise a `WeightsError` where shape, strides and offset are no sizes."""
+        is_possible = len(self.shape) == len(self.strides) <= MOST_AXES and all(
+            isinstance(size, int) and 0 <= size < 2**48
+            for size in (*self.shape, *self.strides, self.offset, self.storage.begin)
+        )
+        if not is_possible:
+            raise WeightsError(
+                "the file has a tensor of an impossible shape. Copy or download it "
+                "anew."
+            )
 
     def _view(self, numbers: np.ndarray) -> np.ndarray:
-        sizes = [*self.shape, *self.strides, self.offset]
-        if len(self.shape) != len(self.strides) or any(size < 0 for size in sizes):
-            raise WeightsError(
-                f"the file has a tensor of an impossible shape, {self.shape} with "
-                f"strides {self.strides}. Copy or download it anew."
-            )
         steps = zip(self.shape, self.strides, strict=True)
         last = self.offset + sum((size - 1) * stride for size, stride in steps)
         elements = math.prod(self.shape)
@@ -97,8 +117,9 @@ class StoredArray:
                 "Copy or download it anew."
             )
         strides = [stride * numbers.itemsize for stride in self.strides]
-        first = numbers[self.offset :]
-        return np.lib.stride_tricks.as_strided(first, self.shape, strides)
+        return np.lib.stride_tricks.as_strided(
+            numbers[self.offset :], self.shape, strides, writeable=False
+        )
 
 
 def read_pth(path: Path) -> Any:
@@ -110,11 +131,11 @@ def read_pth(path: Path) -> Any:
     Raises:
         WeightsError: The file is damaged, or no file of PyTorch.
     """
-    with named(path):
-        if zipfile.is_zipfile(path):
+    with named(path), path.open("rb") as file:
+        if file.read(len(ARCHIVE)) == ARCHIVE:
             return _read_archive(path)
-        with path.open("rb") as file:
-            return _read_before_1_6(path, file)
+        file.seek(0)
+        return _read_before_1_6(path, file)
 
 
 @contextlib.contextmanager
@@ -127,40 +148,62 @@ def named(path: Path) -> Iterator[None]:
             raise
         raise WeightsError(f"{path}: {error}") from None
     except (
-        *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, EOFError),
+        *(zipfile.BadZipFile, struct.error, EOFError, RuntimeError),
         *(ValueError, KeyError, IndexError, TypeError, AttributeError),
-        *(OverflowError, MemoryError, RecursionError, NotImplementedError),
+        *(OverflowError, MemoryError),
     ) as error:
         raise WeightsError(
             f"{path} is damaged, or no file of PyTorch ({type(error).__name__}: "
-            f"{error}). Copy or download it anew."
+            f"{shown(error)}). Copy or download it anew."
         ) from error
 
 
 def _read_archive(path: Path) -> Any:
     archive = zipfile.ZipFile(path)  # closed with the last array that it has
-    _refuse_bomb(archive, path.stat().st_size)
-    (name,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
-    folder = name.removesuffix("data.pkl")
+    _refuse_overlap(archive, path.stat().st_size)
+    pickles = [n for n in archive.namelist() if n.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise WeightsError(
+            f"the archive has {len(pickles)} files data.pkl in a folder, and one that "
+            "torch.save has written has one. Give a file of torch.save."
+        )
+    folder = pickles[0].removesuffix("data.pkl")
     order = f"{folder}byteorder"
-    if order in archive.namelist() and archive.read(order) != b"little":
+    if order in archive.namelist() and _read_stored(archive, order) != b"little":
         raise WeightsError(_BIG_ENDIAN)
 
     @functools.cache
     def numbers(key: str, dtype: Any) -> np.ndarray:
-        return np.frombuffer(archive.read(f"{folder}data/{key}"), dtype)
+        return np.frombuffer(_read_stored(archive, f"{folder}data/{key}"), dtype)
 
-    return _Unpickler(io.BytesIO(archive.read(name)), numbers).load()
+    content = io.BytesIO(_read_stored(archive, pickles[0]))
+    return _Unpickler(content, numbers).load()
 
 
-def _refuse_bomb(archive: zipfile.ZipFile, size: int) -> None:
-    """Refuse an archive that is larger unpacked: PyTorch compresses none."""
-    unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > size:
+def _refuse_overlap(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse an archive that says of its members that together they are larger."""
+    stored = [m for m in archive.infolist() if m.compress_type == zipfile.ZIP_STORED]
+    if sum(member.file_size for member in stored) > size:
+        raise WeightsError(
+            "the archive has less in it than it says. Copy or download it anew."
+        )
+    if any(member.header_offset < 0 for member in stored):
+        raise zipfile.BadZipFile("a member begins before the file")
+
+
+def _read_stored(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Read a member, which PyTorch does not compress: it takes no more than the file.
+
+    How much a compressed one takes is not known before it is unpacked, whatever the
+    archive says of it.
+    """
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        unpacked = sum(member.file_size for member in archive.infolist())
         raise WeightsError(
             f"the archive is compressed: unpacked it has {unpacked:,} bytes. Files of "
             "weights are not. Save the weights anew."
         )
+    return archive.read(name)
 
 
 def _read_before_1_6(path: Path, file: BinaryIO) -> Any:
@@ -186,7 +229,7 @@ def _read_before_1_6(path: Path, file: BinaryIO) -> Any:
     for key in _Unpickler(file, numbers).load():
         (count,) = struct.unpack("<q", file.read(8))
         place = file.tell()
-        size = count * np.dtype(unpickler.storages[key].dtype).itemsize
+        size = count * unpickler.bytes_of_number(key)
         if not 0 <= size <= end - place:
             raise WeightsError("the file is cut off. Copy or download it anew.")
         places[key] = (place, count)
@@ -194,30 +237,19 @@ def _read_before_1_6(path: Path, file: BinaryIO) -> Any:
     return saved
 
 
-class _Parameter:
-    """A tensor of a model: PyTorch before 0.4 pickles it as an object around one."""
-
-    def __new__(cls, data: Any = None, *_: Any) -> Any:
-        """Return the tensor itself."""
-        return data
-
-
 class _Unpickler(InertUnpickler):
     """Makes stored arrays of tensors."""
 
     def __init__(self, file: BinaryIO, numbers: Numbers) -> None:
-        utils = "torch._utils"
-        known: dict[tuple[str, str], Any] = {
-            (utils, "_rebuild_tensor"): self._rebuilt,
-            (utils, "_rebuild_tensor_v2"): self._rebuilt,
-            (utils, "_rebuild_parameter"): lambda tensor, *_: tensor,
-            (utils, "_rebuild_parameter_with_state"): lambda tensor, *_: tensor,
-            ("torch._tensor", "_rebuild_from_type_v2"): _rebuilt_from_type,
-            ("torch.nn.parameter", "Parameter"): _Parameter,
-            ("torch", "Size"): lambda sizes: tuple(sizes[:64]),
+        known: dict[Global, Callable] = {
+            Global(_UTILS, "_rebuild_tensor"): self._rebuilt,
+            Global(_UTILS, "_rebuild_tensor_v2"): self._rebuilt,
+            Global(_UTILS, "_rebuild_parameter"): _first,
+            Global(_UTILS, "_rebuild_parameter_with_state"): _first,
+            Global("torch._tensor", "_rebuild_from_type_v2"): self._rebuilt_from_type,
+            Global("torch.nn.parameter", "Parameter"): _first,  # before 0.4
+            Global("torch", "Size"): _first,
         }
-        for name, dtype in STORAGES.items():
-            known["torch", name] = known["torch.cuda", name] = dtype
         super().__init__(file, known)
         self.storages: dict[str, _Storage] = {}
         self._numbers = numbers
@@ -227,36 +259,62 @@ class _Unpickler(InertUnpickler):
 
         Before 1.6 the classes of a whole model are noted, too, with their source.
         """
-        if pid[0] == "module":
-            return pid[1]
-        kind, dtype, key, _, _, *view = pid
-        if kind != "storage":
-            raise WeightsError(
-                f"the file has a {kind}, which is not known. Load it with PyTorch, and "
-                "save model.state_dict() anew."
-            )
-        storage = self.storages.setdefault(str(key), _Storage(dtype, str(key)))
-        if view and view[0] is not None:
-            _, begin, _ = view[0]  # its own key, where it begins, how many
-            return storage._replace(begin=begin)
-        return storage
+        match pid:
+            case ("module", Global() as kind, *_):
+                return kind
+            case ("storage", Global() as kind, str() | int() as key, _, _, *view):
+                is_torchs = kind.module in ("torch", "torch.cuda")
+                dtype = STORAGES.get(kind.name, kind) if is_torchs else kind
+                storage = self.storages.setdefault(str(key), _Storage(dtype, str(key)))
+                if view and view[0] is not None:
+                    _, begin, _ = view[0]  # its own key, where it begins, how many
+                    return storage._replace(begin=begin)
+                return storage
+        raise WeightsError(
+            "the file refers to something beside it that is no storage of numbers. "
+            "Load it with PyTorch, and save model.state_dict() anew."
+        )
 
     def _rebuilt(
         self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
-    ) -> "StoredArray | Inert":
+    ) -> StoredArray | Inert:
+        if isinstance(storage, Inert):
+            return storage
         if not isinstance(storage, _Storage):
             raise WeightsError(
                 "the file has a tensor without numbers. Copy or download it anew."
             )
-        if isinstance(storage.dtype, type) and issubclass(storage.dtype, Inert):
-            return storage.dtype()  # numbers of a kind that is not known
-        shape, strides = tuple(shape), tuple(strides)
-        return StoredArray(storage, int(offset), shape, strides, self._numbers)
+        if isinstance(storage.dtype, Global):
+            return Inert(storage.dtype)
+        return StoredArray(storage, offset, shape, strides, self._numbers)
+
+    def _rebuilt_from_type(
+        self, function: Any, kind: Any, arguments: Any, *_: Any
+    ) -> Any:
+        """Make a tensor of a class of its own, such as fastai's, as a plain one."""
+        makes_tensor = isinstance(function, Global) and function.module == _UTILS
+        return self.call(function if makes_tensor else kind, arguments)
+
+    def bytes_of_number(self, key: Any) -> int:
+        """Return how many bytes a number of a storage has.
+
+        Raises:
+            WeightsError: There is no such storage, or its kind is not known.
+        """
+        storage = self.storages.get(key) if isinstance(key, str) else None
+        if storage is None or isinstance(storage.dtype, Global):
+            kind = "no tensor" if storage is None else storage.dtype
+            raise WeightsError(
+                f"the file has numbers of {kind}, so that it is not known how many "
+                "bytes they have. Load it with PyTorch, and save model.state_dict() "
+                "anew."
+            )
+        return np.dtype(storage.dtype).itemsize
 
 
-def _rebuilt_from_type(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
-    """Make a tensor of a class of its own, such as fastai's, as a plain one."""
-    return function(*arguments)
+def _first(argument: Any = None, *_: Any) -> Any:
+    """Return the tensor of a parameter, or the sizes of a shape, as they are."""
+    return argument
 
 
 # --- writing -----------------------------------------------------------------------

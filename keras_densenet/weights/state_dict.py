@@ -1,5 +1,6 @@
 """The DenseNet in a file of PyTorch, wherever it is in it and whatever its names."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +11,15 @@ from safetensors.numpy import load_file
 
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.file_kind import FileKind
-from keras_densenet.weights.inert_pickle import Inert, refuse_inert
+from keras_densenet.weights.inert_pickle import Global, Inert, refuse_inert, shown
 from keras_densenet.weights.names import KINDS, by_todays_names, stems_in
 from keras_densenet.weights.pytorch_files import StoredArray, named, read_pth
 
 # What training scripts call the weights, beside their averages and other networks.
 USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
-MOST_VISITED = 100_000  # objects of a file in which weights are looked for
+_SCRIPT = "__torch__"  # with which torch.jit has the names of all classes begin
+MOST_VISITED = 2_000_000  # entries of a file among which weights are looked for
+MOST_LETTERS = 500  # of a name, and of a place in a file
 
 
 class StateDict(NamedTuple):
@@ -58,7 +61,13 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         return load_file(path)
     except SafetensorError as error:
         raise WeightsError(
-            f"no file of safetensors, or damaged ({error}). Copy or download it anew."
+            f"no file of safetensors, or damaged ({shown(error)}). Copy or download it "
+            "anew."
+        ) from error
+    except AttributeError as error:  # "module 'numpy' has no attribute 'float8_e5m2'"
+        raise WeightsError(
+            f"the file has numbers of a kind that NumPy has not ({shown(error)}). Load "
+            "it with PyTorch, and save model.float().state_dict()."
         ) from error
 
 
@@ -109,15 +118,16 @@ def _place_of_the_network(found: Mapping[str, Named]) -> str:
     if len(outermost) > 1 and not usual:
         raise WeightsError(
             f"The file has {len(outermost)} DenseNets, and it is not said which one is "
-            f"meant: {', '.join(outermost)}. Load it with PyTorch, and save one of "
-            "them alone."
+            f"meant: {shown(', '.join(outermost))}. Load it with PyTorch, and save one "
+            "of them alone."
         )
     return (usual or outermost)[0]
 
 
 def _described(value: Any) -> str:
-    if isinstance(value, Inert):
-        return f"{value.described}, which was not made"
+    if isinstance(value, Global | Inert):
+        kind = value.described if isinstance(value, Inert) else value
+        return f"{kind}, which was not made"
     return type(value).__name__
 
 
@@ -151,29 +161,93 @@ def state_dicts(saved: Any) -> dict[str, Named]:
         itself. Those further out come first.
     """
     found: dict[str, Named] = {}
-    waiting: list[tuple[str, Any]] = [("", saved)]
+    search = _Search()
+    waiting = deque([("", saved)])
     seen: set[int] = set()
-    while waiting and len(seen) < MOST_VISITED:
-        place, thing = waiting.pop(0)
-        entries = _entries(thing)
-        if id(thing) in seen or not entries:
+    while waiting:
+        place, thing = waiting.popleft()
+        if id(thing) in seen:
             continue
         seen.add(id(thing))
         if _is_module(thing):
-            found[place] = Named(dict(_of_module(thing)), thing.described)
+            class_name = str(thing.described).removeprefix(f"{_SCRIPT}.")
+            found[place] = Named(search.arrays_of(thing), class_name)
             continue
-        if any(is_array(value) for value in entries.values()):
-            found[place] = Named({str(n): value for n, value in entries.items()})
-        beginning = f"{place}." if place else ""
-        waiting += [(f"{beginning}{name}", value) for name, value in entries.items()]
+        entries = search.entries_of(thing)
+        if any(_is_weight(name, value) for name, value in entries.items()):
+            found[place] = Named({_name(n): value for n, value in entries.items()})
+        waiting += search.within(place, entries)
     return found
 
 
-def _entries(thing: Any) -> Mapping[Any, Any]:
-    """Return what a dictionary has by name, or what an inert object has."""
-    if isinstance(thing, Inert):
-        return {**thing.attributes, **thing.entries}
-    return thing if isinstance(thing, Mapping) else {}
+class _Search:
+    """Looks into what a file has, as long as that has an end.
+
+    Dictionaries and modules may have one and the same within them many times, and that
+    in turn, so that there are far more ways through a file than it has bytes.
+    """
+
+    def __init__(self) -> None:
+        self._visited = 0
+
+    def entries_of(self, thing: Any) -> dict[Any, Any]:
+        """Return what a dictionary has by name, or what an inert object has."""
+        parts = thing.parts if isinstance(thing, Inert) else [thing]
+        parts = [part for part in parts if isinstance(part, Mapping)]
+        self._visited += 1 + sum(map(len, parts))
+        if self._visited > MOST_VISITED:
+            raise WeightsError(
+                f"the file has more than {MOST_VISITED:,} entries among which weights "
+                "could be. Save the weights alone: "
+                "torch.save(model.state_dict(), path)."
+            )
+        return {name: value for part in parts for name, value in part.items()}
+
+    def within(
+        self, place: str, entries: Mapping[Any, Any]
+    ) -> Iterator[tuple[str, Any]]:
+        """Iterate over what may have more in it, and its place."""
+        beginning = f"{place}." if place else ""
+        for name, thing in entries.items():
+            if isinstance(thing, Inert | Mapping) and len(beginning) < MOST_LETTERS:
+                yield f"{beginning}{_name(name)}", thing
+
+    def arrays_of(self, module: Inert) -> dict[str, Any]:
+        """Return a module's arrays, by the names that its state dict would have."""
+        arrays = {}
+        waiting: list[tuple[str, Any]] = [("", module)]
+        while waiting:
+            place, module = waiting.pop()
+            beginning = f"{place}." if place else ""
+            inner: list[tuple[str, Any]] = []
+            for part in self.parts_of(module):
+                entries = self.entries_of(part)
+                for name, value in entries.items():
+                    if is_array(value):
+                        arrays[f"{beginning}{_name(name)}"] = value
+                inner += self.within(place, entries)
+            waiting += [found for found in reversed(inner) if _is_module(found[1])]
+        return arrays
+
+    def parts_of(self, module: Inert) -> list[Any]:
+        """Return what has a module's arrays and modules; of a script that is itself."""
+        attributes = self.entries_of(module)
+        if "_modules" not in attributes:
+            return [module]
+        return [
+            attributes.get(part) for part in ("_parameters", "_buffers", "_modules")
+        ]
+
+
+def _name(key: Any) -> str:
+    """Return what is under a key by name: a weight's is short, and printable."""
+    return shown(key, MOST_LETTERS)
+
+
+def _is_weight(name: Any, value: Any) -> bool:
+    """Return whether an entry is an array, or would be the array of a layer."""
+    is_layers = str(name).rpartition(".")[2] in KINDS
+    return is_array(value) or (is_layers and isinstance(value, Inert))
 
 
 def is_array(value: Any) -> bool:
@@ -189,20 +263,8 @@ def as_array(value: Any) -> np.ndarray:
 
 
 def _is_module(thing: Any) -> bool:
-    """Return whether an inert object was a module of PyTorch."""
-    return isinstance(thing, Inert) and "_modules" in thing.attributes
-
-
-def _of_module(
-    module: Inert, beginning: str = "", within: tuple = ()
-) -> Iterator[tuple[str, Any]]:
-    """Iterate over a module's arrays, by the names that its state dict would have."""
-    if any(module is outer for outer in within):
-        raise WeightsError("the file has a module within itself. Download it anew.")
-    for kind in ("_parameters", "_buffers"):
-        for name, value in _entries(module.attributes.get(kind)).items():
-            if is_array(value):
-                yield f"{beginning}{name}", value
-    for name, inner in _entries(module.attributes["_modules"]).items():
-        if _is_module(inner):
-            yield from _of_module(inner, f"{beginning}{name}.", (*within, module))
+    """Return whether an inert object was a module of PyTorch, or is one of a script."""
+    if not isinstance(thing, Inert):
+        return False
+    is_scripts = thing.described.module.startswith(_SCRIPT)
+    return is_scripts or any("_modules" in part for part in thing.parts)
