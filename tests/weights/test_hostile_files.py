@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from keras_densenet.weights import WeightsError, inert_pickle, state_dict
-from keras_densenet.weights.file_kind import kind_of
 from keras_densenet.weights.inert_pickle import Global, Inert
 from keras_densenet.weights.loading import read_state_dict
 from keras_densenet.weights.pytorch_files import MAGIC_NUMBER, read_pth
@@ -104,7 +103,7 @@ def reading(tmp_path):
     def read(content, suffix=".pt"):
         path = tmp_path / f"file{suffix}"
         path.write_bytes(content)
-        return read_state_dict(path, kind_of(path))
+        return read_state_dict(path)
 
     return read
 
@@ -396,11 +395,11 @@ def test_modules_in_each_other(unpickling, monkeypatch):
         twice = entry("b", b"h" + bytes([layer]), entry("a", b"h" + bytes([layer])))
         operations += module([text("_modules") + twice]) + b"\x940"
     few = unpickling(operations + b"h\x03")
-    assert len(state_dicts(few)[""]) == 8
+    assert len(state_dicts(few)[""].arrays) == 8
     with pytest.raises(WeightsError, match="more than 10,000 entries among which"):
         state_dicts(unpickling(operations + b"h\x14"))
     itself = module([]) + b"\x94" + entry("_modules", entry("a", b"h\0")) + b"b"
-    assert state_dicts(unpickling(itself)) == {"": {}}
+    assert state_dicts(unpickling(itself))[""].arrays == {}
 
 
 def test_a_deep_file_is_looked_into_as_far_as_names_go(unpickling):
@@ -633,7 +632,7 @@ def test_a_script_of_torch_jit_is_read_by_its_modules(tmp_path):
         members.writestr(
             "archive/code/__torch__.py", "pass\n" * 1000, zipfile.ZIP_DEFLATED
         )
-    assert list(read_state_dict(path, kind_of(path))) == [NAME]
+    assert list(read_state_dict(path)) == [NAME]
 
 
 @pytest.mark.parametrize(
