@@ -64,8 +64,8 @@ class Loaded(NamedTuple):
         if before != after:
             only = f", of its first {after} kernels alone" if before > after > 1 else ""
             parts.append(
-                f"the first convolution made for {after} channels instead of {before}"
-                + only
+                f"the first convolution made for {after} "
+                f"channel{'s' * (after > 1)} instead of {before}" + only
             )
         parts += [f"left out: {counted(self.unused)}"] * bool(self.unused)
         parts += [f"new: {counted(self.new)}"] * bool(self.new)

@@ -164,10 +164,33 @@ def by_todays_names(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
             renamed[FEATURES + todays_name(name.removeprefix(stem))] = array
         else:
             others[name.removeprefix(whole)] = array
+    if FEATURES + STEM in renamed:
+        _refuse_convolutions_before(others, renamed[FEATURES + STEM].shape)
     classifier, left_out = _classifier(others)
     left_out += [name for name in renamed if name.endswith(COUNTER)]
     renamed = {n: a for n, a in renamed.items() if not n.endswith(COUNTER)}
     return renamed | classifier, left_out
+
+
+def _refuse_convolutions_before(
+    others: Mapping[str, Any], stem: tuple[int, ...]
+) -> None:
+    """Refuse convolutions that make what the first one reads.
+
+    They stand before the network, such as one that makes three channels of a gray
+    picture, and without them it answers nonsense.
+    """
+    before = [
+        name
+        for name, array in others.items()
+        if len(array.shape) == len(stem) > 2 and array.shape[0] == stem[1]
+    ]
+    if before:
+        raise WeightsError(
+            f"Beside the DenseNet there is a convolution, {before[0]}, that makes as "
+            "many maps as the network reads: it may stand before it. If it does not, "
+            "save the DenseNet's own state dict."
+        )
 
 
 def _is_of_features(name: str, array: Any) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from keras_densenet.layers.batch_norm import EPSILON
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.file_kind import FileKind
 from keras_densenet.weights.inert_pickle import Global, Inert, refuse_inert, shown
@@ -219,11 +220,14 @@ class _Search:
         while waiting:
             place, module = waiting.pop()
             beginning = f"{place}." if place else ""
+            epsilon = self.entries_of(module).get("eps", EPSILON)
             inner: list[tuple[str, Any]] = []
             for part in self.parts_of(module):
                 entries = self.entries_of(part)
                 for name, value in entries.items():
                     if is_array(value):
+                        if name == "running_var":
+                            value = _with_our_epsilon(value, epsilon)
                         arrays[f"{beginning}{_name(name)}"] = value
                 inner += self.within(place, entries)
             waiting += [found for found in reversed(inner) if _is_module(found[1])]
@@ -237,6 +241,13 @@ class _Search:
         return [
             attributes.get(part) for part in ("_parameters", "_buffers", "_modules")
         ]
+
+
+def _with_our_epsilon(variance: Any, epsilon: Any) -> Any:
+    """Add to a batch norm's variance what its epsilon is above ours."""
+    if epsilon == EPSILON or not isinstance(epsilon, float):
+        return variance
+    return as_array(variance) + np.float32(epsilon - EPSILON)
 
 
 def _name(key: Any) -> str:

@@ -51,7 +51,7 @@ def test_equal_channels_are_answered_as_before(before, after, capsys):
     loaded = kd.weights.load(adapted, source)
     assert loaded.channels == (before, after)
     said = capsys.readouterr().err
-    assert f"made for {after} channels instead of {before}" in said
+    assert f"made for {after} channel{'s' * (after > 1)} instead of {before}" in said
     expected = source(np.repeat(gray(), before, axis=-1))
     found = adapted(np.repeat(gray(), after, axis=-1))
     np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -108,6 +108,16 @@ def test_a_head_of_several_layers_is_the_classifier(state):
     assert sorted(done.unused) == sorted(f"classifier.{name}" for name in head)
 
 
+def test_a_convolution_before_the_network_is_not_dropped(state):
+    stem = {"features.conv0.weight": state["features.conv0.weight"]}
+    channels = next(iter(stem.values())).shape[1]
+    before = {"to_rgb.weight": np.zeros((channels, 1, 1, 1))}
+    decoder = {"decoder.weight": np.zeros((channels + 1, 8, 3, 3))}
+    with pytest.raises(WeightsError, match=r"to_rgb\.weight, that makes as many maps"):
+        kd.weights.load(small(), state | before, include_top=False)
+    kd.weights.load(small(), state | decoder, include_top=False)
+
+
 def test_two_networks_are_not_mixed(state):
     two = {f"student.{name}": array for name, array in state.items()}
     two |= {f"teacher.{name}": array for name, array in state.items()}
@@ -270,6 +280,22 @@ def test_a_whole_model_is_read_by_its_modules(tmp_path, state, write, is_within)
     path = write(tmp_path / "model.pt", saved, arrays)
     assert_loaded(path, state)
     assert preprocessing(path) == ((127.5,) * 3, (127.5 / 1024,) * 3)  # -1024..1024
+
+
+def test_the_epsilon_of_a_whole_models_batch_norms_is_theirs(tmp_path, state):
+    """It stands beside the variance, to which what is above 1e-5 is added."""
+    tensors, arrays = as_tensors(state)
+    whole = module(tensors)
+    norm = whole
+    for name in ("features", "norm5"):
+        norm = norm.attributes["_modules"][name]
+    norm.attributes["eps"] = 1e-3
+    path = write_archive(tmp_path / "model.pt", whole, arrays)
+    found = read_state_dict(path)
+    for name, array in state.items():
+        if name.endswith("running_var"):
+            added = 0.00099 if name == "features.norm5.running_var" else 0
+            np.testing.assert_allclose(found[name] - array, added, atol=1e-7)
 
 
 def test_a_state_dict_of_an_unknown_kind_of_dictionary_is_read(tmp_path, state):

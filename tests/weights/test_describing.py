@@ -137,7 +137,7 @@ def test_a_network_without_a_classifier_and_one_with_a_larger_head():
 @pytest.mark.parametrize(
     "change",
     [
-        lambda s: s | {"front.weight": np.zeros((3, 1, 1, 1))},  # a layer before it
+        lambda s: s | {"decoder.weight": np.zeros((4, 9, 3, 3))},
         lambda s: {n: a for n, a in s.items() if n != "classifier.bias"},
     ],
 )
