@@ -57,7 +57,7 @@ def architecture_of(arrays: Mapping[str, Any]) -> Architecture:
         return _architecture_of(arrays)
     except KeyError as error:
         problem = f"{error.args[0]} is missing"
-    except (ValueError, ZeroDivisionError) as error:
+    except (ValueError, ZeroDivisionError, IndexError) as error:
         problem = str(error)
     raise WeightsError(
         f"These are no weights of a whole DenseNet: {problem}. Give others."

@@ -17,10 +17,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from keras_densenet.weights.errors import WeightsError
+from keras_densenet.weights.errors import WeightsError, shown
 
 MOST_OPERATIONS = 10_000_000  # which take some ten seconds
-MOST_SHOWN = 150  # letters out of a file that an error shows
 
 # By the names that `pickletools` has for the operations that push a value, or nothing.
 _VALUES = {
@@ -30,16 +29,6 @@ _VALUES = {
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-
-
-def shown(text: Any, most: int = MOST_SHOWN) -> str:
-    r"""Return text out of a file as an error shows it: short, and printable.
-
-    >>> shown("features.conv0.weight"), len(shown("a" * 1000)), shown("\x1b[31m")
-    ('features.conv0.weight', 150, "'\\x1b[31m'")
-    """
-    short = str(text)[:most]
-    return short if short.isprintable() else ascii(short)
 
 
 @dataclass(frozen=True, slots=True)

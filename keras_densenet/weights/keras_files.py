@@ -10,8 +10,8 @@ within another model, its own readers find it only with that model at hand.
 
 import io
 import json
-import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -20,7 +20,7 @@ import h5py
 import ml_dtypes
 import numpy as np
 
-from keras_densenet.weights.errors import WeightsError
+from keras_densenet.weights.errors import MOST_LETTERS, WeightsError, shown
 from keras_densenet.weights.file_kind import FileKind
 
 # What a layer has, by Keras's names, such as "kernel".
@@ -28,7 +28,7 @@ Layer: TypeAlias = dict[str, np.ndarray]
 
 DAMAGED = (
     *(OSError, ValueError, KeyError, TypeError, RuntimeError),
-    *(zipfile.BadZipFile, RecursionError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, RecursionError, EOFError),
 )
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 KERNEL = ("kernel", "bias")
@@ -65,7 +65,7 @@ def read_keras_file(path: Path, kind: FileKind) -> KerasLayers:
             with h5py.File(path) as file:
                 return _read(file, path.stat().st_size, file.attrs.get("model_config"))
         with zipfile.ZipFile(path) as archive:
-            weights, config = _unpacked(archive)
+            weights, config = _unpacked(archive, path.stat().st_size)
             with h5py.File(io.BytesIO(weights)) as file:
                 return _read(file, len(weights), config)
     except WeightsError:
@@ -77,18 +77,28 @@ def read_keras_file(path: Path, kind: FileKind) -> KerasLayers:
         ) from error
 
 
-def _unpacked(archive: zipfile.ZipFile) -> tuple[bytes, bytes]:
+def _unpacked(archive: zipfile.ZipFile, size: int) -> tuple[bytes, bytes]:
     """Return weights and config of a `.keras` file, unless they would fill memory."""
     names = ("model.weights.h5", "config.json")
-    for name in names:
-        info = archive.getinfo(name)
-        if info.file_size > MOST_EXPANDED * max(info.compress_size, 1):
-            raise WeightsError(
-                f"{name} in it would have {info.file_size:,} bytes, from "
-                f"{info.compress_size:,}. Download the file anew, from elsewhere."
-            )
-    weights, config = (archive.read(name) for name in names)
+    weights, config = (_member(archive, name, size) for name in names)
     return weights, config
+
+
+def _member(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
+    """Read a member, which Keras does not compress: no more than it is said to have.
+
+    That may be untrue, and of what can be in an archive only deflate stops there.
+    """
+    info = archive.getinfo(name)
+    packed = min(max(info.compress_size, 1), size)
+    stops = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    if info.file_size > MOST_EXPANDED * packed or not stops:
+        raise WeightsError(
+            f"{name} in it would have {info.file_size:,} bytes, from {packed:,}. "
+            "Download the file anew, from elsewhere."
+        )
+    with archive.open(info) as member:
+        return member.read(info.file_size)
 
 
 def _read(file: h5py.File, size: int, config: str | bytes | None) -> KerasLayers:
@@ -121,7 +131,8 @@ def collected(weights: Iterable[tuple[str, str, Any]]) -> dict[str, dict[str, An
         WeightsError: Two have the same names.
     """
     layers: dict[str, dict[str, Any]] = {}
-    for path, name, array in weights:
+    for whole_path, whole_name, array in weights:
+        path, name = (shown(text, MOST_LETTERS) for text in (whole_path, whole_name))
         layer = layers.setdefault(path, {})
         if name in layer:
             raise WeightsError(
@@ -187,13 +198,16 @@ def _text(name: str | bytes) -> str:
 
 
 def _of_groups(
-    group: h5py.Group, path: tuple[str, ...] = ()
+    group: h5py.Group, path: tuple[str, ...] = (), seen: set[h5py.Group] | None = None
 ) -> Iterator[tuple[str, str, h5py.Dataset]]:
     """Iterate over the weights of a file of Keras 3, by the names of their layers.
 
     Groups have the names of classes: "layers/conv2d_3/vars/0". Where the layer's own
-    name is beside its weights, the path has that.
+    name is beside its weights, the path has that. A group may be in a file twice, and
+    others within it, so that there are far more ways through it than it has groups.
     """
+    seen = set() if seen is None else seen
+    seen.add(group)
     own = group.get("vars")
     for name in sorted(own or (), key=_numbered):
         yield "/".join(path), name, _dataset(own, name)
@@ -202,30 +216,32 @@ def _of_groups(
         is_link = not isinstance(group.get(name, getlink=True), h5py.HardLink)
         if name in ("vars", OPTIMIZER) or name.startswith(SEEDS):
             continue
-        if is_link or not isinstance(group[name], h5py.Group):
+        if is_link or not isinstance(group[name], h5py.Group) or group[name] in seen:
             raise WeightsError(
-                f"{group.name}/{name} is no group of a layer. Save the weights anew, "
-                "with model.save_weights."
+                f"{shown(f'{group.name}/{name}')} is no group of a layer, or is in the "
+                "file twice. Save the weights anew, with model.save_weights."
             )
         inner = group[name]
         has_name = "vars" in inner and "name" in inner["vars"].attrs
         called = _text(inner["vars"].attrs["name"]) if has_name else name
-        yield from _of_groups(inner, (*path, called) if "vars" in inner else path)
+        here = (*path, called) if "vars" in inner else path
+        yield from _of_groups(inner, here, seen)
 
 
 def _numbered(name: str) -> tuple[str, int]:
     """Return the key that sorts "conv2d", "conv2d_2", "conv2d_10"."""
-    beginning, number = re.fullmatch(r"(.*?)_?(\d*)", name).groups()  # type: ignore
-    return beginning, int(number or 0)
+    beginning = name.rstrip("0123456789")
+    number = name.removeprefix(beginning)
+    return beginning.removesuffix("_"), int(number or 0)
 
 
 def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     """Return an array of the file, refusing what would be read from other files."""
     dataset = group[name]
     is_own = isinstance(dataset, h5py.Dataset) and dataset.file == group.file
-    if not is_own or dataset.external or dataset.is_virtual:
+    if not is_own or dataset.external or dataset.is_virtual or dataset.dtype.hasobject:
         raise WeightsError(
-            f"{name} is no array of this file. Save the weights anew, with "
+            f"{shown(name)} is no array of this file. Save the weights anew, with "
             "model.save_weights."
         )
     return dataset

@@ -20,14 +20,13 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias
 import ml_dtypes
 import numpy as np
 
-from keras_densenet.weights.errors import WeightsError
+from keras_densenet.weights.errors import WeightsError, shown
 from keras_densenet.weights.file_kind import ARCHIVE
 from keras_densenet.weights.inert_pickle import (
     Global,
     Inert,
     InertUnpickler,
     refuse_inert,
-    shown,
 )
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the format before 1.6 begins with it

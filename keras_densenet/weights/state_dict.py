@@ -10,9 +10,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from keras_densenet.layers.batch_norm import EPSILON
-from keras_densenet.weights.errors import WeightsError
+from keras_densenet.weights.errors import MOST_LETTERS, WeightsError, shown
 from keras_densenet.weights.file_kind import FileKind
-from keras_densenet.weights.inert_pickle import Global, Inert, refuse_inert, shown
+from keras_densenet.weights.inert_pickle import Global, Inert, refuse_inert
 from keras_densenet.weights.names import KINDS, by_todays_names, stems_in
 from keras_densenet.weights.pytorch_files import StoredArray, named, read_pth
 
@@ -20,7 +20,6 @@ from keras_densenet.weights.pytorch_files import StoredArray, named, read_pth
 USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _SCRIPT = "__torch__"  # with which torch.jit has the names of all classes begin
 MOST_VISITED = 2_000_000  # entries of a file among which weights are looked for
-MOST_LETTERS = 500  # of a name, and of a place in a file
 
 
 class StateDict(NamedTuple):
@@ -195,14 +194,18 @@ class _Search:
         """Return what a dictionary has by name, or what an inert object has."""
         parts = thing.parts if isinstance(thing, Inert) else [thing]
         parts = [part for part in parts if isinstance(part, Mapping)]
-        self._visited += 1 + sum(map(len, parts))
+        self._count(1 + sum(map(len, parts)))
+        return {name: value for part in parts for name, value in part.items()}
+
+    def _count(self, visited: int) -> None:
+        """Raise a `WeightsError` where more is visited than a file has."""
+        self._visited += visited
         if self._visited > MOST_VISITED:
             raise WeightsError(
                 f"the file has more than {MOST_VISITED:,} entries among which weights "
                 "could be. Save the weights alone: "
                 "torch.save(model.state_dict(), path)."
             )
-        return {name: value for part in parts for name, value in part.items()}
 
     def within(
         self, place: str, entries: Mapping[Any, Any]
@@ -227,7 +230,7 @@ class _Search:
                 for name, value in entries.items():
                     if is_array(value):
                         if name == "running_var":
-                            value = _with_our_epsilon(value, epsilon)
+                            value = self._with_our_epsilon(value, epsilon)
                         arrays[f"{beginning}{_name(name)}"] = value
                 inner += self.within(place, entries)
             waiting += [found for found in reversed(inner) if _is_module(found[1])]
@@ -242,12 +245,13 @@ class _Search:
             attributes.get(part) for part in ("_parameters", "_buffers", "_modules")
         ]
 
-
-def _with_our_epsilon(variance: Any, epsilon: Any) -> Any:
-    """Add to a batch norm's variance what its epsilon is above ours."""
-    if epsilon == EPSILON or not isinstance(epsilon, float):
-        return variance
-    return as_array(variance) + np.float32(epsilon - EPSILON)
+    def _with_our_epsilon(self, variance: Any, epsilon: Any) -> Any:
+        """Add to a batch norm's variance what its epsilon is above ours."""
+        if epsilon == EPSILON or not isinstance(epsilon, float):
+            return variance
+        array = as_array(variance)
+        self._count(array.size)  # which are copied, however many norms share them
+        return array + np.float32(epsilon - EPSILON)
 
 
 def _name(key: Any) -> str:

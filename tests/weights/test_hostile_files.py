@@ -12,14 +12,18 @@ import random
 import re
 import struct
 import sys
+import tracemalloc
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 
 from keras_densenet.weights import WeightsError, inert_pickle, state_dict
+from keras_densenet.weights.describing import described
 from keras_densenet.weights.inert_pickle import Global, Inert
 from keras_densenet.weights.loading import read_state_dict
+from keras_densenet.weights.names import weights_by_name
 from keras_densenet.weights.pytorch_files import MAGIC_NUMBER, read_pth
 from keras_densenet.weights.state_dict import of_pytorch, state_dicts
 
@@ -402,6 +406,21 @@ def test_modules_in_each_other(unpickling, monkeypatch):
     assert state_dicts(unpickling(itself))[""].arrays == {}
 
 
+def test_norms_that_share_their_variance(unpickling, monkeypatch):
+    """It is copied for each of them, where their epsilon is another one than ours."""
+    monkeypatch.setattr(state_dict, "MOST_VISITED", 1200)  # 1047 without the copies
+    variance = text("_buffers") + entry("running_var", tensor())
+    eps = text("eps") + b"G" + struct.pack(">d", 1e-3)
+    norm = module([variance, eps, text("_modules") + b"}"]) + b"\x940"
+    norms = b"}(" + b"".join(text(str(n)) + b"h\0" for n in range(80)) + b"u"
+    operations = norm + module([text("_modules") + norms])
+    with pytest.raises(WeightsError, match="more than 1,200 entries among which"):
+        state_dicts(unpickling(operations))
+    monkeypatch.setattr(state_dict, "MOST_VISITED", 10_000)
+    arrays = state_dicts(unpickling(operations))[""].arrays
+    np.testing.assert_allclose(arrays["79.running_var"].ravel(), NUMBERS + 0.00099)
+
+
 def test_a_deep_file_is_looked_into_as_far_as_names_go(unpickling):
     deep = (b"}" + text("state_dict")) * 10_000 + tensor() + b"s" * 10_000
     assert state_dicts(unpickling(deep)) == {}
@@ -534,6 +553,90 @@ def test_an_object_array_of_numpy_is_no_weights(reading):
             reading(file.getvalue(), suffix)
 
 
+# --- files of Keras ----------------------------------------------------------------
+
+
+def hdf5(put):
+    file = io.BytesIO()
+    with h5py.File(file, "w") as group:
+        put(group.create_group("layers"))
+    return file.getvalue()
+
+
+def keras_archive(method):
+    """Sixteen megabytes of zeros, which it says are 16 bytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as members:
+        members.writestr("config.json", "{}")
+        members.writestr("model.weights.h5", bytes(2**24))
+    content = bytearray(file.getvalue())
+    struct.pack_into("<I", content, content.rindex(b"PK\1\2") + 24, 16)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (zipfile.ZIP_DEFLATED, "CRC"),
+        (zipfile.ZIP_BZIP2, "would have 16 bytes, from"),
+        (zipfile.ZIP_LZMA, "would have 16 bytes, from"),
+    ],
+)
+def test_an_archive_of_keras_that_lies_about_its_size(reading, method, message):
+    content = keras_archive(method)
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match=message):
+        reading(content, ".keras")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**22
+
+
+def test_an_archive_of_keras_that_cannot_be_unpacked(reading):
+    content = bytearray(keras_archive(zipfile.ZIP_DEFLATED))
+    begin = content.index(b"model.weights.h5") + len("model.weights.h5")
+    content[begin : begin + 8] = b"\xff" * 8
+    with pytest.raises(WeightsError, match="damaged and cannot be read"):
+        reading(bytes(content), ".keras")
+
+
+@pytest.mark.usefixtures("ends")
+def test_groups_that_are_in_each_other_twice(reading):
+    """Of 40 groups each has the one before it twice."""
+
+    def put(layers):
+        inner = layers.create_group("inner")
+        for number in range(40):
+            outer = layers.create_group(f"outer{number}")
+            outer["a"] = outer["b"] = inner
+            inner = outer
+
+    with pytest.raises(
+        WeightsError, match=r"outer0/a is no group.*or is in the file twice"
+    ):
+        reading(hdf5(put), ".h5")
+
+
+def test_texts_and_references_are_no_weights(reading):
+    """Each of a million texts may be one and the same, of a megabyte."""
+    for kind in (h5py.string_dtype(), h5py.ref_dtype):
+        content = hdf5(lambda layers: layers.create_dataset("a/vars/0", (2,), kind))  # noqa: B023
+        with pytest.raises(WeightsError, match="0 is no array of this file"):
+            reading(content, ".h5")
+
+
+def test_an_error_shows_little_of_a_file_of_keras(reading):
+    def put(layers):
+        for group in ("a", "b"):
+            layers.create_dataset(f"{group}/vars/0", (2,), "float32")
+            layers[f"{group}/vars"].attrs["name"] = "\x1b[31m" + "a" * 10**4
+
+    with pytest.raises(WeightsError, match="two layers of the name") as error:
+        reading(hdf5(put), ".h5")
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1000
+
+
 # --- damage ----------------------------------------------------------------------
 
 
@@ -652,8 +755,8 @@ def test_the_kind_of_a_weight_that_is_not_read_is_told(reading, made, kind):
 
 
 def test_a_long_history_is_no_obstacle(unpickling):
-    """A loss for each of 100,000 steps, beside the weights."""
-    steps = b"".join(number(step) + b"K\1" for step in range(100_000))
+    """A loss for each of 20,000 steps, beside the weights."""
+    steps = b"".join(number(step) + b"K\1" for step in range(20_000))
     found = unpickling(entry("history", b"}(" + steps + b"u", entry(NAME, tensor())))
     assert list(of_pytorch(found).arrays) == [NAME]
 
@@ -712,3 +815,14 @@ def test_what_stands_for_an_object_keeps_what_it_was_given(unpickling):
     assert isinstance(thing, Inert)
     assert thing.described == Global("a", "b")
     assert thing.parts == [{"x": 1}, {"y": 2}, {"z": 3}]
+
+
+def test_a_shape_that_no_layer_has_is_told():
+    import keras_densenet as kd
+
+    model = kd.DenseNetBC(10, 4, classes=2, input_shape=(8, 8, 3))
+    arrays = {w.name: np.zeros(w.shape, "float32") for w in weights_by_name(model)}
+    for name in arrays:
+        for shape in ((), (2,), (2, 2), (0, 0, 0, 0)):
+            with contextlib.suppress(WeightsError):
+                described(arrays | {name: np.zeros(shape, "float32")})
