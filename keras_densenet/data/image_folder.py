@@ -104,3 +104,6 @@ class ImageFolder(LabeledPictures, _RootFirst):
             check_files=self.check_files,
             on_error=self.on_error,
         )
+
+    def _add(self, split: str) -> str:
+        return f"make a folder {split}/"

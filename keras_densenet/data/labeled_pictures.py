@@ -142,10 +142,14 @@ class LabeledPictures(PictureDataModule):
         """
         if not self._pictures(split):
             raise ValueError(
-                f"{self._found.root} has no {split} pictures: give it some, or hold a "
-                f"share out. Received: validation_fraction="
+                f"{self._found.root} has no {split} pictures: {self._add(split)}, or "
+                "hold a share out. Received: validation_fraction="
                 f"{self.validation_fraction}, test_fraction={self.test_fraction}"
             )
+
+    def _add(self, split: str) -> str:
+        """Say how to add pictures of a split."""
+        return f"name some in split={{{split!r}: ...}}"
 
     def _files(self, split: str) -> PictureFiles:
         return self._found.files(split)
