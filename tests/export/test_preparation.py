@@ -43,7 +43,11 @@ def write_files(root):
 
 
 @pytest.mark.parametrize(
-    ("channels", "fit", "colors"), [(1, "crop", "gray"), (4, "pad", "RGBA")]
+    ("channels", "fit", "colors"),
+    [
+        (1, "pad", "gray"),
+        pytest.param(4, "crop", "RGBA", marks=pytest.mark.slow),
+    ],
 )
 def test_files_are_answered_as_the_trainer_predicts_them(
     tmp_path, channels, fit, colors

@@ -291,6 +291,7 @@ def test_other_standardization_is_refused_with_what_to_write(trained, tmp_path):
         trainer.fit(fine_tuning(trained[1]), datamodule=data)
 
 
+@pytest.mark.slow
 def test_what_a_source_says(trained, tmp_path):
     model = trained[0]
     large = kd.DenseNet121(classes=3, input_shape=(32, 32, 3))

@@ -562,6 +562,10 @@ def test_imagenet_without_a_network(monkeypatch):
         kd.DenseNet121(weights="imagenet")
     with pytest.raises(WeightsError, match=r"densenet161.*torchvision"):
         kd.DenseNet161(weights="imagenet")
+
+
+@pytest.mark.slow
+def test_imagenet_has_no_weights_of_another_width():
     narrow = {"blocks": (6, 12, 24, 16), "growth_rate": 32, "stem": "imagenet"}
     with pytest.raises(WeightsError, match=r"not for narrow"):  # before a download
         kd.DenseNetBC(bn_size=2, weights="imagenet", name="narrow", **narrow)
