@@ -3,15 +3,12 @@
 python -m keras_densenet.analysis feature_reuse runs/cifar10-.../version_0 reuse.png
 """
 
-import sys
-
-from jsonargparse import auto_cli
-
 from keras_densenet.analysis.feature_reuse import (
     feature_reuse,
     observe_feature_reuse,
     plot_feature_reuse,
 )
+from keras_densenet.subcommands import run_subcommands
 
 
 def draw_feature_reuse(network: str, picture: str) -> None:
@@ -29,14 +26,7 @@ def draw_feature_reuse(network: str, picture: str) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
-    try:
-        auto_cli(
-            {"feature_reuse": draw_feature_reuse},
-            args=arguments,
-            prog="python -m keras_densenet.analysis",
-        )
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    run_subcommands({"feature_reuse": draw_feature_reuse}, "analysis", arguments)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
+from keras_densenet.analysis.predictions import BINS, binned
+
 COLDEST, HOTTEST = 1 / 20, 20  # temperatures that are tried
 TINY = 1e-7  # a probability that is told from 0
-BINS = 15  # as in Guo et al. 2017
 RULES = ("youden", "f1", "sensitivity", "ppv")
 
 
@@ -81,6 +82,14 @@ def threshold(labels: np.ndarray, probabilities: np.ndarray, rule: str) -> float
     return float(counts.thresholds[best])
 
 
+def _known(
+    labels: np.ndarray, probabilities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and probabilities of the pictures of which the label is known."""
+    known = ~np.isnan(labels)
+    return labels[known], probabilities[known]
+
+
 def _parsed(rule: str) -> tuple[str, float]:
     kind, _, number = rule.partition("=")
     try:
@@ -97,8 +106,8 @@ def _parsed(rule: str) -> tuple[str, float]:
 
 
 def _counts(labels: np.ndarray, probabilities: np.ndarray) -> _Counts:
-    known = ~np.isnan(labels)
-    has, answers = labels[known] >= 0.5, probabilities[known]
+    has, answers = _known(labels, probabilities)
+    has = has >= 0.5
     positive, negative = int(has.sum()), int((~has).sum())
     if not positive or not negative:
         raise ValueError(
@@ -125,8 +134,8 @@ def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
         labels: 1 or 0, and NaN where it is not known, `(N,)`.
         probabilities: Of the label, in 0..1, `(N,)`.
     """
-    known = ~np.isnan(labels)
-    has, logits = labels[known], _logits(probabilities[known])
+    has, answers = _known(labels, probabilities)
+    logits = _logits(answers)
 
     def cross_entropy(log_temperature: float) -> float:
         scaled = logits / math.exp(log_temperature)
@@ -162,10 +171,10 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
         labels: 1 or 0, and NaN where it is not known, `(N,)`.
         probabilities: Of the label, in 0..1, `(N,)`.
     """
-    known = ~np.isnan(labels)
-    has, answers = labels[known], probabilities[known]
-    bins = np.minimum((answers * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, answers - has, BINS)  # of sums: each bin by its size
+    has, answers = _known(labels, probabilities)
+    gaps = np.bincount(
+        binned(answers), answers - has, BINS
+    )  # of sums: each bin by its size
     return float(np.abs(gaps).sum() / max(len(answers), 1))
 
 
@@ -193,11 +202,10 @@ def area_interval(
     Returns:
         The area and the interval; NaN where all known pictures are of one kind.
     """
-    known = ~np.isnan(labels)
-    has, answers = labels[known], probabilities[known]
+    has, answers = _known(labels, probabilities)
     if len(np.unique(has)) < 2:
         return Interval(math.nan, math.nan, math.nan)
-    names = np.arange(len(has)) if groups is None else groups[known]
+    names = np.arange(len(has)) if groups is None else groups[~np.isnan(labels)]
     _, of_picture = np.unique(names, return_inverse=True)
     many = of_picture.max() + 1
     rng = np.random.default_rng(seed)

@@ -158,8 +158,7 @@ class Predictions:
         confidences = self.probabilities.max(axis=1).astype("float64")
         right = (self.answers == self.labels).astype("float64")
         edges = np.linspace(0, 1, bins + 1)
-        # Each bin is open below and closed above, as in Guo et al. 2017.
-        number = np.clip(np.searchsorted(edges, confidences) - 1, 0, bins - 1)
+        number = binned(confidences, bins)
         pictures = np.bincount(number, minlength=bins)
         some = np.where(pictures, pictures, np.nan)
         return Reliability(
@@ -282,6 +281,15 @@ class Reliability(NamedTuple):
         """Mean distance of accuracy and confidence over all pictures, in 0..1."""
         gaps = np.nan_to_num(np.abs(self.accuracy - self.confidence))
         return float(gaps @ self.pictures / self.pictures.sum())
+
+
+def binned(probabilities: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Return in which of some bins of equal width each probability is, `(N,)`.
+
+    Each bin is open below and closed above, as in Guo et al. 2017.
+    """
+    edges = np.linspace(0, 1, bins + 1)
+    return np.clip(np.searchsorted(edges, probabilities) - 1, 0, bins - 1)
 
 
 def losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from keras_densenet.data.preparation import DataUnavailableError
-
-NAMED = 5  # groups or files that an error names
+from keras_densenet.errors import few
 
 
 def group_pattern(group: str) -> re.Pattern[str]:
@@ -43,10 +42,8 @@ def groups_in(paths: Iterable[str], pattern: re.Pattern[str]) -> np.ndarray:
     found = [pattern.search(path) for path in paths]
     without = [path for path, match in zip(paths, found, strict=True) if not match]
     if without:
-        shown = ", ".join(without[:NAMED])
-        more = f" and {len(without) - NAMED} more" * (len(without) > NAMED)
         raise ValueError(
-            f"No group is found in the path of {len(without)} files: {shown}{more}. "
+            f"No group is found in the path of {len(without)} files: {few(without)}. "
             f"Received: group={pattern.pattern!r}"
         )
     return np.array([match[1] or "" for match in found if match], object)
@@ -67,13 +64,9 @@ def refuse_groups_in_two_splits(groups: Mapping[str, np.ndarray]) -> None:
             splits.setdefault(str(name), []).append(split)
     shared = {name: found for name, found in splits.items() if len(found) > 1}
     if shared:
-        shown = [
-            f"{name} ({', '.join(found)})"
-            for name, found in list(shared.items())[:NAMED]
-        ]
-        more = f" and {len(shared) - NAMED} more" * (len(shared) > NAMED)
+        shown = [f"{name} ({', '.join(found)})" for name, found in shared.items()]
         raise DataUnavailableError(
             f"In more than one of the given splits are {len(shared)} groups: "
-            f"{', '.join(shown)}{more}. What is learnt of a group would be tested on "
+            f"{few(shown)}. What is learnt of a group would be tested on "
             "it: put all of it into one split."
         )

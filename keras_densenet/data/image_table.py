@@ -17,7 +17,6 @@ from keras_densenet.data.hold_out import (
     strata_of_groups,
 )
 from keras_densenet.data.label_table import (
-    NAMED,
     LabelTable,
     Table,
     TableError,
@@ -27,6 +26,7 @@ from keras_densenet.data.label_table import (
 from keras_densenet.data.labeled_files import Found, LabeledFiles
 from keras_densenet.data.labeled_pictures import LabeledPictures
 from keras_densenet.data.picture_files import PictureFiles
+from keras_densenet.errors import few
 
 
 @dataclass(eq=False, repr=False)
@@ -197,10 +197,9 @@ def _paths(names: np.ndarray, folder: Path) -> np.ndarray:
             (several if same_name else missing).append(name)
     for wrong, what in ((missing, "not"), (several, "more than once")):
         if wrong:
-            more = f" and {len(wrong) - NAMED} more" * (len(wrong) > NAMED)
             raise TableError(
                 f"{len(wrong)} of the {len(names)} files of the table are {what} in "
-                f"{folder}: {', '.join(wrong[:NAMED])}{more}. Take their rows out, or "
+                f"{folder}: {few(wrong)}. Take their rows out, or "
                 "name the folder of all of them with images=."
             )
     return np.array(found, object)

@@ -19,6 +19,7 @@ from keras_densenet.data.groups import (
     refuse_groups_in_two_splits,
 )
 from keras_densenet.data.preparation import DataUnavailableError
+from keras_densenet.errors import few
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,6 @@ Table: TypeAlias = "str | os.PathLike | pd.DataFrame"
 Unknown: TypeAlias = Literal["mask", "positive", "negative"]
 
 UNKNOWN = {"mask": np.nan, "positive": 1.0, "negative": 0.0}
-NAMED = 5  # rows or names that an error names
 FIRST_LINE = 2  # of a file's rows, after that of the columns' names
 
 
@@ -158,12 +158,11 @@ class _Rows:
             return
         shown = [
             self._names[n] + ("" if values is None else f" ({values[n]})")
-            for n in numbers[:NAMED]
+            for n in numbers
         ]
-        more = f" and {len(numbers) - NAMED} more" * (len(numbers) > NAMED)
         raise TableError(
             f"{self.title} has {len(numbers)} row{'s' * (len(numbers) > 1)} with "
-            f"{what}: {', '.join(shown)}{more}. Mend them, or take them out."
+            f"{what}: {few(shown)}. Mend them, or take them out."
         )
 
 

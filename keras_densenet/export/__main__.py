@@ -4,9 +4,6 @@ python -m keras_densenet.export verify saved_models/cifar10/1
 python -m keras_densenet.export configure saved_models --base_path /models
 """
 
-import sys
-
-from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +13,7 @@ from keras_densenet.export.verification import (
     openvino_difference,
     verify,
 )
+from keras_densenet.subcommands import USERS_MISTAKES, run_subcommands
 
 
 def check(version: str) -> None:
@@ -65,14 +63,12 @@ def configure(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run what the command line says."""
-    try:
-        auto_cli(
-            {"verify": check, "configure": configure},
-            args=arguments,
-            prog="python -m keras_densenet.export",
-        )
-    except (ExportError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    run_subcommands(
+        {"verify": check, "configure": configure},
+        "export",
+        arguments,
+        (ExportError, *USERS_MISTAKES),
+    )
 
 
 if __name__ == "__main__":

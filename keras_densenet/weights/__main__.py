@@ -3,10 +3,7 @@
 python -m keras_densenet.weights describe chexnet.pth.tar
 """
 
-import sys
-
-from jsonargparse import auto_cli
-
+from keras_densenet.subcommands import run_subcommands
 from keras_densenet.weights.describing import describe
 
 
@@ -21,14 +18,7 @@ def describe_file(file: str) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
-    try:
-        auto_cli(
-            {"describe": describe_file},
-            args=arguments,
-            prog="python -m keras_densenet.weights",
-        )
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    run_subcommands({"describe": describe_file}, "weights", arguments)
 
 
 if __name__ == "__main__":

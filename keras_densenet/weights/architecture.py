@@ -10,7 +10,7 @@ from keras_densenet.layers import kept_maps
 from keras_densenet.variants import IMAGENET_VARIANTS
 from keras_densenet.weights.channels import STEM
 from keras_densenet.weights.errors import WeightsError
-from keras_densenet.weights.names import CLASSIFIER
+from keras_densenet.weights.names import CLASSIFIER, OF_NORM
 
 _DENSE_LAYER = re.compile(r"features\.denseblock(\d+)\.denselayer(\d+)\.conv1\.weight")
 MOST_DIGITS = 6  # of a compression
@@ -164,7 +164,7 @@ def _shapes(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]]]
 
 
 def _of_norm(name: str, maps: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for kind in ("weight", "bias", "running_mean", "running_var"):
+    for kind in OF_NORM:
         yield f"{name}.{kind}", (maps,)
 
 

@@ -7,28 +7,30 @@ from typing import TypeAlias
 import keras
 import numpy as np
 
-from keras_densenet.layers.batch_norm import EPSILON
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.keras_files import (
+    KERNEL,
+    NORM,
     KerasLayers,
     Layer,
     by_layer,
     collected,
 )
-from keras_densenet.weights.names import CLASSIFIER, FEATURES, layers_within
+from keras_densenet.weights.names import (
+    CLASSIFIER,
+    FEATURES,
+    OF_NORM,
+    at_our_epsilon,
+    layers_within,
+)
 
 APPLICATIONS_EPSILON = 1.001e-5  # of keras.applications' batch norms
 OUR_FIRST = "stem_conv"  # the first convolution of our networks
 
 VARIANCE = "moving_variance"
-
-_OF_NORM = {
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    VARIANCE: "running_var",
-}
-_OF_KERNEL = {"kernel": "weight", "bias": "bias"}
+# By Keras's words for what a layer has, PyTorch's.
+_OF_NORM = dict(zip(NORM, OF_NORM, strict=True))
+_OF_KERNEL = dict(zip(KERNEL, ("weight", "bias"), strict=True))
 _KINDS = {"conv": "conv", "bn": "norm"}
 
 # What a layer's path ends in, and PyTorch's name.
@@ -264,7 +266,7 @@ def _with_our_epsilon(path: str, found: KerasLayers) -> Layer:
     """Return a layer's arrays, with what its epsilon is above ours added to variances.
 
     >>> norm = {"moving_variance": np.ones(1)}
-    >>> layers = KerasLayers({"a/bn": norm}, {"bn": {0.25 + EPSILON}}, True)
+    >>> layers = KerasLayers({"a/bn": norm}, {"bn": {0.25 + 1e-5}}, True)
     >>> _with_our_epsilon("a/bn", layers)["moving_variance"].tolist()
     [1.25]
     """
@@ -279,7 +281,7 @@ def _with_our_epsilon(path: str, found: KerasLayers) -> Layer:
             "pass the network that is meant: model.get_layer(name)."
         )
     (epsilon,) = epsilons
-    return layer | {VARIANCE: layer[VARIANCE] + (epsilon - EPSILON)}
+    return layer | {VARIANCE: at_our_epsilon(layer[VARIANCE], epsilon)}
 
 
 def _epsilons_of(path: str, epsilons: Mapping[str, set[float]]) -> set[float]:

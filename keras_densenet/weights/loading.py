@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from rich.console import Console
 
+from keras_densenet.errors import few
 from keras_densenet.layers import DenseBlock
 from keras_densenet.weights.architecture import architecture_of, variant_of
 from keras_densenet.weights.channels import STEM, adapted_kernel
@@ -27,12 +28,9 @@ from keras_densenet.weights.sources import (
     title,
 )
 
-APPLICATIONS = (
-    "DenseNet121",
-    "DenseNet169",
-    "DenseNet201",
-)  # with weights for ImageNet
-MOST_NAMED = 5  # weights that a line of text lists
+# Those that keras.applications has weights for ImageNet of.
+APPLICATIONS = ("DenseNet121", "DenseNet169", "DenseNet201")
+MOST_NAMED = 5  # weights that end alike and are named one by one
 
 
 class Loaded(NamedTuple):
@@ -121,7 +119,7 @@ def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loa
     _refuse_unloaded(model, ours, include_top)
     if not include_top:
         ours = [weight for weight in ours if not weight.name.startswith(CLASSIFIER)]
-    found = network_of(_downloaded(model) if _is_imagenet(source) else source)
+    found = network_of(_downloaded(model) if source == IMAGENET else source)
     theirs, channels = _for_our_channels(found, ours)
     arrays, unused = _matched(ours, theirs)
     for weight, array in zip(ours, arrays, strict=True):
@@ -141,10 +139,6 @@ def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loa
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a file by today's names of PyTorch, with Keras's axes."""
     return network_of(path).arrays
-
-
-def _is_imagenet(source: Source) -> bool:
-    return isinstance(source, str) and source == IMAGENET
 
 
 def _for_our_channels(
@@ -172,7 +166,7 @@ def _refuse_unloaded(
     if extra:
         raise WeightsError(
             f"{model.name} has weights that no other DenseNet has, and they would stay "
-            f"as they are: {_few([weight.path for weight in extra])}. Load the weights "
+            f"as they are: {few([weight.path for weight in extra])}. Load the weights "
             "before these layers are added; of layers after the last batch norm, with "
             "include_top=False."
         )
@@ -251,7 +245,7 @@ def _matched(
         ],
     }
     found = "; ".join(
-        f"{what}: {_few(which)}" for what, which in problems.items() if which
+        f"{what}: {few(which)}" for what, which in problems.items() if which
     )
     if found:
         all_of_them = [name for which in problems.values() for name in which]
@@ -264,11 +258,6 @@ def _matched(
         )
         raise WeightsError(f"These are weights of another network. {found}. {hint}.")
     return [theirs[weight.name] for weight in ours], unused
-
-
-def _few(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def counted(names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_densenet.layers import BatchNorm, DenseBlock, DenseLayer, Transition
+from keras_densenet.layers.batch_norm import EPSILON
 from keras_densenet.weights.errors import WeightsError
 
 # "denselayer1.norm.1.weight" of the files of 2017, and of torchvision before 0.3.
@@ -18,7 +19,8 @@ FEATURES = "features."
 OF_FEATURES = re.compile(r"(conv\d|norm|denseblock\d|transition\d)")
 CLASSIFIER = "classifier."
 COUNTER = ".num_batches_tracked"  # which PyTorch's batch norm has, and ours has not
-KINDS = {"weight", "bias", "running_mean", "running_var"}  # of a layer's arrays
+OF_NORM = ("weight", "bias", "running_mean", "running_var")  # a batch norm's arrays
+KINDS = {*OF_NORM}  # of a layer's arrays
 
 
 class Weight(NamedTuple):
@@ -221,6 +223,11 @@ def _classifier(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         else:
             left_out.append(name)
     return found, left_out
+
+
+def at_our_epsilon(variance: np.ndarray, epsilon: float) -> np.ndarray:
+    """Return a batch norm's variance, with what its epsilon is above ours added."""
+    return variance + (epsilon - EPSILON)
 
 
 def to_pytorch(array: np.ndarray) -> np.ndarray:

@@ -13,8 +13,13 @@ from keras_densenet.layers.batch_norm import EPSILON
 from keras_densenet.weights.errors import MOST_LETTERS, WeightsError, shown
 from keras_densenet.weights.file_kind import FileKind
 from keras_densenet.weights.inert_pickle import Global, Inert, refuse_inert
-from keras_densenet.weights.names import KINDS, by_todays_names, stems_in
-from keras_densenet.weights.pytorch_files import StoredArray, named, read_pth
+from keras_densenet.weights.names import (
+    KINDS,
+    at_our_epsilon,
+    by_todays_names,
+    stems_in,
+)
+from keras_densenet.weights.pytorch_files import StoredArray, read_pth
 
 # What training scripts call the weights, beside their averages and other networks.
 USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
@@ -51,9 +56,8 @@ class Named(NamedTuple):
 
 def network_in(path: Path, kind: FileKind) -> StateDict:
     """Find the DenseNet in a file of PyTorch."""
-    with named(path):
-        is_safe = kind == "safetensors"
-        return of_pytorch(_read_safetensors(path) if is_safe else read_pth(path))
+    is_safe = kind == "safetensors"
+    return of_pytorch(_read_safetensors(path) if is_safe else read_pth(path))
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -251,7 +255,7 @@ class _Search:
             return variance
         array = as_array(variance)
         self._count(array.size)  # which are copied, however many norms share them
-        return array + np.float32(epsilon - EPSILON)
+        return at_our_epsilon(array, epsilon)
 
 
 def _name(key: Any) -> str:
