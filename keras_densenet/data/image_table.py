@@ -57,8 +57,8 @@ class ImageTable(LabeledPictures, _TableFirst):
         batch_size: Pictures in a global batch, over all replicas.
         image_size: Height and width of what the network sees, in pixels: one number for
             both, or the two.
-        images: The folder of the pictures. A file is looked for where the table says,
-            and, where it is not there, by its name in all folders within.
+        images: The folder of the pictures. Where the table has a file's name alone, it
+            is looked for in all folders within.
         file: Name of the column of the pictures' files.
         labels: Name of the column of classes, or of the names of several labels joined
             by `separator`; or the names of the columns that are a label each, with 1,
@@ -187,8 +187,8 @@ def _paths(names: np.ndarray, folder: Path) -> np.ndarray:
     missing: list[str] = []
     several: list[str] = []
     for name in names:
-        inside = os.path.normpath(name)
-        same_name = by_name.get(os.path.basename(inside), [])
+        inside = os.path.relpath(folder / name, folder)
+        same_name = by_name.get(inside, [])  # of no path with folders
         if inside in by_path:
             found.append(by_path[inside])
         elif len(same_name) == 1:

@@ -92,7 +92,10 @@ def read_label_table(
     Raises:
         TableError: A column is missing, a field is empty, a file is there twice, a
             label is unknown, or nobody has it. The error names rows.
+        ValueError: Options do not go together with how the labels are written.
     """
+    of_columns = not isinstance(labels, str)
+    _refuse_options(of_columns, separator, none, classes, uncertain, blank)
     rows = _Rows(table)
     files = rows.texts(file)
     rows.refuse(_repeated(files), f"the same {file} as another row", files)
@@ -199,6 +202,41 @@ def _repeated(values: np.ndarray) -> np.ndarray:
     return repeated
 
 
+def _refuse_options(
+    of_columns: bool,
+    separator: str | None,
+    none: str | None,
+    classes: Sequence[str] | None,
+    uncertain: str,
+    blank: str,
+) -> None:
+    """Refuse options that would do nothing, or that are none."""
+    for name, value in (("uncertain", uncertain), ("blank", blank)):
+        if value not in UNKNOWN:
+            raise ValueError(
+                f"{name} is one of {', '.join(UNKNOWN)}. Received: {name}={value!r}"
+            )
+    if of_columns:
+        useless = {"separator": separator, "none": none, "classes": classes}
+        why = "labels are the names of columns: give labels= the name of one column"
+    else:
+        useless = {
+            "uncertain": uncertain if uncertain != "mask" else None,
+            "blank": blank if blank != "mask" else None,
+            "none": none if separator is None else None,
+        }
+        why = "labels is one column: give separator= for names that are joined in it"
+        if useless["none"] is None:
+            why = "labels is one column: give labels= a list of columns with 1, 0, -1"
+    given = [
+        f"{name}={value!r}" for name, value in useless.items() if value is not None
+    ]
+    if given:
+        raise ValueError(
+            f"{' and '.join(given)} would do nothing where {why}, or leave it out."
+        )
+
+
 # --- labels ----------------------------------------------------------------------
 
 
@@ -224,6 +262,11 @@ def _joined(
     parts = [[name.strip() for name in text.split(separator)] for text in texts]
     both = np.array([none in names and len(names) > 1 for names in parts])
     rows.refuse(both, f"{none!r} beside other names in {column}", texts)
+    if none is not None and [none] not in parts:
+        raise TableError(
+            f"{rows.title} has no row with {none!r} in {column}: that name would be a "
+            f"label if it is written otherwise. Received: none={none!r}"
+        )
     every = {name for names in parts for name in names} - {none}
     known = tuple(classes or sorted(every))
     numbers = {name: number for number, name in enumerate(known)}
@@ -239,6 +282,8 @@ def _joined(
 def _columns(
     rows: _Rows, columns: Sequence[str], uncertain: float, blank: float
 ) -> tuple[np.ndarray, tuple[str, ...]]:
+    if not columns:
+        raise ValueError("labels names no column. Received: labels=[]")
     values = {"1": 1.0, "0": 0.0, "-1": uncertain, "": blank}
     values |= {f"{text}.0": value for text, value in values.items() if text}
     found = np.zeros((len(rows.frame), len(columns)), np.float32)

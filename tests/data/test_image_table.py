@@ -129,6 +129,21 @@ def test_files_that_are_missing_or_there_twice_are_named(tmp_path):
         table(frame, tmp_path / "none").setup("fit")
 
 
+def test_a_path_is_not_taken_for_another_of_the_same_name(tmp_path):
+    frame = films(tmp_path / "films", nested=True)
+    paths = [f"part{int(name[:3]) % 2}/{name}" for name in frame.film]
+    for way in (lambda path: path, lambda path: str(tmp_path / "films" / path)):
+        named = frame.assign(film=list(map(way, paths)))
+        data = table(named, tmp_path / "films", validation_fraction=0)
+        data.setup("fit")
+        assert len(data._files("train")) == 40
+    wrong = ["part1/000_0.png", *paths[1:]]  # it is in part0
+    with pytest.raises(
+        kd.data.TableError, match=r"1 of the 40 .* not in .*part1/000_0"
+    ):
+        table(frame.assign(film=wrong), tmp_path / "films").setup("fit")
+
+
 def test_a_folder_of_patients_is_split_by_them(tmp_path):
     for label in NAMES:
         films(tmp_path / label, 15)

@@ -165,6 +165,24 @@ def test_columns_and_patterns_that_are_wrong(tmp_path, text, options, says):
         read_label_table(path, **OF_CHEXPERT | options)
 
 
+@pytest.mark.parametrize(
+    ("labels", "options", "says"),
+    [
+        ("columns", {"separator": "|"}, "separator='|' would do nothing"),
+        ("columns", {"classes": ["a"]}, "classes=['a'] would do nothing"),
+        ("columns", {"uncertain": "yes"}, "uncertain is one of mask, positive, negat"),
+        ("columns", {"labels": []}, "labels names no column"),
+        ("joined", {"blank": "negative"}, "blank='negative' would do nothing"),
+        ("joined", {"separator": None, "none": "x"}, "none='x' would do nothing"),
+        ("joined", {"none": "No finding"}, "has no row with 'No finding'"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(tmp_path, labels, options, says):
+    text, of = (CHESTX, OF_CHESTX) if labels == "joined" else (CHEXPERT, OF_CHEXPERT)
+    with pytest.raises((ValueError, TableError), match=re.escape(says)):
+        read_label_table(table(tmp_path, text), **of | options)
+
+
 def test_given_splits_that_share_a_group_are_refused(tmp_path):
     text = CHESTX.replace("Patient ID\n", "Patient ID,fold\n")
     folds = iter(("train", "test", "val", "test"))
