@@ -35,6 +35,9 @@ KERNEL = ("kernel", "bias")
 SEEDS = "seed_generator"  # of dropout
 OPTIMIZER = "optimizer"
 BATCH_NORM = "BatchNormalization"  # also "SyncBatchNormalization"
+RELU = "relu"
+# Layers that are an activation themselves, by class.
+ACTIVATIONS = {"ReLU": RELU, "ELU": "elu", "LeakyReLU": "leaky_relu"}
 MOST_EXPANDED = 20  # times its size in the file that weights may have in memory
 MOST_QUOTED = 200  # letters of an error that ours quotes
 
@@ -46,11 +49,13 @@ class KerasLayers(NamedTuple):
         layers: Those of each layer by its path, such as "densenet121/conv1_conv".
         epsilons: Those of the batch norms by their names, of several layers of one name
             each that they have; empty where the source does not say.
+        activations: Those that follow batch norms, by the names of these; likewise.
         are_in_order: Whether the layers are in the model's order.
     """
 
     layers: dict[str, Layer]
     epsilons: dict[str, set[float]]
+    activations: dict[str, set[str]]
     are_in_order: bool
 
 
@@ -111,14 +116,15 @@ def _read(file: h5py.File, size: int, config: str | bytes | None) -> KerasLayers
         for path, layer in datasets.items()
     }
     known = json.loads(config) if config else None
-    epsilons = by_layer(_epsilons_in(known))
+    of_norms = epsilons_in(known), activations_in(known)
     if is_of_keras_2:
-        return KerasLayers(layers, epsilons, are_in_order=True)
-    order = {name: number for number, name in enumerate(_names_in(known))}
+        return KerasLayers(layers, *of_norms, are_in_order=True)
+    names = (str(options.get("name")) for _, options in _layers_in(known))
+    order = {name: number for number, name in enumerate(names)}
     if not all(name in order for path in layers for name in path.split("/")[:1]):
-        return KerasLayers(layers, epsilons, are_in_order=False)
+        return KerasLayers(layers, *of_norms, are_in_order=False)
     by_order = sorted(layers, key=lambda path: _place(path, order))
-    return KerasLayers({path: layers[path] for path in by_order}, epsilons, True)
+    return KerasLayers({path: layers[path] for path in by_order}, *of_norms, True)
 
 
 def collected(weights: Iterable[tuple[str, str, Any]]) -> dict[str, dict[str, Any]]:
@@ -166,14 +172,6 @@ def _numbers(dataset: h5py.Dataset) -> np.ndarray:
     if array.dtype == np.dtype("V2"):
         return array.view(ml_dtypes.bfloat16).astype("float32")
     return array
-
-
-def _names_in(config: Any) -> Iterator[str]:
-    """Iterate over the names of a model's layers, in their order."""
-    for inner in _within(config):
-        if isinstance(inner, Mapping) and isinstance(inner.get("config"), Mapping):
-            yield str(inner["config"].get("name"))
-        yield from _names_in(inner)
 
 
 def _place(path: str, order: Mapping[str, int]) -> list[int]:
@@ -259,27 +257,66 @@ def _refuse_more_than_there_is(
         )
 
 
-def _epsilons_in(config: Any) -> Iterator[tuple[str, float]]:
-    """Iterate over the names and epsilons of the batch norms in a model's config."""
-    is_layer = isinstance(config, Mapping) and isinstance(config.get("config"), Mapping)
-    if is_layer and BATCH_NORM in str(config.get("class_name")):
-        options = config["config"]
-        if "epsilon" in options:
-            yield str(options.get("name")), float(options["epsilon"])
-    for inner in _within(config):
-        yield from _epsilons_in(inner)
+def epsilons_in(config: Any) -> dict[str, set[float]]:
+    """Return the epsilons of the batch norms in a model's config, by their names."""
+    return _by_name(
+        (str(options.get("name")), float(options["epsilon"]))
+        for kind, options in _layers_in(config)
+        if BATCH_NORM in kind and "epsilon" in options
+    )
 
 
-def by_layer(epsilons: Iterable[tuple[str, float]]) -> dict[str, set[float]]:
-    """Return epsilons by the name of their layer, of which there may be several.
+def activations_in(config: Any) -> dict[str, set[str]]:
+    """Return the activations that follow batch norms, by the names of these."""
+    return _by_name(_activations_after_norms(config))
 
-    >>> by_layer([("bn", 0.1), ("bn", 0.1), ("conv1_bn", 0.2)])
+
+def _activations_after_norms(config: Any) -> Iterator[tuple[str, str]]:
+    norm = None
+    for kind, options in _layers_in(config):
+        if BATCH_NORM in kind:
+            norm = str(options.get("name"))
+        elif norm and (kind in ACTIVATIONS or kind == "Activation"):
+            yield norm, _activation(kind, options)
+            norm = None
+
+
+def _activation(kind: str, options: Mapping[str, Any]) -> str:
+    """Return what an activation's layer is.
+
+    >>> _activation("Activation", {"activation": "elu"})
+    'elu'
+    >>> _activation("ReLU", {"max_value": 6.0})
+    "ReLU of {'max_value': 6.0}"
+    """
+    if kind == "Activation":
+        return str(options.get("activation"))
+    limits = {
+        name: options[name]
+        for name in ("max_value", "negative_slope", "threshold")
+        if kind == "ReLU" and options.get(name)
+    }
+    return f"{kind} of {limits}" if limits else ACTIVATIONS[kind]
+
+
+def _by_name(values: Iterable[tuple[str, Any]]) -> dict[str, set[Any]]:
+    """Return values by the name of their layer, of which there may be several.
+
+    >>> _by_name([("bn", 0.1), ("bn", 0.1), ("conv1_bn", 0.2)])
     {'bn': {0.1}, 'conv1_bn': {0.2}}
     """
-    found: dict[str, set[float]] = {}
-    for name, epsilon in epsilons:
-        found.setdefault(name, set()).add(epsilon)
+    found: dict[str, set[Any]] = {}
+    for name, value in values:
+        found.setdefault(name, set()).add(value)
     return found
+
+
+def _layers_in(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Iterate over the classes and options of a config's layers, in their order."""
+    if isinstance(config, Mapping) and isinstance(config.get("config"), Mapping):
+        yield str(config.get("class_name")), config["config"]
+    for inner in _within(config):
+        yield from _layers_in(inner)
 
 
 def _within(config: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -11,10 +11,12 @@ from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.keras_files import (
     KERNEL,
     NORM,
+    RELU,
     KerasLayers,
     Layer,
-    by_layer,
+    activations_in,
     collected,
+    epsilons_in,
 )
 from keras_densenet.weights.names import (
     CLASSIFIER,
@@ -27,6 +29,11 @@ from keras_densenet.weights.names import (
 APPLICATIONS_EPSILON = 1.001e-5  # of keras.applications' batch norms
 OUR_FIRST = "stem_conv"  # the first convolution of our networks
 
+NORMS_AND_ACTIVATIONS = (
+    keras.layers.BatchNormalization,
+    *(keras.layers.Activation, keras.layers.ReLU),
+    *(keras.layers.ELU, keras.layers.LeakyReLU),
+)
 VARIANCE = "moving_variance"
 # By Keras's words for what a layer has, PyTorch's.
 _OF_NORM = dict(zip(NORM, OF_NORM, strict=True))
@@ -69,12 +76,13 @@ def layers_of(model: keras.Model) -> KerasLayers:
         for weight in model.weights
         for path, _, name in [weight.path.rpartition("/")]
     )
-    epsilons = by_layer(
-        (layer.name, layer.epsilon)
+    config = [
+        {"class_name": type(layer).__name__, "config": layer.get_config()}
         for layer in layers_within(model)
-        if isinstance(layer, keras.layers.BatchNormalization)
-    )
-    return KerasLayers(layers, epsilons, are_in_order=True)
+        if isinstance(layer, NORMS_AND_ACTIVATIONS)
+    ]
+    of_norms = epsilons_in(config), activations_in(config)
+    return KerasLayers(layers, *of_norms, are_in_order=True)
 
 
 def is_ours(layers: Mapping[str, Layer]) -> bool:
@@ -103,6 +111,8 @@ def by_pytorchs_names(found: KerasLayers) -> dict[str, np.ndarray]:
         )
     }
     _refuse_others_before(found, list(names))
+    if not ours:
+        _refuse_other_activations(found, list(names))
     others = {p: layer for p, layer in found.layers.items() if p not in names}
     return arrays | dict(_classifier(others))
 
@@ -248,6 +258,17 @@ def _refuse_others_before(found: KerasLayers, network: Sequence[str]) -> None:
         )
 
 
+def _refuse_other_activations(found: KerasLayers, network: Sequence[str]) -> None:
+    """Refuse a network that has the weights of a DenseNet, but no ReLU."""
+    for path in network:
+        others = _of_layer(path, found.activations) - {RELU}
+        if others:
+            raise WeightsError(
+                f"After {path} there is an activation that is no ReLU, but "
+                f"{', '.join(sorted(others))}: it is another network than the paper's."
+            )
+
+
 def _is_dense(layer: Layer) -> bool:
     kernel = layer.get("kernel")
     return kernel is not None and kernel.ndim == 2 and layer.keys() <= {*_OF_KERNEL}
@@ -266,7 +287,7 @@ def _with_our_epsilon(path: str, found: KerasLayers) -> Layer:
     """Return a layer's arrays, with what its epsilon is above ours added to variances.
 
     >>> norm = {"moving_variance": np.ones(1)}
-    >>> layers = KerasLayers({"a/bn": norm}, {"bn": {0.25 + 1e-5}}, True)
+    >>> layers = KerasLayers({"a/bn": norm}, {"bn": {0.25 + 1e-5}}, {}, True)
     >>> _with_our_epsilon("a/bn", layers)["moving_variance"].tolist()
     [1.25]
     """
@@ -290,7 +311,15 @@ def _epsilons_of(path: str, epsilons: Mapping[str, set[float]]) -> set[float]:
     Those of its name; of all, where the file has numbers for names; where it has none,
     keras.applications'.
     """
-    named = [name for name in epsilons if f"/{path}".endswith(f"/{name}")]
-    if named:
-        return epsilons[max(named, key=len)]
-    return set().union(*epsilons.values()) or {APPLICATIONS_EPSILON}
+    every = set().union(*epsilons.values())
+    return _of_layer(path, epsilons) or every or {APPLICATIONS_EPSILON}
+
+
+def _of_layer(path: str, values: Mapping[str, set[Any]]) -> set[Any]:
+    """Return the values of a layer's name, of which a path may end with several.
+
+    >>> _of_layer("a/conv1/bn", {"bn": {1}, "conv1/bn": {2}})
+    {2}
+    """
+    named = [name for name in values if f"/{path}".endswith(f"/{name}")]
+    return values[max(named, key=len)] if named else set()

@@ -17,6 +17,7 @@ LAYERS = re.compile(r"(denselayer\d+)\.layers\.")  # of MONAI
 STEM = "conv0.weight"  # which each DenseNet has once
 FEATURES = "features."
 OF_FEATURES = re.compile(r"(conv\d|norm|denseblock\d|transition\d)")
+NUMBERED_BLOCK = re.compile(r"((?:.*\.)?)(\d+)\.denselayer1\.")
 CLASSIFIER = "classifier."
 COUNTER = ".num_batches_tracked"  # which PyTorch's batch norm has, and ours has not
 OF_NORM = ("weight", "bias", "running_mean", "running_var")  # a batch norm's arrays
@@ -122,6 +123,37 @@ def todays_name(name: str) -> str:
     """
     name = OLD_SPELLING.sub(r"\1\2.", name)
     return LAYERS.sub(r"\1.", name).replace("norm_final.", "norm5.")
+
+
+def with_named_features(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arrays by name, also where features have numbers for names.
+
+    `nn.Sequential(*features.children())` numbers them, with what has no weights: the
+    first convolution, for ImageNet's pictures its batch norm, ReLU and pooling, and
+    then each block and its transition; after the last block the last batch norm.
+
+    >>> list(with_named_features({"0.weight": 0, "4.denselayer1.conv1.weight": 0}))
+    ['conv0.weight', 'denseblock1.denselayer1.conv1.weight']
+    """
+    blocks: dict[str, set[int]] = {}
+    for match in filter(None, map(NUMBERED_BLOCK.match, arrays)):
+        blocks.setdefault(match[1], set()).add(int(match[2]))
+    children: dict[str, str] = {}
+    for beginning, numbers in blocks.items():
+        named = {0: "conv0", 1: "norm0"}
+        for block, number in enumerate(sorted(numbers), 1):
+            named |= {number: f"denseblock{block}", number + 1: f"transition{block}"}
+        named[max(numbers) + 1] = "norm5"
+        children |= {f"{beginning}{n}": beginning + name for n, name in named.items()}
+    return {_with_named_child(name, children): array for name, array in arrays.items()}
+
+
+def _with_named_child(name: str, children: Mapping[str, str]) -> str:
+    """Return a weight's name, with the name of a child for the number that it has."""
+    for dot in re.finditer(r"\.", name):
+        if name[: dot.start()] in children:
+            return children[name[: dot.start()]] + name[dot.start() :]
+    return name
 
 
 def stems_in(names: Iterable[str]) -> list[str]:

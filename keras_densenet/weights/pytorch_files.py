@@ -152,7 +152,7 @@ def named(path: Path) -> Iterator[None]:
         *(OverflowError, MemoryError),
     ) as error:
         raise WeightsError(
-            f"{path} is damaged, or no file of PyTorch ({type(error).__name__}: "
+            f"{path} is damaged, or no file of weights ({type(error).__name__}: "
             f"{shown(error)}). Copy or download it anew."
         ) from error
 

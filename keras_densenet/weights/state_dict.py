@@ -1,5 +1,6 @@
 """The DenseNet in a file of PyTorch, wherever it is in it and whatever its names."""
 
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,12 +19,14 @@ from keras_densenet.weights.names import (
     at_our_epsilon,
     by_todays_names,
     stems_in,
+    with_named_features,
 )
 from keras_densenet.weights.pytorch_files import StoredArray, read_pth
 
 # What training scripts call the weights, beside their averages and other networks.
 USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _SCRIPT = "__torch__"  # with which torch.jit has the names of all classes begin
+_OF_RELU = re.compile(r"denselayer\d+\.(layers\.)?relu\d?$")
 MOST_VISITED = 2_000_000  # entries of a file among which weights are looked for
 
 
@@ -81,7 +84,10 @@ def of_pytorch(saved: Any) -> StateDict:
     Raises:
         WeightsError: There is none, or it is not said which of several.
     """
-    found = state_dicts(saved)
+    found = {
+        place: named._replace(arrays=with_named_features(named.arrays))
+        for place, named in state_dicts(saved).items()
+    }
     if not found:
         refuse_inert(saved)
         raise WeightsError(
@@ -226,6 +232,7 @@ class _Search:
         waiting: list[tuple[str, Any]] = [("", module)]
         while waiting:
             place, module = waiting.pop()
+            _refuse_other_activation(place, module)
             beginning = f"{place}." if place else ""
             epsilon = self.entries_of(module).get("eps", EPSILON)
             inner: list[tuple[str, Any]] = []
@@ -258,6 +265,18 @@ class _Search:
         return at_our_epsilon(array, epsilon)
 
 
+def _refuse_other_activation(place: str, module: Inert) -> None:
+    """Refuse what has the name of a dense layer's ReLU, and is none.
+
+    MONAI's DenseNet keeps the name whatever its `act` is.
+    """
+    if _OF_RELU.search(place) and not str(module.described).endswith("ReLU"):
+        raise WeightsError(
+            f"{place} is no ReLU, but {shown(module.described)}: it is another network "
+            "than the paper's."
+        )
+
+
 def _name(key: Any) -> str:
     """Return what is under a key by name: a weight's is short, and printable."""
     return shown(key, MOST_LETTERS)
@@ -277,8 +296,15 @@ def is_array(value: Any) -> bool:
 def as_array(value: Any) -> np.ndarray:
     """Return the numbers of what `is_array` says is one."""
     if hasattr(value, "detach"):  # a tensor of PyTorch
-        value = value.detach().cpu().float().numpy()
-    return np.asarray(value)
+        value = value.detach().cpu()
+        value = (value if value.is_complex() else value.float()).numpy()
+    array = np.asarray(value)
+    if np.iscomplexobj(array):
+        raise WeightsError(
+            "the weights are complex numbers, and those of a DenseNet are real ones. "
+            "Give others."
+        )
+    return array
 
 
 def _is_module(thing: Any) -> bool:

@@ -17,7 +17,11 @@ import pytorch_answers as pytorch
 import keras_densenet as kd
 from keras_densenet.weights import WeightsError, preprocessing
 from keras_densenet.weights.loading import read_state_dict
-from keras_densenet.weights.names import by_todays_names, weights_by_name
+from keras_densenet.weights.names import (
+    by_todays_names,
+    from_pytorch,
+    weights_by_name,
+)
 from keras_densenet.weights.pytorch_files import read_pth
 from keras_densenet.weights.state_dict import state_dicts
 
@@ -80,6 +84,47 @@ def of_monai(name):
 )
 def test_names_of_the_same_network(state, renamed):
     assert_loaded({renamed(name): array for name, array in state.items()}, state)
+
+
+@pytest.mark.parametrize("beginning", ["", "0.", "module.features."])
+def test_features_without_names(state, beginning):
+    """`nn.Sequential(*features.children())` of a network for small pictures.
+
+    Its children are conv0, denseblock1, transition1, denseblock2, and so on.
+    """
+    numbers = {"conv0": 0, "denseblock1": 1, "transition1": 2, "denseblock2": 3}
+    numbers |= {"transition2": 4, "denseblock3": 5, "norm5": 6}
+    renamed = {}
+    for name, array in state.items():
+        top, child, rest = [*name.split(".", 2), ""][:3]
+        is_head = top == "classifier"
+        new = f"9.{child}" if is_head else f"{beginning}{numbers[child]}.{rest}"
+        renamed[new] = array
+    assert f"{beginning}5.denselayer1.norm1.running_var" in renamed
+    assert_loaded(renamed, state)
+
+
+def test_features_without_names_of_a_network_for_imagenet():
+    """The first block is the fifth child, after conv0, norm0, ReLU and pooling."""
+    ours = kd.DenseNet(blocks=(1, 1), stem="imagenet", input_shape=(32, 32, 3))
+    by_name = {w.name: pytorch.weight(w.name, w.shape) for w in weights_by_name(ours)}
+    numbers = {"conv0": 0, "norm0": 1, "denseblock1": 4, "transition1": 5}
+    numbers |= {"denseblock2": 6, "norm5": 7}
+    numbered = {}
+    for name, array in by_name.items():
+        _, child, *rest = name.split(".")
+        is_head = name.startswith("classifier")
+        numbered[name if is_head else ".".join([str(numbers[child]), *rest])] = array
+    kd.weights.load(ours, numbered)
+    for weight in weights_by_name(ours):
+        expected = from_pytorch(by_name[weight.name])
+        np.testing.assert_array_equal(weight.variable, expected)
+
+
+def test_complex_numbers_are_refused(state):
+    both = {"classifier.bias": state["classifier.bias"] + 1j}
+    with pytest.raises(WeightsError, match="complex numbers"):
+        loaded(state | both)
 
 
 def test_what_is_no_layers_is_named(state):
@@ -296,6 +341,24 @@ def test_the_epsilon_of_a_whole_models_batch_norms_is_theirs(tmp_path, state):
         if name.endswith("running_var"):
             added = 0.00099 if name == "features.norm5.running_var" else 0
             np.testing.assert_allclose(found[name] - array, added, atol=1e-7)
+
+
+def test_a_whole_model_with_another_activation_is_another_network(tmp_path, state):
+    """MONAI's DenseNet of `act="elu"` has it by the name of the ReLU."""
+    tensors, arrays = as_tensors(state)
+    whole = module(tensors)
+    layer = whole
+    for name in ("features", "denseblock1", "denselayer1"):
+        layer = layer.attributes["_modules"][name]
+    for kind in ("ReLU", "ELU"):
+        activation = Global("torch.nn.modules.activation", kind)
+        layer.attributes["_modules"]["relu1"] = module({}, activation)
+        path = write_archive(tmp_path / f"{kind}.pt", whole, arrays)
+        if kind == "ReLU":
+            assert_loaded(path, state)
+        else:
+            with pytest.raises(WeightsError, match=r"relu1 is no ReLU, but .*\.ELU"):
+                loaded(path)
 
 
 def test_a_state_dict_of_an_unknown_kind_of_dictionary_is_read(tmp_path, state):

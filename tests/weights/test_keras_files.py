@@ -15,7 +15,12 @@ from keras.src.applications.densenet import DenseNet as Application
 import keras_densenet as kd
 from keras_densenet.layers.batch_norm import EPSILON
 from keras_densenet.weights import WeightsError
-from keras_densenet.weights.keras_files import NORM, KerasLayers, read_keras_file
+from keras_densenet.weights.keras_files import (
+    NORM,
+    KerasLayers,
+    activations_in,
+    read_keras_file,
+)
 from keras_densenet.weights.keras_names import by_pytorchs_names
 
 SIDE = 32
@@ -137,9 +142,9 @@ def test_layers_without_names_have_the_epsilon_that_all_have():
     layers = {"conv2d": kernel, "conv2d_1": kernel}
     layers |= {"batch_normalization": norm, "batch_normalization_1": norm}
     epsilons = {"conv1_bn": {0.25 + EPSILON}, "bn": {0.25 + EPSILON}}
-    found = by_pytorchs_names(KerasLayers(layers, epsilons, are_in_order=True))
+    found = by_pytorchs_names(KerasLayers(layers, epsilons, {}, are_in_order=True))
     assert found["features.norm5.running_var"].tolist() == [1.25, 1.25]
-    others = KerasLayers(layers, epsilons | {"head": {0.001}}, are_in_order=True)
+    others = KerasLayers(layers, epsilons | {"head": {0.001}}, {}, are_in_order=True)
     with pytest.raises(WeightsError, match="either of the epsilons"):
         by_pytorchs_names(others)
 
@@ -172,7 +177,7 @@ def test_names_of_keras_2_by_hand():
         "conv3_block10_2_conv": kernel,
         "bn": norm,
     }
-    found = by_pytorchs_names(KerasLayers(layers, {}, are_in_order=True))
+    found = by_pytorchs_names(KerasLayers(layers, {}, {}, are_in_order=True))
     assert [n for n in found if n.endswith(".weight")] == [
         "features.conv0.weight",
         "features.norm0.weight",
@@ -239,6 +244,50 @@ def test_each_batch_norm_has_its_own_epsilon(tmp_path):
     theirs.get_layer("bn").epsilon = 0.1
     assert_same_answers(theirs, theirs)
     assert_same_answers(written(theirs, tmp_path / "model.keras"), theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "activation"), [("conv2_block1_0_relu", "elu"), ("relu", "leaky_relu")]
+)
+def test_a_network_with_another_activation_is_another_network(
+    tmp_path, name, activation
+):
+    theirs = application(classes=5, classifier_activation=None)
+    theirs.get_layer(name).activation = keras.activations.get(activation)
+    norm = name.removesuffix("relu") + "bn"
+    for source in (
+        theirs,
+        *(written(theirs, tmp_path / n) for n in ("m.h5", "m.keras")),
+    ):
+        with pytest.raises(
+            WeightsError, match=rf"{norm} there.* {activation}: it is an"
+        ):
+            kd.weights.load(ours(), source)
+
+
+def test_activations_that_are_layers_of_their_own(tmp_path):
+    """The dictionary has a batch norm's ReLU; a head's activation does not matter."""
+    relu = {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}
+    layers = [
+        ("BatchNormalization", {"name": "a"}),
+        ("ReLU", relu),
+        ("BatchNormalization", {"name": "b"}),
+        ("Conv2D", {"activation": "linear"}),
+        ("ELU", {"alpha": 1.0}),
+        ("Activation", {"activation": "tanh"}),
+        ("BatchNormalization", {"name": "c"}),
+        ("ReLU", relu | {"max_value": 6.0}),
+    ]
+    config = {"layers": [{"class_name": k, "config": options} for k, options in layers]}
+    assert activations_in(config) == {
+        "a": {"relu"},
+        "b": {"elu"},
+        "c": {"ReLU of {'max_value': 6.0}"},
+    }
+    base = application(include_top=False, pooling="avg")
+    head = [keras.layers.BatchNormalization(), keras.layers.Activation("gelu")]
+    model = keras.Sequential([keras.Input(SHAPE), base, *head, keras.layers.Dense(5)])
+    kd.weights.load(ours(), written(model, tmp_path / "m.keras"), include_top=False)
 
 
 def test_an_epsilon_that_the_file_does_not_say_is_called_a_guess(tmp_path, capsys):
@@ -321,7 +370,7 @@ def test_weights_before_the_network_are_not_dropped(tmp_path, name, front):
 def test_keras_hubs_network_is_another(tmp_path):
     """It pads its first convolution by 2 and 3 pixels, and not by 3."""
     kernel = {"kernel": np.zeros((1, 1, 2, 2))}
-    layers = KerasLayers({"stack1_block1_1_conv": kernel}, {}, are_in_order=True)
+    layers = KerasLayers({"stack1_block1_1_conv": kernel}, {}, {}, are_in_order=True)
     with pytest.raises(WeightsError, match="KerasHub, whose DenseNet pads"):
         by_pytorchs_names(layers)
 
