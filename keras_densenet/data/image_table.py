@@ -69,14 +69,15 @@ class ImageTable(LabeledPictures, _TableFirst):
             loss and the metrics hear nothing, "positive" for 1, "negative" for 0.
         blank: What an empty field of it means, likewise.
         classes: Names of the classes, in the order of their numbers; None for those
-            that there are, sorted. Of columns the names are theirs.
+            that there are, sorted, whole numbers by their size. Of columns the names
+            are theirs.
         group: What belongs together in one split, such as the pictures of a patient:
             the name of a column; or a pattern that finds it in a file's path, in its
             parentheses, such as r"(patient\d+)".
         split: Which pictures are to train, to validate and to test on: the name of a
             column with "train", "val" and "test"; or the paths of lists of files, one a
-            line, by the name of their split, of which all others are to train on. None
-            to hold out shares.
+            line, by the name of their split: all others are to train on, where "train"
+            has no list. None to hold out shares.
 
     Attributes:
         labels: "one" or "several".

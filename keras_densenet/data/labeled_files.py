@@ -218,7 +218,7 @@ def refuse_on_error(on_error: str, check_files: bool) -> None:
 def refuse_empty_classes(
     files: PictureFiles, names: Sequence[str], root: str | os.PathLike
 ) -> None:
-    """Refuse classes that no picture to train on has.
+    """Refuse classes that no picture to train on has, and labels that all have.
 
     Raises:
         ValueError: There are such classes; it names them.
@@ -229,6 +229,15 @@ def refuse_empty_classes(
         raise ValueError(
             f"There are no pictures to train on in {root} of: {', '.join(empty)}. Add "
             "some, such as .jpg or .png, or leave these classes out."
+        )
+    if files.labels.ndim == 1:
+        return
+    without = (files.labels == 0).sum(0)
+    full = [name for name, n in zip(names, without, strict=True) if n == 0]
+    if full:
+        raise ValueError(
+            f"There are no pictures to train on in {root} that are known to be without:"
+            f" {', '.join(full)}. Add some, or leave these labels out."
         )
 
 

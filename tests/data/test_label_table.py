@@ -97,15 +97,37 @@ def test_lists_of_files(tmp_path):
     path = table(tmp_path, CHESTX)
     (tmp_path / "test_list.txt").write_text("00000003_000.png\n00000009_000.png\n")
     lists = {"test": tmp_path / "test_list.txt"}
-    found = read_label_table(path, none="No Finding", split=lists, **OF_CHESTX)
+    with pytest.warns(UserWarning, match=r"1 of the 2 files .*: 00000009_000.png\."):
+        found = read_label_table(path, none="No Finding", split=lists, **OF_CHESTX)
     assert found.splits.tolist() == ["train", "train", "train", "test"]
     (tmp_path / "test_list.txt").write_text("other.png\n")
     with pytest.raises(TableError, match="None of the 1 files"):
         read_label_table(path, none="No Finding", split=lists, **OF_CHESTX)
     with pytest.raises(TableError, match="cannot be read"):
         read_label_table(path, split={"test": tmp_path / "no.txt"}, **OF_CHESTX)
-    with pytest.raises(ValueError, match="Received: tset"):
+    with pytest.raises(ValueError, match=r"Received: split=.*tset"):
         read_label_table(path, split={"tset": tmp_path / "no.txt"}, **OF_CHESTX)
+
+
+def test_lists_of_files_that_are_not_apart_or_not_all(tmp_path):
+    """The first list is as Windows' Notepad saves it, with a byte order mark."""
+    path = table(tmp_path, CHESTX)
+    names = [line.split(",")[0] for line in CHESTX.splitlines()[1:]]
+    (tmp_path / "train.txt").write_text("\ufeff" + "\r\n".join(names[:3]))
+    (tmp_path / "test.txt").write_text("\n".join(names[3:]))
+    lists = {name: tmp_path / f"{name}.txt" for name in ("train", "test")}
+    options = {"none": "No Finding", **OF_CHESTX}
+    found = read_label_table(path, split=lists, **options)
+    assert found.splits.tolist() == ["train", "train", "train", "test"]
+    lists["test"].write_text("\n".join(names[2:]))
+    for order in (lists, dict(reversed(lists.items()))):
+        with pytest.raises(TableError, match=r"two lists have.*: line 4 \(00000002_0"):
+            read_label_table(path, split=order, **options)
+    lists["train"].write_text("\n".join(names[:1]))
+    with pytest.raises(TableError, match=r"no list has: line 3 \(00000001_001"):
+        read_label_table(path, split=lists, **options)
+    with pytest.raises(ValueError, match="split is the name of a column, or has"):
+        read_label_table(path, split=lists["test"], **options)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +168,77 @@ def test_rows_that_are_wrong_are_named(tmp_path, text, options, says):
 
 
 @pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (CHESTX.replace("|", "||"), "nothing before or after a '|'"),
+        (CHESTX.replace("Cardiomegaly,", "cardiomegaly,"), "'Cardiomegaly' and 'card"),
+        (CHESTX.replace("Hernia", "no finding"), "'No Finding' and 'no finding'"),
+        (CHESTX.replace("Patient ID", " Finding Labels"), "2 columns 'Finding Labels'"),
+        (CHESTX.replace(",0000", ",,0000"), "Expected 3 fields in line 2, saw 4"),
+        (CHESTX.replace(",", ";"), "Commas are to part its fields"),
+        (
+            CHESTX.replace("No Finding", "Cardiomegaly|Hernia|Emphysema"),
+            "no row with '",
+        ),
+    ],
+)
+def test_names_that_are_written_otherwise_than_is_meant(tmp_path, text, says):
+    path = table(tmp_path, text)
+    with pytest.raises(TableError, match=re.escape(says)):
+        read_label_table(path, none="No Finding", **OF_CHESTX)
+
+
+def test_lines_are_those_of_the_file(tmp_path):
+    """Of 'a\\nb' in line 3 and a line of nothing: the empty label is in line 6."""
+    text = 'file,label,note\na,x,\nb,y,"a\nb"\n\nc,,\n'
+    with pytest.raises(TableError, match=r"1 row with no label: line 6\."):
+        read_label_table(table(tmp_path, text), file="file", labels="label")
+    for name in ("table.zip", "table.csv.xz", "table.tar"):
+        with pytest.raises(TableError, match="cannot be read as a table"):
+            read_label_table(table(tmp_path, text, name), file="file", labels="label")
+
+
+def test_kinds_of_a_frame():
+    """Classes by number, and the kinds of truth that pandas has."""
+    of = {"file": [1, 2, 3], "label": [10, 2, 9]}
+    found = read_label_table(pd.DataFrame(of), file="file", labels="label")
+    assert found.class_names == ("2", "9", "10")
+    assert found.labels.tolist() == [2, 0, 1]
+    given = {"classes": [9, 10, 2]}
+    found = read_label_table(pd.DataFrame(of), file="file", labels="label", **given)
+    assert found.labels.tolist() == [1, 2, 0]
+    many = pd.DataFrame({1: pd.array([1, 0, None], "Int64"), 2: [True, False, True]})
+    several = many.assign(file=list("abc"))
+    found = read_label_table(several, file="file", labels=many.columns)
+    assert found.class_names == ("1", "2")
+    np.testing.assert_array_equal(found.labels, [[1, 1], [0, 0], [NAN, 1]])
+
+
+@pytest.mark.parametrize("classes", ["red", ["red", "NA", "red"], []])
+def test_classes_that_are_none(tmp_path, classes):
+    options = {"file": "file", "labels": "color", "classes": classes}
+    with pytest.raises(ValueError, match="classes is a list of one name or more"):
+        read_label_table(table(tmp_path, COLORS), **options)
+
+
+def test_a_label_that_all_have(tmp_path):
+    """As CheXpert's "No Finding": 1, or nothing."""
+    path = table(tmp_path, CHEXPERT.replace("0.0\n", "\n"))
+    with pytest.raises(TableError, match="known to be without Support Devices"):
+        read_label_table(path, **OF_CHEXPERT)
+    found = read_label_table(path, blank="negative", **OF_CHEXPERT)
+    assert found.labels[:, 1].tolist() == [0, 1, 0]
+
+
+def test_a_table_to_test_on_may_lack_classes(tmp_path):
+    path = table(tmp_path, "file,color,fold\na,red,test\n")
+    of = {"file": "file", "labels": "color", "classes": ["blue", "red"]}
+    assert read_label_table(path, split="fold", **of).labels.tolist() == [1]
+    with pytest.raises(TableError, match="no row with blue"):
+        read_label_table(path, **of)
+
+
+@pytest.mark.parametrize(
     ("text", "options", "says"),
     [
         (
@@ -171,10 +264,13 @@ def test_columns_and_patterns_that_are_wrong(tmp_path, text, options, says):
         ("columns", {"separator": "|"}, "separator='|' would do nothing"),
         ("columns", {"classes": ["a"]}, "classes=['a'] would do nothing"),
         ("columns", {"uncertain": "yes"}, "uncertain is one of mask, positive, negat"),
-        ("columns", {"labels": []}, "labels names no column"),
+        ("columns", {"labels": []}, "labels is a list of one name or more"),
         ("joined", {"blank": "negative"}, "blank='negative' would do nothing"),
         ("joined", {"separator": None, "none": "x"}, "none='x' would do nothing"),
         ("joined", {"none": "No finding"}, "has no row with 'No finding'"),
+        ("joined", {"none": "Mass", "classes": ["Mass"]}, "is one of the classes"),
+        ("joined", {"separator": ""}, "separator is what stands between two names"),
+        ("columns", {"labels": ["Edema", "Edema"]}, "each of which is there once"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(tmp_path, labels, options, says):
