@@ -17,7 +17,8 @@ class HeldOut(NamedTuple):
     Attributes:
         splits: "train", or the part that a picture is held out for, `(N,)`.
         borders: For each part held out, for each stratum, the hash of the unit that is
-            nearest to those to train on; "" where the stratum has none.
+            nearest to those to train on; "" where the stratum has none. Of groups what
+            `hold_out_groups` says.
     """
 
     splits: np.ndarray
@@ -41,7 +42,8 @@ def hold_out(
         units: What stays together, by name, `(N,)`: a picture by its path, or all
             pictures of a patient.
         strata: Of what each part has its share, `(N,)`: a class, or a finding. The
-            pictures of a unit have the same.
+            pictures of a unit have the same; where that may change by what is added or
+            removed, take `hold_out_groups`.
         shares: Share to hold out for each part, 0 <= x < 1: of "val", of "test".
         kept: Borders of before; None for none.
     """
@@ -93,6 +95,58 @@ def _is_inside(split: str, hash_: str, border: str) -> bool:
 def _hash(name: str) -> str:
     """Return a hash that is the same on every machine."""
     return hashlib.sha256(os.fsencode(name)).hexdigest()
+
+
+def hold_out_groups(
+    units: np.ndarray,
+    has_label: np.ndarray,
+    shares: Mapping[str, float],
+    kept: Borders | None = None,
+) -> HeldOut:
+    """Hold out a share of each label, where what a unit is chosen by may change later.
+
+    A patient may come back with a rarer finding, and what is rarest depends on all
+    pictures. So the borders that a run keeps are those of all strata together: up to
+    "border" all units are held out, and "beyond" has the hashes of the others.
+
+    Args:
+        units: What stays together, by name, `(N,)`.
+        has_label: Whether each picture has each label, bool `(N, labels)`.
+        shares: Share to hold out for each part, 0 <= x < 1: of "val", of "test".
+        kept: Borders of before, which decide instead of the shares; None for none.
+    """
+    before = {split: dict((kept or {}).get(split, {})) for split in shares}
+    borders = {split: ends for split, ends in before.items() if "beyond" in ends}
+    names, of_picture = np.unique(units.astype(str), return_inverse=True)
+    hashes = np.array([_hash(name)[:DIGITS] for name in names])
+    splits = np.full(len(names), "train", object)
+    for split, ends in borders.items():
+        beyond = set(ends["beyond"].split())
+        inside = [h in beyond or _is_inside(split, h, ends["border"]) for h in hashes]
+        splits[np.array(inside, bool)] = split
+    splits = splits[of_picture]
+    missing = {split: share for split, share in shares.items() if split not in borders}
+    rest = splits == "train"
+    if missing and rest.any():
+        strata = strata_of_groups(units[rest], has_label[rest])
+        splits[rest] = hold_out(units[rest], strata, missing).splits
+    of_unit = np.full(len(names), "train", object)
+    of_unit[of_picture] = splits
+    for split in missing:
+        borders[split] = _ends(split, hashes, of_unit == split)
+    return HeldOut(splits, borders)
+
+
+def _ends(split: str, hashes: np.ndarray, inside: np.ndarray) -> dict[str, str]:
+    """Return up to where all units are held out, and the hashes of those beyond."""
+    order = np.argsort(hashes)
+    order = order if split == "val" else order[::-1]
+    hashes, inside = hashes[order], inside[order]
+    many = int(np.argmin(np.append(inside, False)))
+    return {
+        "border": str(hashes[many - 1]) if many else "",
+        "beyond": " ".join(hashes[many:][inside[many:]]),
+    }
 
 
 def strata_of_groups(groups: np.ndarray, has_label: np.ndarray) -> np.ndarray:

@@ -10,12 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_densenet.data import picture_search
-from keras_densenet.data.hold_out import (
-    Borders,
-    HeldOut,
-    hold_out,
-    strata_of_groups,
-)
+from keras_densenet.data.hold_out import Borders, HeldOut, hold_out_groups
 from keras_densenet.data.label_table import (
     LabelTable,
     Table,
@@ -165,8 +160,7 @@ def split_table(
         len(table.class_names)
     )
     missing = {name: x for name, x in shares.items() if name not in splits}
-    strata = strata_of_groups(units[to_train], has_label[to_train])
-    held_out = hold_out(units[to_train], strata, missing, borders)
+    held_out = hold_out_groups(units[to_train], has_label[to_train], missing, borders)
     splits[to_train] = held_out.splits
     return HeldOut(splits, held_out.borders)
 

@@ -14,7 +14,7 @@ from keras_densenet.data.groups import (
     groups_in,
     refuse_groups_in_two_splits,
 )
-from keras_densenet.data.hold_out import Borders, hold_out, strata_of_groups
+from keras_densenet.data.hold_out import Borders, hold_out, hold_out_groups
 from keras_densenet.data.labeled_files import Found, refuse_empty_classes
 from keras_densenet.data.picture_files import PictureFiles
 from keras_densenet.data.preparation import DataUnavailableError
@@ -58,15 +58,16 @@ def find_labeled_folder(
         split: np.array([_inside(path, folders[split]) for path in found.paths], object)
         for split, found in files.items()
     }
-    units = names
-    strata = np.array(class_names, object)[train.labels]
-    if group is not None:
+    missing = {split: share for split, share in shares.items() if split not in files}
+    if group is None:
+        strata = np.array(class_names, object)[train.labels]
+        held_out = hold_out(names["train"], strata, missing, borders)
+    else:
         pattern = group_pattern(group)
         units = {split: groups_in(paths, pattern) for split, paths in names.items()}
         refuse_groups_in_two_splits(units)
-        strata = strata_of_groups(units["train"], train.has_label(len(class_names)))
-    missing = {split: share for split, share in shares.items() if split not in files}
-    held_out = hold_out(units["train"], strata, missing, borders)
+        has_label = train.has_label(len(class_names))
+        held_out = hold_out_groups(units["train"], has_label, missing, borders)
     parts = {split: train.at(held_out.splits == split) for split in ("train", *missing)}
     return Found(files | parts, held_out.borders)
 

@@ -351,6 +351,48 @@ def test_added_films_move_no_group_of_a_run_and_few_of_others():
     assert not moved & {("val", "test"), ("test", "val")}
 
 
+@pytest.mark.parametrize("by_patient", [True, False])
+def test_a_patient_who_comes_back_with_another_finding_stays(by_patient):
+    """Each has one more film, or one label more that is corrected; a new one comes."""
+    before = clinic(1000)
+    groups = before.groups if by_patient else before.files
+    before = before._replace(groups=groups if by_patient else None)
+    splits, borders = split_table(before, SHARES, {})
+    rng = np.random.default_rng(2)
+    again, first = np.unique(groups.astype(str), return_index=True)
+    new = (rng.random((len(again), 3)) < (0.3, 0.06, 0.01)).astype(np.float32)
+    labels = before.labels.copy()
+    if by_patient:
+        after = LabelTable(
+            np.concatenate([before.files, [f"again/{name}" for name in again]]),
+            np.concatenate([labels, new]),
+            before.class_names,
+            np.concatenate([groups, again]),
+        )
+    else:
+        labels[first] = np.maximum(labels[first], new)
+        after = before._replace(labels=labels)
+    kept, same = split_table(after, SHARES, borders)
+    assert same == borders
+    assert np.array_equal(kept[: len(splits)], splits)
+    if by_patient:
+        of_patient = dict(zip(groups, splits, strict=True))
+        assert kept[len(splits) :].tolist() == [of_patient[name] for name in again]
+    anew, _ = split_table(after, SHARES, {})
+    assert not np.array_equal(anew[: len(splits)], splits)
+
+
+def test_of_new_patients_of_a_run_a_share_is_held_out():
+    """Of 3,000 of a run, and 3,000 others: val and test have a tenth and a fifth."""
+    _, borders = split_table(clinic(3000), SHARES, {})
+    more = clinic(3000, seed=1)
+    more = more._replace(groups=np.array([f"new {g}" for g in more.groups], object))
+    splits, _ = split_table(more, SHARES, borders)
+    assert 0.05 < np.mean(splits == "val") < 0.11
+    assert 0.15 < np.mean(splits == "test") < 0.21
+    assert len(borders["val"]["beyond"]) < 17 * 100
+
+
 def test_a_given_split_is_taken_as_it_is():
     found = clinic(300)
     given = np.where(np.isin(found.groups, ["p1", "p2"]), "test", "train")
