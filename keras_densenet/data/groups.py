@@ -36,17 +36,18 @@ def groups_in(paths: Iterable[str], pattern: re.Pattern[str]) -> np.ndarray:
     array(['p07', 'p07'], dtype=object)
 
     Raises:
-        ValueError: The pattern is not found in a path.
+        ValueError: The pattern is not found in a path, or what it finds is empty.
     """
     paths = list(paths)
-    found = [pattern.search(path) for path in paths]
-    without = [path for path, match in zip(paths, found, strict=True) if not match]
+    matches = [pattern.search(path) for path in paths]
+    found = [match[1] if match else None for match in matches]
+    without = [path for path, name in zip(paths, found, strict=True) if not name]
     if without:
         raise ValueError(
             f"No group is found in the path of {len(without)} files: {few(without)}. "
             f"Received: group={pattern.pattern!r}"
         )
-    return np.array([match[1] or "" for match in found if match], object)
+    return np.array(found, object)
 
 
 def refuse_groups_in_two_splits(groups: Mapping[str, np.ndarray]) -> None:

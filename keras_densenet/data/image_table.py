@@ -1,10 +1,10 @@
 """Pictures of your own whose labels are in a table."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -169,7 +169,8 @@ def _paths(names: np.ndarray, folder: Path) -> np.ndarray:
     """Return the path of each file, `(N,)`.
 
     Raises:
-        TableError: There is no such file, or there are several of its name.
+        TableError: There is no such file, or there are several of its name, or two
+            names are of one file.
     """
     if not folder.is_dir():
         raise TableError(f"There is no folder {folder} of pictures.")
@@ -194,7 +195,34 @@ def _paths(names: np.ndarray, folder: Path) -> np.ndarray:
         if wrong:
             raise TableError(
                 f"{len(wrong)} of the {len(names)} files of the table are {what} in "
-                f"{folder}: {few(wrong)}. Take their rows out, or "
-                "name the folder of all of them with images=."
+                f"{folder}: {few(wrong)}.{_meant(missing[:1], by_path)} Take their "
+                "rows out, or name the folder of all of them with images=."
             )
+    _refuse_one_file_twice(names, found)
     return np.array(found, object)
+
+
+def _meant(missing: Sequence[str], there: Iterable[str]) -> str:
+    """Ask whether a missing file is one that is called so but for ending or folder."""
+    for name in missing:
+        last = PureWindowsPath(name.casefold())  # of both kinds of slashes
+        for path in sorted(there):
+            file = PurePath(path.casefold())
+            if {file.name, file.stem} & {last.name, last.stem}:
+                return f" Is {name} meant to be {path}? Then write it like that."
+    return ""
+
+
+def _refuse_one_file_twice(names: np.ndarray, paths: Sequence[str]) -> None:
+    """Refuse two rows of one file, as a.png and ./a.png: they could be two splits'."""
+    first: dict[str, str] = {}
+    twice = [
+        f"{first[path]} and {name}"
+        for name, path in zip(names, paths, strict=True)
+        if first.setdefault(path, name) != name
+    ]
+    if twice:
+        raise TableError(
+            f"{len(twice)} files of the table are there twice, under two names: "
+            f"{few(twice)}. Take one row of each out."
+        )

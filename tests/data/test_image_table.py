@@ -144,6 +144,30 @@ def test_a_path_is_not_taken_for_another_of_the_same_name(tmp_path):
         table(frame.assign(film=wrong), tmp_path / "films").setup("fit")
 
 
+def test_one_file_of_two_names_is_refused(tmp_path):
+    frame = films(tmp_path)
+    again = frame.assign(film=["./000_0.png", *frame.film[1:]]).head(1)
+    with pytest.raises(kd.data.TableError, match=r"twice, .*: 000_0.png and ./000_0"):
+        table(pd.concat([frame, again]), tmp_path).setup("fit")
+
+
+@pytest.mark.parametrize("name", ["000_0", "films\\000_0.png", "a/000_0.PNG"])
+def test_what_a_missing_file_may_be_called(tmp_path, name):
+    frame = films(tmp_path)
+    frame["film"] = [name, *frame.film[1:]]
+    with pytest.raises(kd.data.TableError, match=r"1 of the 40 .* meant to be 000_0.p"):
+        table(frame, tmp_path).setup("fit")
+
+
+def test_a_table_to_test_on_alone(tmp_path):
+    """Of no film to train on nothing is held out, and "two" is allowed to lack."""
+    frame = films(tmp_path, 2).assign(fold="test")
+    data = table(frame, tmp_path, split="fold", classes=NAMES)
+    data.setup("test")
+    _, labels = shown(data.test_dataset())
+    assert labels.tolist() == [[0, 0], [0, 0], [1, 0], [1, 0]]
+
+
 def test_a_folder_of_patients_is_split_by_them(tmp_path):
     for label in NAMES:
         films(tmp_path / label, 15)

@@ -248,6 +248,7 @@ def test_a_table_to_test_on_may_lack_classes(tmp_path):
         ),
         (CHEXPERT.replace(",1.0\n", ",0\n"), {}, "no row with Support Devices"),
         (CHEXPERT.replace("patient00001", "p1"), {"group": r"(patient\d+)"}, "1 files"),
+        (CHEXPERT, {"group": r"(patient00002)?"}, "path of 3 files"),  # empty ones
         (CHEXPERT, {"group": r"(patient\d+)(x)"}, "one pair of parentheses"),
         (CHEXPERT, {"group": "("}, "no regular expression"),
     ],
