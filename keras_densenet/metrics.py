@@ -49,7 +49,8 @@ class MacroAUROC(_OfEachLabel):
     that has not, as in scikit-learn; equal ones count 1/2. Answers are counted in 4,096
     bins of logits from -16 to 16, so that it is exact but for pairs within one bin,
     0.008 wide: `kd.analysis` computes it without bins. Labels that are not known are
-    left out; so is a label that all pictures have, or none.
+    left out; so is a label that all pictures have, or none. Where no label is left, it
+    is NaN, of which no checkpoint is the best.
 
     Args:
         classes: Number of labels.
@@ -90,13 +91,13 @@ class MacroAUROC(_OfEachLabel):
             counts.assign_add(ops.reshape(added, [self.classes, BINS]))
 
     def result(self) -> Tensor:
-        """Return the mean over the labels of which both kinds are known."""
+        """Return the mean over the labels of which both kinds are known, or NaN."""
         positive, negative = ops.sum(self.positive, 1), ops.sum(self.negative, 1)
         below = ops.cumsum(self.negative, axis=1) - self.negative / 2
         pairs = positive * negative
         area = ops.sum(self.positive * below, axis=1) / ops.maximum(pairs, 1)
         defined = ops.cast(pairs > 0, area.dtype)
-        return ops.sum(area * defined) / ops.maximum(ops.sum(defined), 1)
+        return ops.sum(area * defined) / ops.sum(defined)
 
 
 @keras.saving.register_keras_serializable(package="keras_densenet")

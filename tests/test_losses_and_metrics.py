@@ -102,6 +102,15 @@ def test_auroc_and_f1_are_scikit_learns(from_logits, rounded):
     assert float(f1.result()) == pytest.approx(four * 4 / 5)  # 0 of the unknown one
 
 
+def test_auroc_of_no_label_is_not_a_number():
+    """Of two labels, all have one, and of the other nothing is known."""
+    auroc = MacroAUROC(2)
+    auroc.update_state(np.array([[1, np.nan], [1, np.nan]]), np.array([[0.2, 0.3]] * 2))
+    assert np.isnan(auroc.result())
+    auroc.update_state(np.array([[0, np.nan]]), np.array([[0.1, 0.5]]))
+    assert float(auroc.result()) == 1
+
+
 def test_auroc_of_a_large_set_is_exact_but_for_the_bins():
     rng = np.random.default_rng(1)
     labels = (rng.random((20_000, 2)) < (0.02, 0.4)).astype("float32")

@@ -1,7 +1,6 @@
 """Picture files with labels, in a folder or in a table, as a data module."""
 
 import abc
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +11,6 @@ import tensorflow as tf
 from keras_densenet.data.labeled_files import LabeledFiles, refuse_on_error
 from keras_densenet.data.picture_files import PictureFiles
 from keras_densenet.data.pictures import PictureDataModule
-from keras_densenet.data.strong_augmentation import mixes_labels
 from keras_densenet.tensor import Tensor
 
 # By stage; else the test pictures. Training looks at these, too: what is broken would
@@ -53,8 +51,12 @@ class LabeledPictures(PictureDataModule):
         super().__post_init__()
         _refuse_fractions(self.validation_fraction, self.test_fraction)
         refuse_on_error(self.on_error, self.check_files)
-        if self.labels == "several":
-            _refuse_for_several_labels(self.balanced, self.strong)
+        if self.labels == "several" and self.balanced:
+            raise ValueError(
+                "balanced=True shows each class as often, and a picture of several "
+                "labels is of more than one: leave it out, and weigh the loss, with "
+                'ImageClassifier(positive_weight="balanced").'
+            )
 
     @property
     def shares(self) -> dict[str, float]:
@@ -177,22 +179,4 @@ def _refuse_fractions(validation: float, test: float) -> None:
         raise ValueError(
             "validation_fraction and test_fraction must be 0 or more and together less "
             f"than 1. Received: validation_fraction={validation}, test_fraction={test}"
-        )
-
-
-def _refuse_for_several_labels(
-    balanced: bool, strong: Mapping[str, float] | None
-) -> None:
-    """Refuse what is for one class a picture."""
-    if balanced:
-        raise ValueError(
-            "balanced=True shows each class as often, and a picture of several labels "
-            "is of more than one: leave it out, and weigh the loss, with "
-            'ImageClassifier(positive_weight="balanced").'
-        )
-    if mixes_labels(strong):
-        raise ValueError(
-            "mixup and cutmix mix the labels of two pictures, and of several labels "
-            "some may not be known: leave them out. cutout and rand_augment can stay. "
-            f"Received: strong={strong}"
         )

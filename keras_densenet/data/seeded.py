@@ -68,6 +68,12 @@ class SeededDataModule(DataModule):
         _refuse_normalization(*self._normalization(), self.input_shape[-1])
         refuse_unknown(self.strong or {}, self.input_shape[-1])
         self.soft_labels = mixes_labels(self.strong)
+        if self.soft_labels and self.labels == "several":
+            raise ValueError(
+                "mixup and cutmix mix the labels of two pictures, and of several "
+                "labels some may not be known: leave them out. cutout and rand_augment "
+                f"can stay. Received: strong={self.strong}"
+            )
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an option; None leaves mean, std and strong to the class.

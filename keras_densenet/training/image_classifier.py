@@ -209,6 +209,7 @@ depth: it has classes, input_shape.
                 self._gives_logits(), self._positive_weight(), self.label_smoothing
             )
         self.refuse_one_class()
+        self._refuse_positive_weight()
         from_logits = self.output.kind == "logits"
         if self._has_soft_labels():
             return keras.losses.CategoricalCrossentropy(
@@ -326,12 +327,23 @@ depth: it has classes, input_shape.
                 )
             weight = known
         numbers = np.atleast_1d(np.asarray(weight, float))
-        if numbers.shape not in ((1,), (data.num_classes,)) or not (numbers > 0).all():
+        fits = numbers.shape in ((1,), (data.num_classes,))
+        if not (fits and (numbers > 0).all() and np.isfinite(numbers).all()):
             raise MisconfigurationError(
                 f"positive_weight is one number above 0, or one for each of "
                 f"{data.num_classes} labels. Received: positive_weight={weight!r}"
             )
         return numbers.tolist()
+
+    def _refuse_positive_weight(self) -> None:
+        """Refuse what would do nothing for one class a picture."""
+        weight = self.positive_weight
+        if isinstance(weight, str) or not np.all(np.asarray(weight, float) == 1):
+            raise MisconfigurationError(
+                "positive_weight is for pictures of several labels, and those of "
+                f"{type(self.data).__name__} have one class each: give class_weight="
+                f'"balanced", or a dictionary. Received: positive_weight={weight!r}'
+            )
 
     def _refuse_softmax(self, activation: Any) -> None:
         """Refuse probabilities of one class for pictures of several labels."""

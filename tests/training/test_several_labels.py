@@ -75,7 +75,7 @@ def test_weights_of_labels(weight, expected):
     assert made.configure_loss().positive_weight == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("weight", [0, -1.0, [1.0, 2.0], "rare"])
+@pytest.mark.parametrize("weight", [0, -1.0, [1.0, 2.0], np.inf, "rare"])
 def test_weights_that_are_none(weight):
     made = module(positive_weight=weight)
     made.output = kd.model_output.output_of(made.configure_model(made.data))
@@ -87,6 +87,20 @@ def test_class_weight_is_for_one_class():
     with pytest.raises(MisconfigurationError, match="positive_weight="):
         module(class_weight="balanced").configure_class_weight()
     assert module().configure_class_weight() is None
+
+
+@pytest.mark.parametrize("weight", ["balanced", 2.0, [1.0] * 9 + [3.0]])
+def test_weights_of_labels_are_not_for_one_class(weight):
+    made = module(positive_weight=weight)
+    made.data = kd.data.Digits(seed=0)
+    with pytest.raises(MisconfigurationError, match="give class_weight="):
+        made.configure_loss()
+
+
+def test_mixed_labels_are_refused():
+    with pytest.raises(ValueError, match="mixup and cutmix mix the labels"):
+        kd.data.DigitMosaics(strong={"cutmix": 1.0})
+    assert kd.data.DigitMosaics(strong={"cutout": 1.0}).soft_labels is False
 
 
 def test_smoothing_of_one_class():
