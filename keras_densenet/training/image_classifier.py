@@ -222,11 +222,15 @@ depth: it has classes, input_shape.
     def refuse_one_class(self) -> None:
         """Refuse data of one class, where the loss is cross-entropy of classes.
 
+        Of pictures of several labels there may be one alone, which they have or not.
+
         Raises:
             MisconfigurationError: There is one class.
         """
         own_loss = type(self).configure_loss is not ImageClassifier.configure_loss
-        if self.data is None or own_loss or self.data.num_classes > 1:
+        if self.data is None or own_loss or self._has_several_labels():
+            return
+        if self.data.num_classes > 1:
             return
         raise MisconfigurationError(
             "Cross-entropy needs two or more classes, and "

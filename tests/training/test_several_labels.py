@@ -97,6 +97,23 @@ def test_weights_of_labels_are_not_for_one_class(weight):
         made.configure_loss()
 
 
+def test_one_label_that_pictures_have_or_not():
+    class Fives(Mosaics):
+        num_classes, class_names = 1, ("5",)
+
+    made = kd.ImageClassifier(linear)
+    made.data = Fives(batch_size=8, seed=0)
+    network = made.configure_model(made.data)
+    made.output = kd.model_output.output_of(network)
+    loss = made.configure_loss()
+    # By hand: of answers 0.5 and 0.8, of which the latter is wrong.
+    expected = -(np.log(0.5) + np.log(0.2)) / 2
+    labels = np.array([[1.0], [0.0], [np.nan]])
+    assert float(loss(labels, np.array([[0.5], [0.8], [0.9]]))) == pytest.approx(
+        expected
+    )
+
+
 def test_mixed_labels_are_refused():
     with pytest.raises(ValueError, match="mixup and cutmix mix the labels"):
         kd.data.DigitMosaics(strong={"cutmix": 1.0})
