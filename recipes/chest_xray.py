@@ -108,6 +108,7 @@ def main(
             growth_rate=12,
             learning_rate=0.1,
             lr_schedule="cosine",
+            positive_weight=positive_weight,
             memory_efficient=memory_efficient,
         )
     else:

@@ -198,6 +198,8 @@ def _frame(table: Table) -> "pd.DataFrame":
     frame.index = _first_lines(frame)
     frame = frame.fillna("").map(str.strip)
     frame = frame[(frame != "").any(axis=1)]
+    if not len(frame):
+        raise TableError(f"{table} has no line that names its columns.")
     return frame[1:].set_axis(list(frame.iloc[0]), axis=1)
 
 

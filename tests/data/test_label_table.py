@@ -159,6 +159,7 @@ def test_lists_of_files_that_are_not_apart_or_not_all(tmp_path):
         (CHESTX.replace(",00003", ","), {"group": "Patient ID"}, "no Patient ID"),
         ("Image Index,Finding Labels\n", {}, "has no rows"),
         ("", {}, "cannot be read as a table"),
+        (",,\n", {}, "has no line that names its columns"),
     ],
 )
 def test_rows_that_are_wrong_are_named(tmp_path, text, options, says):
