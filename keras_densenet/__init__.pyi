@@ -27,6 +27,7 @@ from .training import (
     FineTuning as FineTuning,
     ImageClassifier as ImageClassifier,
     Trainer as Trainer,
+    calibrate as calibrate,
     seed_everything as seed_everything,
 )
 from .tuner import Tuner as Tuner

@@ -51,6 +51,8 @@ class RunState:
         metrics: The value of each of the epoch's metric variables so far.
         epoch_ended: Whether the epoch that the step is in has ended, with its
             validation, as `MaxSteps` ends one in its middle.
+        decisions: What was chosen for its weights, as
+            `keras_densenet.decisions.Decisions.to_json` returns it; empty for nothing.
         origin: What the run is, and what its data were made with; see
             `keras_densenet.training.origin`. Empty in files of before.
         replicas: What replicas other than the first have of weights that are not
@@ -67,6 +69,7 @@ class RunState:
     stopped: bool = False
     preprocessing: dict[str, Any] = field(default_factory=dict)
     epoch_ended: bool = True
+    decisions: dict[str, Any] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
     seeds: list[np.ndarray] = field(default_factory=list)
     metrics: list[np.ndarray] = field(default_factory=list)
@@ -233,6 +236,29 @@ def read_preprocessing(path: Path) -> dict[str, Any]:
         if _FACTS not in archive.namelist():
             return {}
         return json.loads(archive.read(_FACTS)).get("preprocessing") or {}
+
+
+def write_decisions(path: Path, decisions: Mapping[str, Any]) -> None:
+    """Let a checkpoint have decisions; all else in it stays as it is.
+
+    Raises:
+        MisconfigurationError: It is a plain `.keras` file, which has no place for them.
+        OSError: It could not be written.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if _FACTS not in archive.namelist():
+            raise MisconfigurationError(
+                f"{path} is a plain .keras file, which cannot keep decisions: give a "
+                "checkpoint of a Trainer, or export what is calibrated right away."
+            )
+        facts = json.loads(archive.read(_FACTS)) | {"decisions": dict(decisions)}
+        with whole_file(path) as beside:
+            with zipfile.ZipFile(beside, "w") as other:
+                for info in archive.infolist():
+                    content = archive.read(info)
+                    own = json.dumps(facts) if info.filename == _FACTS else content
+                    other.writestr(info, own)
+            _refuse_damaged(beside)
 
 
 def _add_state(path: Path, state: RunState) -> None:

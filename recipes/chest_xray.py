@@ -14,7 +14,8 @@ patient is in two parts.
 The network ends in a sigmoid for each of 14 findings, "No Finding" being none of them.
 The loss is binary cross-entropy. SGD, batches of 32, the learning rate falls from 0.01
 to 0 along a cosine. Films are not mirrored: a chest has a left side. The epoch of the
-highest mean AUROC on the validation films is tested.
+highest mean AUROC on the validation films is tested. These also choose a temperature
+and a threshold for each finding, by `--rule`; report and export decide by them.
 
 AUROCs that were published, none of them of this package. Wang et al. and Rajpurkar et
 al. (CheXNet, 2017) trained and tested on splits of their own:
@@ -42,6 +43,7 @@ On the official split a DenseNet-121 at 320 pixels is published with a mean of 0
 to four in a picture, by a DenseNet-BC (L = 22, k = 12) from random weights.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +68,7 @@ def main(
     memory_efficient: bool | Literal["full"] = False,
     batch_size: int = 32,
     max_epochs: int = 6,
+    rule: str = "youden",
     precision: str = "32-true",
     strategy: str = "auto",
     seed: int = 0,
@@ -90,6 +93,7 @@ def main(
             stores least.
         batch_size: Pictures in a step, of all replicas together.
         max_epochs: How often all pictures are shown.
+        rule: What thresholds are chosen by: youden, f1, sensitivity=0.9, ppv=0.8, ...
         precision: 32-true, bf16-mixed, 16-mixed or 64-true.
         strategy: auto, none, mirrored or multi_worker_mirrored.
         seed: Of the weights, the order of the pictures and their augmentation.
@@ -136,7 +140,8 @@ def main(
     )
     best = None if fast_dev_run else "best"
     metrics = trainer.test(module, datamodule=pictures, ckpt_path=best)
-    say_how_well(trainer, module, pictures)
+    decisions = trainer.calibrate(module, pictures, best, rule=rule)
+    say_how_well(trainer, module, pictures, decisions.thresholds)
     trainer.report(module, datamodule=pictures)
     if export_dir:
         trainer.export(module, export_dir)
@@ -176,19 +181,33 @@ def films(
     )
 
 
-def say_how_well(trainer: "kd.Trainer", module: Any, data: Any) -> None:
+def say_how_well(
+    trainer: "kd.Trainer", module: Any, data: Any, thresholds: Sequence[float]
+) -> None:
     """Print how well each label is told from its absence."""
     import numpy as np
     from rich.table import Table
 
-    data.setup("test")
-    answers = module.model.predict(data.predict_dataset(), verbose=0)
+    answers = trainer.predict(module, datamodule=data)
     labels = np.concatenate([labels for _, labels in data.test_dataset()])
-    told = kd.analysis.LabelPredictions(labels, answers, data.class_names)
-    table = Table("label", "pictures", "AUROC", title="Test pictures")
-    for score, area in zip(told.class_scores(), told.areas(), strict=True):
-        table.add_row(score.name, str(score.pictures), f"{area:.3f}")
-    table.add_row("mean", str(len(labels)), f"{told.mean_area:.3f}")
+    patients = data.groups("test")
+    many = len(answers)  # of a dry run fewer than there are labels
+    told = kd.analysis.LabelPredictions(
+        labels[:many],
+        answers,
+        data.class_names,
+        thresholds,
+        patients[:many] if patients is not None else None,
+    )
+    table = Table(title="Test pictures, with intervals of 95 %")
+    for name in ("label", "have it", "AUROC", "", "sensitivity", "specificity"):
+        table.add_column(name)
+    for score in told.label_scores():
+        area, low, high = score.area
+        row = (f"{score.prevalence:.1%}", f"{area:.3f}", f"{low:.3f} to {high:.3f}")
+        shares = (f"{score.sensitivity:.3f}", f"{score.specificity:.3f}")
+        table.add_row(score.name, *row, *shares)
+    table.add_row("mean", "", f"{told.mean_area:.3f}")
     trainer.console.print(table)
 
 

@@ -8,6 +8,7 @@ from keras_densenet.analysis.class_activation import (
     plot_class_activation,
 )
 from keras_densenet.analysis.curves import plot_curves, read_metrics
+from keras_densenet.analysis.deciding import decide
 from keras_densenet.analysis.feature_reuse import (
     feature_reuse,
     observe_feature_reuse,
@@ -19,9 +20,16 @@ from keras_densenet.analysis.gradient_flow import (
     gradient_flow,
     plot_gradient_flow,
 )
+from keras_densenet.analysis.intervals import Interval, area_interval, mean_interval
+from keras_densenet.analysis.label_curves import (
+    plot_label_curves,
+    plot_label_reliability,
+)
 from keras_densenet.analysis.predictions import (
     ClassScore,
+    LabelExample,
     LabelPredictions,
+    LabelScore,
     Mistake,
     Predictions,
     Reliability,
@@ -35,21 +43,29 @@ from keras_densenet.analysis.report import write_report
 __all__ = [
     "ClassScore",
     "GradientFlow",
+    "Interval",
+    "LabelExample",
     "LabelPredictions",
+    "LabelScore",
     "LayerCost",
     "Mistake",
     "Predictions",
     "Profile",
     "Reliability",
+    "area_interval",
     "class_activation",
+    "decide",
     "feature_reuse",
     "gradient_flow",
+    "mean_interval",
     "observe_feature_reuse",
     "plot_class_activation",
     "plot_confusion",
     "plot_curves",
     "plot_feature_reuse",
     "plot_gradient_flow",
+    "plot_label_curves",
+    "plot_label_reliability",
     "plot_reliability",
     "profile",
     "read_metrics",

@@ -1,27 +1,41 @@
 """What a network answers to labeled pictures."""
 
 import heapq
-from collections.abc import Iterator
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_densenet.analysis.inside import answering_logits
 from keras_densenet.analysis.predictions import (
+    LabelExample,
     LabelPredictions,
     Mistake,
     Predictions,
     losses,
 )
 from keras_densenet.data import DataModule
+from keras_densenet.decisions import Decisions
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.model_output import ModelOutput, output_of
 
 MOST_MISTAKES = 24
+MOST_LABELS = 30  # of which pictures are kept,
+EACH = 3  # so many that are missed, and so many that are given wrongly
 
 
 def predictions_of(
-    model: keras.Model, dataset: tf.data.Dataset, data: DataModule
+    model: keras.Model,
+    dataset: tf.data.Dataset,
+    data: DataModule,
+    decisions: Decisions | None = None,
+    groups: np.ndarray | None = None,
 ) -> Predictions | LabelPredictions:
     """Ask a network about labeled pictures, in one pass.
 
@@ -31,6 +45,10 @@ def predictions_of(
         dataset: Batches of standardized pictures and labels: class numbers `(N,)`, or
             `(N, classes)`, whose rows sum to 1 for one class a picture.
         data: Where they are from.
+        decisions: Temperatures and thresholds; None for probabilities as the model
+            answers them, without logits, and 1/2.
+        groups: What belongs together, of the first N or more pictures; None for each
+            picture by itself.
 
     Returns:
         For one class a picture the predictions of classes. Of a network that answers
@@ -42,28 +60,71 @@ def predictions_of(
             picture; or what it gives is not known, and is no probabilities.
     """
     output = output_of(model)
-    all_labels: list[np.ndarray] = []
-    all_probabilities: list[np.ndarray] = []
+    rows: list[_Rows] = []
+    thresholds = decisions.thresholds if decisions else None
+    examples = Examples(data, thresholds)
 
     def mistakes() -> Iterator[Mistake]:
-        for images, labels, *_ in dataset.as_numpy_iterator():
-            answers = model.predict(images, batch_size=len(images), verbose=0)
-            probabilities = _probabilities(model, output, answers, data)
-            labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
-            all_labels.append(labels)
-            all_probabilities.append(probabilities)
-            if _are_of_one_class(labels, data):
-                shares = _shares(output, probabilities)
-                yield from _mistakes(images, _numbers(labels), shares, data)
+        for images, some in _answers(model, output, dataset, data, decisions):
+            rows.append(some)
+            if _are_of_one_class(some.labels, data):
+                shares = _shares(output, some.probabilities)
+                yield from _mistakes(images, _numbers(some.labels), shares, data)
+            else:
+                examples.look_at(images, some.labels, some.probabilities)
 
     # Pictures are kept of the worst alone.
     worst = heapq.nlargest(MOST_MISTAKES, mistakes(), key=lambda mistake: mistake.loss)
     names = list(data.class_names)
-    labels = np.concatenate(all_labels)
-    probabilities = np.concatenate(all_probabilities)
+    labels, probabilities, logits = (np.concatenate(c) for c in zip(*rows, strict=True))
+    known: dict[str, Any] = {
+        "groups": None if groups is None else groups[: len(labels)],
+        "logits": logits if decisions else None,
+    }
     if _are_of_one_class(labels, data):
         shares = _shares(output, probabilities)
-        return Predictions(_numbers(labels), shares, names, worst)
+        return Predictions(_numbers(labels), shares, names, worst, **known)
+    _refuse_one_class_a_picture(model, output, data)
+    known["mistakes"] = examples.of("missed", "given wrongly")
+    known["found"] = examples.of("found")
+    return LabelPredictions(labels, probabilities, names, thresholds, **known)
+
+
+class _Rows(NamedTuple):
+    """What is known of some pictures."""
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    logits: np.ndarray
+
+
+def _answers(
+    model: keras.Model,
+    output: ModelOutput,
+    dataset: tf.data.Dataset,
+    data: DataModule,
+    decisions: Decisions | None,
+) -> Iterator[tuple[np.ndarray, _Rows]]:
+    """Iterate over batches of pictures, and what is known of them.
+
+    Without decisions there are no logits: answers stand in their place.
+    """
+    with ExitStack() as stack:
+        logits_of = stack.enter_context(answering_logits(model)) if decisions else None
+        for images, labels, *_ in dataset.as_numpy_iterator():
+            labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
+            answers = model.predict(images, batch_size=len(images), verbose=0)
+            if decisions and logits_of:
+                answers = logits_of(answers)
+                probabilities = decisions.probabilities(answers)
+            else:
+                probabilities = _probabilities(model, output, answers, data)
+            yield images, _Rows(labels, probabilities, answers)
+
+
+def _refuse_one_class_a_picture(
+    model: keras.Model, output: ModelOutput, data: DataModule
+) -> None:
     if not output.is_of_each_class:
         raise MisconfigurationError(
             f"Rows of labels of {type(data).__name__} do not sum to 1: pictures have "
@@ -71,7 +132,74 @@ def predictions_of(
             "it in keras.layers.Dense(classes, activation='sigmoid') and train it with "
             "keras.losses.BinaryCrossentropy(), or give rows that sum to 1."
         )
-    return LabelPredictions(labels, probabilities, names)
+
+
+class Examples:
+    """Keeps a few pictures of each label: the worst mistakes, and one that is right.
+
+    Args:
+        data: Where they are from.
+        thresholds: A label is given where its probability is as high or higher; None
+            for 1/2.
+    """
+
+    def __init__(self, data: DataModule, thresholds: Sequence[float] | None) -> None:
+        self._data = data
+        self._thresholds = thresholds
+        self._kept: dict[tuple[str, int], list] = defaultdict(list)
+        self._number = itertools.count()
+
+    def look_at(
+        self, images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
+    ) -> None:
+        """Keep what is worse, or better, than what is kept.
+
+        Args:
+            images: Standardized pictures `(N, H, W, channels)`.
+            labels: 1, 0 or NaN, `(N, classes)`.
+            probabilities: `(N, classes)`.
+        """
+        for number in range(min(labels.shape[1], probabilities.shape[1], MOST_LABELS)):
+            has, shares = labels[:, number], probabilities[:, number]
+            given = shares >= (self._thresholds[number] if self._thresholds else 0.5)
+            for kind, mask, scores in (
+                ("missed", (has == 1) & ~given, -shares),
+                ("given wrongly", (has == 0) & given, shares),
+                ("found", (has == 1) & given, shares),
+            ):
+                for n in np.flatnonzero(mask):
+                    make = partial(
+                        self._example, images[n], number, bool(has[n]), float(shares[n])
+                    )
+                    self._keep((kind, number), float(scores[n]), make)
+
+    def of(self, *kinds: str) -> list[LabelExample]:
+        """Return the pictures of some kinds, by label, the worst or the best first."""
+        keys = [key for key in self._kept if key[0] in kinds]
+        return [
+            example
+            for key in sorted(keys, key=lambda key: (key[1], kinds.index(key[0])))
+            for *_, example in sorted(self._kept[key], reverse=True)
+        ]
+
+    def _keep(
+        self,
+        key: tuple[str, int],
+        score: float,
+        make: Callable[[], LabelExample],
+    ) -> None:
+        heap, most = self._kept[key], 1 if key[0] == "found" else EACH
+        if len(heap) == most and score <= heap[0][0]:
+            return
+        # The number, since examples have no order; of equal ones the first is kept.
+        heapq.heappush(heap, (score, -next(self._number), make()))
+        if len(heap) > most:
+            heapq.heappop(heap)
+
+    def _example(
+        self, image: np.ndarray, label: int, has_it: bool, probability: float
+    ) -> LabelExample:
+        return LabelExample(_raw(image, self._data), image, label, has_it, probability)
 
 
 def _are_of_one_class(labels: np.ndarray, data: DataModule) -> bool:
@@ -120,6 +248,11 @@ def _mistakes(
     answers = probabilities.argmax(axis=1)
     of_labels = losses(probabilities, labels)
     for n in np.flatnonzero(answers != labels):
-        raw = images[n] * np.asarray(data.std) + np.asarray(data.mean)
+        raw = _raw(images[n], data)
         sure = float(probabilities[n, answers[n]])
         yield Mistake(raw, int(labels[n]), int(answers[n]), sure, float(of_labels[n]))
+
+
+def _raw(image: np.ndarray, data: DataModule) -> np.ndarray:
+    """Return a picture in 0..255."""
+    return image * np.asarray(data.std) + np.asarray(data.mean)

@@ -5,8 +5,7 @@ It needs the TensorFlow backend.
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -17,7 +16,11 @@ from matplotlib.figure import Figure
 
 from keras_densenet.analysis.drawn_names import drawn_titles
 from keras_densenet.analysis.drawn_pictures import drawn
-from keras_densenet.analysis.inside import layers_within, replaced
+from keras_densenet.analysis.inside import (
+    layers_within,
+    replaced,
+    without_last_activation,
+)
 from keras_densenet.model_output import is_functional, last_activation
 from keras_densenet.tensor import Tensor
 
@@ -163,23 +166,6 @@ def _is_channels_first(model: keras.Model, layer: keras.Layer) -> bool:
     return next((one for one in known if one), "") == "channels_first"
 
 
-@contextmanager
-def _without_last_activation(model: keras.Model) -> Iterator[None]:
-    """Let a model answer what its softmax or sigmoid reads.
-
-    The gradient of a probability that is nearly 0 or 1 vanishes.
-    """
-    name, layer = last_activation(model)
-    if name in ("linear", "unknown"):
-        yield
-    elif hasattr(layer, "activation"):
-        with replaced(layer, "activation", keras.activations.linear):
-            yield
-    else:
-        with replaced(layer, "call", lambda x, *_, **__: x):
-            yield
-
-
 def _maps_and_gradients(
     model: keras.Model,
     layer: keras.Layer,
@@ -190,7 +176,7 @@ def _maps_and_gradients(
     """Return the maps of a layer, and the gradients of the classes' logits by them."""
     images = tf.convert_to_tensor(images)
     seen: list[Tensor] = []
-    with _without_last_activation(model):
+    with without_last_activation(model):
         call = layer.call
 
         def noting(*args: Any, **kwargs: Any) -> Tensor:

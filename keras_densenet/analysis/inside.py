@@ -1,12 +1,15 @@
 """Looking inside of a model: its layers, through models within it, and their calls."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 
-from keras_densenet.model_output import is_functional
+from keras_densenet.model_output import is_functional, last_activation, output_of
+
+TINY = np.finfo("float32").tiny
 
 
 def layers_within(model: keras.Model) -> Iterator[keras.Layer]:
@@ -49,3 +52,42 @@ def replaced(layer: Any, attribute: str, value: Any) -> Iterator[None]:
             setattr(layer, attribute, before)
         else:
             delattr(layer, attribute)
+
+
+@contextmanager
+def without_last_activation(model: keras.Model) -> Iterator[None]:
+    """Let a model answer what its softmax or sigmoid reads.
+
+    The gradient of a probability that is nearly 0 or 1 vanishes.
+    """
+    name, layer = last_activation(model)
+    if name in ("linear", "unknown"):
+        yield
+    elif hasattr(layer, "activation"):
+        with replaced(layer, "activation", keras.activations.linear):
+            yield
+    else:
+        with replaced(layer, "call", lambda x, *_, **__: x):
+            yield
+
+
+@contextmanager
+def answering_logits(
+    model: keras.Model,
+) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+    """Let `model.predict` answer logits for a while.
+
+    Those of a probability that is nearly 1 could not be computed from it.
+
+    Returns:
+        What turns the answers into logits. Where nobody knows what the last layers
+        give they are taken for probabilities of one class a picture.
+    """
+    is_known = output_of(model).kind != "unknown"
+    # The function of before calls the activation.
+    with without_last_activation(model), replaced(model, "predict_function", None):
+        yield (lambda answers: answers) if is_known else _logarithms
+
+
+def _logarithms(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, TINY))

@@ -9,16 +9,18 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from sklearn.metrics import (
+    average_precision_score,
     confusion_matrix,
     precision_recall_fscore_support,
     roc_auc_score,
 )
 
+from keras_densenet.analysis.calibration import BINS, binned, calibration_error
 from keras_densenet.analysis.drawn_names import drawn_names
+from keras_densenet.analysis.intervals import Interval, area_interval, mean_interval
 
 MOST_NUMBERS = 20  # up to so many classes a confusion matrix shows its percentages
 MOST_NAMES = 50  # up to so many classes it shows their names
-BINS = 15  # as in Guo et al. 2017
 
 
 class Mistake(NamedTuple):
@@ -39,6 +41,24 @@ class Mistake(NamedTuple):
     loss: float
 
 
+class LabelExample(NamedTuple):
+    """A picture and one of its labels, rightly or wrongly given.
+
+    Attributes:
+        picture: The raw picture, `(H, W, channels)` in 0..255.
+        standardized: The same as the network reads it.
+        label: Number of the label.
+        has_it: Whether the picture has it.
+        probability: The network's probability of it.
+    """
+
+    picture: np.ndarray
+    standardized: np.ndarray
+    label: int
+    has_it: bool
+    probability: float
+
+
 class ClassScore(NamedTuple):
     """How well one class is recognized.
 
@@ -57,6 +77,35 @@ class ClassScore(NamedTuple):
     pictures: int
 
 
+class LabelScore(NamedTuple):
+    """How well one label is told from its absence.
+
+    All is of the pictures of which it is known, and NaN where that needs pictures that
+    have it, or some that have it not, and there are none.
+
+    Attributes:
+        name: Name of the label.
+        pictures: How many of them there are.
+        prevalence: Share of them that have it.
+        area: Area under the ROC curve, with its interval of 95 %.
+        average_precision: See `sklearn.metrics.average_precision_score`.
+        threshold: From which probability on it is given.
+        sensitivity: Share of those that have it to which it is given.
+        specificity: Share of those that have it not to which it is not given.
+        calibration_error: See `calibration_error`.
+    """
+
+    name: str
+    pictures: int
+    prevalence: float
+    area: Interval
+    average_precision: float
+    threshold: float
+    sensitivity: float
+    specificity: float
+    calibration_error: float
+
+
 @dataclass(frozen=True)
 class Predictions:
     """Class probabilities of labeled pictures.
@@ -66,6 +115,10 @@ class Predictions:
         probabilities: An array `(N, classes)`, whose rows sum to 1.
         class_names: A name for each class.
         mistakes: Some of the worst mistakes, the highest loss first.
+        groups: What belongs together, such as the patient of each picture, `(N,)`; None
+            for each picture by itself.
+        logits: What the probabilities were made of, `(N, classes)`; None where they are
+            not known.
 
     Raises:
         ValueError: The shapes do not fit each other, or there are no pictures.
@@ -75,6 +128,8 @@ class Predictions:
     probabilities: np.ndarray
     class_names: Sequence[str]
     mistakes: Sequence[Mistake] = field(default=(), repr=False)
+    groups: np.ndarray | None = field(default=None, repr=False)
+    logits: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Raise a `ValueError` for shapes that do not fit each other."""
@@ -86,6 +141,7 @@ class Predictions:
                 f"{np.shape(self.labels)}, probabilities "
                 f"{np.shape(self.probabilities)}, {len(self.class_names)} names."
             )
+        _refuse_other_groups(self.groups, self.labels)
         if not 0 <= np.min(self.labels) <= np.max(self.labels) < expected[1]:
             raise ValueError(
                 f"Labels must be in 0..{expected[1] - 1}, one number for each class "
@@ -101,6 +157,10 @@ class Predictions:
     def accuracy(self) -> float:
         """Share of the pictures whose most probable class is right."""
         return float(np.mean(self.answers == self.labels))
+
+    def error_interval(self) -> Interval:
+        """Return the share of wrong answers with an interval of 95 %."""
+        return mean_interval((self.answers != self.labels).astype(float), self.groups)
 
     def top_k_accuracy(self, k: int) -> float:
         """Return the share of pictures whose class is among the k most probable."""
@@ -155,31 +215,28 @@ class Predictions:
             bins: Number of bins of equal width that the probability of the answer is
                 sorted into.
         """
-        confidences = self.probabilities.max(axis=1).astype("float64")
-        right = (self.answers == self.labels).astype("float64")
-        edges = np.linspace(0, 1, bins + 1)
-        number = binned(confidences, bins)
-        pictures = np.bincount(number, minlength=bins)
-        some = np.where(pictures, pictures, np.nan)
-        return Reliability(
-            edges,
-            pictures,
-            np.bincount(number, confidences, bins) / some,
-            np.bincount(number, right, bins) / some,
-        )
+        confidences = self.probabilities.max(axis=1)
+        return _reliability(confidences, self.answers == self.labels, bins)
 
 
 @dataclass(frozen=True)
 class LabelPredictions:
     """Probabilities of several labels a picture, each of them by itself.
 
-    A label is given where its probability is 1/2 or more.
-
     Attributes:
         labels: An array `(N, classes)`, 1 where a picture has a label, 0 where it has
             not, NaN where that is not known: these count nowhere.
         probabilities: An array `(N, classes)`, whose rows have any sum.
         class_names: A name for each class.
+        thresholds: A label is given where its probability is as high or higher,
+            `(classes,)`; None for 1/2.
+        groups: What belongs together, such as the patient of each picture, `(N,)`; None
+            for each picture by itself.
+        mistakes: Some of the worst mistakes of each label: those that have it with a
+            low probability, and those that have it not with a high one.
+        found: Of each label a picture that has it, and its probability is high.
+        logits: What the probabilities were made of, `(N, classes)`; None where they are
+            not known.
 
     Raises:
         ValueError: The shapes do not fit each other, or there are no pictures.
@@ -188,6 +245,11 @@ class LabelPredictions:
     labels: np.ndarray
     probabilities: np.ndarray
     class_names: Sequence[str]
+    thresholds: Sequence[float] | None = None
+    groups: np.ndarray | None = field(default=None, repr=False)
+    mistakes: Sequence[LabelExample] = field(default=(), repr=False)
+    found: Sequence[LabelExample] = field(default=(), repr=False)
+    logits: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Raise a `ValueError` for shapes that do not fit each other."""
@@ -200,11 +262,19 @@ class LabelPredictions:
                 f"{np.shape(self.labels)}, probabilities "
                 f"{np.shape(self.probabilities)}, {len(self.class_names)} names."
             )
+        _refuse_other_groups(self.groups, self.labels)
 
     @property
     def answers(self) -> np.ndarray:
         """Whether each label is given, `(N, classes)`."""
-        return self.probabilities >= 0.5
+        return self.probabilities >= self.least
+
+    @property
+    def least(self) -> np.ndarray:
+        """From which probability on each label is given, `(classes,)`."""
+        if self.thresholds is None:
+            return np.full(len(self.class_names), 0.5)
+        return np.asarray(self.thresholds)
 
     @property
     def known(self) -> np.ndarray:
@@ -248,10 +318,59 @@ class LabelPredictions:
         areas = [area for area in self.areas() if not math.isnan(area)]
         return float(np.mean(areas)) if areas else math.nan
 
+    def label_scores(self) -> list[LabelScore]:
+        """Return how well each label is told from its absence, in their order."""
+        return [self._score(number) for number in range(len(self.class_names))]
+
+    def _score(self, number: int) -> LabelScore:
+        known = self.known[:, number]
+        has = self.labels[known, number] >= 0.5
+        shares = self.probabilities[known, number]
+        given = self.answers[known, number]
+        groups = None if self.groups is None else self.groups[known]
+        return LabelScore(
+            self.class_names[number],
+            pictures=len(has),
+            prevalence=_share(has),
+            area=area_interval(has.astype(float), shares, groups),
+            average_precision=(
+                float(average_precision_score(has, shares)) if has.any() else math.nan
+            ),
+            threshold=float(self.least[number]),
+            sensitivity=_share(given[has]),
+            specificity=_share(~given[~has]),
+            calibration_error=(
+                calibration_error(has.astype(float), shares) if len(has) else math.nan
+            ),
+        )
+
+    def reliability(self, number: int, bins: int = BINS) -> "Reliability":
+        """Compare a label's probabilities with the shares of pictures that have it.
+
+        Args:
+            number: Of the label.
+            bins: Number of bins of equal width that the probabilities are sorted into.
+        """
+        known = self.known[:, number]
+        has = self.labels[known, number] >= 0.5
+        return _reliability(self.probabilities[known, number], has, bins)
+
     @property
     def mean_f1(self) -> float:
         """Mean of the labels' F1, in 0..1."""
         return float(np.mean([score.f1 for score in self.class_scores()]))
+
+
+def _refuse_other_groups(groups: np.ndarray | None, labels: np.ndarray) -> None:
+    if groups is not None and np.shape(groups) != (len(labels),):
+        raise ValueError(
+            f"groups need a name for each of the {len(labels)} pictures, (N,). "
+            f"Received: {np.shape(groups)}"
+        )
+
+
+def _share(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _scores(names: Sequence[str], columns: Any) -> list[ClassScore]:
@@ -267,8 +386,10 @@ class Reliability(NamedTuple):
     Attributes:
         edges: Edges of the bins of confidence, `(bins + 1,)`.
         pictures: Number of pictures in each bin.
-        confidence: Mean probability of the answers in each bin; NaN in an empty one.
-        accuracy: Share of the answers in each bin that are right; NaN in an empty one.
+        confidence: Mean probability of the answers in each bin, or of one label; NaN in
+            an empty one.
+        accuracy: Share of the answers in each bin that are right, or of the pictures
+            that have the label; NaN in an empty one.
     """
 
     edges: np.ndarray
@@ -283,13 +404,16 @@ class Reliability(NamedTuple):
         return float(gaps @ self.pictures / self.pictures.sum())
 
 
-def binned(probabilities: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Return in which of some bins of equal width each probability is, `(N,)`.
-
-    Each bin is open below and closed above, as in Guo et al. 2017.
-    """
-    edges = np.linspace(0, 1, bins + 1)
-    return np.clip(np.searchsorted(edges, probabilities) - 1, 0, bins - 1)
+def _reliability(shares: np.ndarray, right: np.ndarray, bins: int) -> Reliability:
+    number = binned(shares, bins)
+    pictures = np.bincount(number, minlength=bins)
+    some = np.where(pictures, pictures, np.nan)
+    return Reliability(
+        np.linspace(0, 1, bins + 1),
+        pictures,
+        np.bincount(number, shares.astype("float64"), bins) / some,
+        np.bincount(number, right.astype("float64"), bins) / some,
+    )
 
 
 def losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -1,8 +1,6 @@
 """The report of a run: one page that needs no network and no program but a browser."""
 
-import base64
 import datetime
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -12,17 +10,17 @@ from typing import Any
 import keras
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
-from PIL import Image
 
 from keras_densenet.analysis.curves import plot_curves, read_metrics
-from keras_densenet.analysis.drawn_pictures import drawn
+from keras_densenet.analysis.embedded import embedded, thumbnail
 from keras_densenet.analysis.feature_reuse import (
     feature_reuse,
     observe_feature_reuse,
     plot_feature_reuse,
 )
 from keras_densenet.analysis.gradient_flow import gradient_flow, plot_gradient_flow
+from keras_densenet.analysis.intervals import Interval
+from keras_densenet.analysis.label_report import facts_of_labels, parts_of_labels
 from keras_densenet.analysis.predictions import (
     LabelPredictions,
     Mistake,
@@ -31,14 +29,10 @@ from keras_densenet.analysis.predictions import (
     plot_reliability,
 )
 from keras_densenet.analysis.profile import MEMORY_MODES, Profile, profile
+from keras_densenet.decisions import Decisions
 from keras_densenet.tensor import Tensor
 from keras_densenet.whole_file import whole_file
 
-THUMBNAIL = 160  # pixels of the longer side of a mistake's picture
-SEVERAL_LABELS = (
-    "pictures have several labels or none, so that no class is taken for another. Each "
-    "label is looked at by itself: it is given where its probability is 1/2 or more."
-)
 MANY_CLASSES = 10  # with more classes than this the top-5 error is shown, too
 
 
@@ -51,6 +45,7 @@ def write_report(
     pictures: str = "test",
     run: str | os.PathLike | None = None,
     batch: tuple[Tensor, Tensor] | None = None,
+    decisions: Decisions | None = None,
 ) -> Path:
     """Write one self-contained HTML page about a trained network.
 
@@ -69,6 +64,7 @@ def write_report(
         run: Folder of the run, whose `metrics.csv` and `config.yaml` are shown if they
             exist.
         batch: Standardized pictures and labels whose gradients are shown.
+        decisions: Temperatures and thresholds that the predictions were made with.
 
     Returns:
         The path.
@@ -99,8 +95,8 @@ def write_report(
         ),
         curves=of_run.get("curves"),
         config=of_run.get("config"),
-        scores=predictions.class_scores(),
-        **_of_classes(predictions),
+        chosen=_chosen(decisions),
+        **_of_answers(model, predictions),
         reuse=_drawn_or_reason(lambda: _reuse(model)),
         gradients=_drawn_or_reason(lambda: _gradients(model, batch)) if batch else None,
         costs=costs | {"modes": MEMORY_MODES},
@@ -120,36 +116,50 @@ def _drawn_or_reason(draw: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"why_not": str(error)}
 
 
-def _of_classes(predictions: Predictions | LabelPredictions) -> dict[str, Any]:
-    """Return what is drawn where each picture is of one class, or why it is not."""
+def _chosen(decisions: Decisions | None) -> str:
+    """Say how probabilities and thresholds were chosen."""
+    if decisions is None:
+        return ""
+    by = f"by {decisions.pictures:,} validation pictures"
+    if not decisions.of_each_label:
+        return f"Logits are divided by {decisions.temperatures[0]:.3f}, chosen {by}."
+    return f"Temperatures and thresholds were chosen {by}, and by {decisions.rule}."
+
+
+def _of_answers(
+    model: keras.Model, predictions: Predictions | LabelPredictions
+) -> dict[str, Any]:
+    """Return what is drawn of classes, or of labels; the other is None."""
     if isinstance(predictions, LabelPredictions):
-        return {"several_labels": SEVERAL_LABELS}
+        return {"classes": None, "labels": parts_of_labels(model, predictions)}
     names = predictions.class_names
-    return {
-        "several_labels": "",
-        "confusion": _embedded(plot_confusion(predictions)),
+    of_classes = {
+        "scores": predictions.class_scores(),
+        "confusion": embedded(plot_confusion(predictions)),
         "confused": predictions.most_confused(),
         "mistakes": [_shown(mistake, names) for mistake in predictions.mistakes],
-        "reliability": _embedded(plot_reliability(predictions.reliability())),
+        "reliability": embedded(plot_reliability(predictions.reliability())),
     }
+    return {"classes": of_classes, "labels": None}
 
 
 def _scores(
     predictions: Predictions | LabelPredictions, pictures: str
 ) -> dict[str, str]:
     if isinstance(predictions, LabelPredictions):
-        return {
-            "mean AUROC": f"{predictions.mean_area:.3f}",
-            "labels right": f"{100 * predictions.label_accuracy:.2f} %",
-            "mean F1 of labels": f"{100 * predictions.mean_f1:.1f} %",
-        }
-    scores = {f"{pictures} error": f"{100 * (1 - predictions.accuracy):.2f} %"}
+        return facts_of_labels(predictions)
+    scores = {f"{pictures} error": _error(predictions.error_interval())}
     if len(predictions.class_names) > MANY_CLASSES:
         scores["top-5 error"] = f"{100 * (1 - predictions.top_k_accuracy(5)):.2f} %"
     scores["cross-entropy"] = f"{predictions.cross_entropy:.3f}"
     calibration = predictions.reliability().expected_calibration_error
     scores["calibration error"] = f"{100 * calibration:.1f} %"
     return scores
+
+
+def _error(interval: Interval) -> str:
+    value, low, high = (100 * number for number in interval)
+    return f"{value:.2f} % ({low:.2f} to {high:.2f})"
 
 
 def _facts(
@@ -178,7 +188,7 @@ def _run(folder: Path) -> dict[str, Any]:
     if metrics.is_file():
         found["metrics"] = read_metrics(metrics)
         curves = plot_curves(metrics)
-        found["curves"] = _embedded(curves) if curves else None
+        found["curves"] = embedded(curves) if curves else None
     if config.is_file():
         found["config"] = config.read_text(encoding="utf-8", errors="replace")
     return found
@@ -186,7 +196,7 @@ def _run(folder: Path) -> dict[str, Any]:
 
 def _reuse(model: keras.Model) -> dict[str, Any]:
     matrices = feature_reuse(model)
-    picture = _embedded(plot_feature_reuse(matrices, observations=False))
+    picture = embedded(plot_feature_reuse(matrices, observations=False))
     return {"picture": picture, "observations": observe_feature_reuse(matrices)}
 
 
@@ -194,36 +204,17 @@ def _gradients(model: keras.Model, batch: tuple[Tensor, Tensor]) -> dict[str, An
     # The model's own loss: the default would take logits for probabilities.
     loss = getattr(model, "loss", None)
     flow = gradient_flow(model, batch, loss if callable(loss) else None)
-    picture = _embedded(plot_gradient_flow({model.name: flow}))
+    picture = embedded(plot_gradient_flow({model.name: flow}))
     return {"picture": picture, "count": len(batch[1])}
 
 
 def _shown(mistake: Mistake, class_names: Sequence[str]) -> dict[str, str]:
     return {
-        "picture": _thumbnail(mistake.picture),
+        "picture": thumbnail(mistake.picture),
         "label": class_names[mistake.label],
         "answer": class_names[mistake.answer],
         "probability": f"{mistake.probability:.0%}",
     }
-
-
-def _thumbnail(picture: np.ndarray) -> str:
-    """Return a picture as an embedded PNG, scaled down if it is large."""
-    image = Image.fromarray(drawn(picture))
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return _data_address(file, "image/png")
-
-
-def _embedded(figure: Figure) -> str:
-    file = io.BytesIO()
-    figure.savefig(file, format="svg")
-    return _data_address(file, "image/svg+xml")
-
-
-def _data_address(file: io.BytesIO, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _versions() -> str:

@@ -15,6 +15,7 @@ from keras_densenet.callbacks.state import marks_of, restore, state_of
 from keras_densenet.checkpoint_file import RunState
 from keras_densenet.data import DataModule
 from keras_densenet.data.crops import fit_of
+from keras_densenet.decisions import decisions_of
 
 Kind = TypeVar("Kind")
 
@@ -167,6 +168,7 @@ class Run(keras.callbacks.CallbackList):
             lost += not_kept
         self._tell_of_lost(lost)
         limits = [limit.is_over for limit in self._limits]
+        decisions = decisions_of(self.model)
         return RunState(
             self.step,
             self.steps_per_epoch,
@@ -175,6 +177,7 @@ class Run(keras.callbacks.CallbackList):
             stopped=bool(self.model.stop_training) and not any(limits),
             preprocessing=preprocessing_of(self.data),
             epoch_ended=self._epoch_ended,
+            decisions=decisions.to_json() if decisions else {},
             origin=self.origin,
             seeds=[seed.numpy() for seed in _seeds(self.model)],
             metrics=[keras.ops.convert_to_numpy(metric) for metric in metrics],

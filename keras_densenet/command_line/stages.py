@@ -54,6 +54,25 @@ def test(made: Made, ckpt_path: str | None = None) -> None:  # noqa: PT028
     made.trainer.test(made.module, made.data, ckpt_path)
 
 
+def calibrate(
+    made: Made,
+    ckpt_path: str | None = None,
+    rule: str = "youden",
+    temperature: bool = True,
+) -> None:
+    """Choose temperatures and thresholds by the validation pictures.
+
+    Args:
+        made: What to calibrate.
+        ckpt_path: The checkpoint, which then keeps them: a path, last or best.
+        rule: youden, f1, or such as sensitivity=0.9 or ppv=0.8.
+        temperature: Whether temperatures are chosen, too.
+    """
+    made.trainer.calibrate(
+        made.module, made.data, ckpt_path, rule=rule, temperature=temperature
+    )
+
+
 def predict(
     made: Made,
     ckpt_path: str | None = None,
@@ -133,5 +152,6 @@ def export(
 
 
 STAGES: dict[str, Callable[..., None]] = {
-    stage.__name__: stage for stage in (fit, validate, test, predict, report, export)
+    stage.__name__: stage
+    for stage in (fit, validate, test, calibrate, predict, report, export)
 }

@@ -4,6 +4,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import tensorflow as tf
 
 _LIGHTNING_NAMES = {
@@ -159,6 +160,18 @@ class DataModule(abc.ABC):
         Returns:
             Paths, by the pictures' numbers: their places among all files, also those
             that are left out because they are broken. None where there are no files.
+        """
+        return None
+
+    def groups(self, split: str) -> np.ndarray | None:
+        """Return what the pictures of a split belong to, such as patients, after setup.
+
+        Args:
+            split: "val" or "test".
+
+        Returns:
+            A name for each picture of `val_dataset` or `test_dataset`, in its order,
+            `(N,)`; None where each picture is by itself.
         """
         return None
 

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +31,9 @@ class Datasets(DataModule):
         mean: Mean of each channel that pictures were standardized with, in 0..255.
             A report and an export need it; training does not.
         std: Standard deviation of each channel, likewise.
+        labels: "one" where each picture is of one class. "several" where it may have
+            several labels, or none: those of a batch are then `(N, classes)`, 1 where a
+            picture has one, 0 where it has not, NaN where that is not known.
 
     Raises:
         ValueError: A dataset has no such batches.
@@ -47,7 +50,10 @@ class Datasets(DataModule):
         class_names: Sequence[str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        labels: Literal["one", "several"] = "one",
     ) -> None:
+        if labels not in ("one", "several"):
+            raise ValueError(f'labels must be "one" or "several". Received: {labels!r}')
         given = {"train": train, "validation": validation, "test": test}
         for name, dataset in given.items():
             _refuse_other_batches(name, dataset, labeled=True)
@@ -60,8 +66,12 @@ class Datasets(DataModule):
         pictures = tf.nest.flatten(self._spec)[0].shape
         self.input_shape = tuple(pictures[1:])
         self.batch_size = pictures[0]  # None where it is not known
-        labels = self._spec[1] if isinstance(self._spec, tuple) else None
-        self.soft_labels = bool(labels is not None and _is_probabilities(labels))
+        of_batches = self._spec[1] if isinstance(self._spec, tuple) else None
+        is_matrix = of_batches is not None and _is_of_classes(of_batches)
+        self.labels = labels
+        self.soft_labels = is_matrix and labels == "one"
+        for name, dataset in given.items():
+            self._given[name] = self._with_labels(name, dataset)
         self._num_classes = num_classes
         self._class_names = class_names or getattr(train, "class_names", None)
         if mean is not None and std is not None:
@@ -72,7 +82,7 @@ class Datasets(DataModule):
         """Return the number of classes."""
         if self._num_classes or self._class_names:
             return self._num_classes or len(self._class_names or ())
-        if self.soft_labels:
+        if self.soft_labels or self.labels == "several":
             return int(self._spec[1].shape[1])
         train = self._given["train"]
         if train is None or int(train.cardinality()) < 1:
@@ -104,8 +114,20 @@ class Datasets(DataModule):
         """Return these with another dataset as "validation", "test" or "predict"."""
         _refuse_other_batches(name, dataset, labeled=name != "predict")
         other = copy.copy(self)
-        other._given = {**self._given, name: dataset}
+        other._given = {**self._given, name: self._with_labels(name, dataset)}
         return other
+
+    def _with_labels(self, name: str, dataset: Any) -> Any:
+        """Return a dataset, several labels as float32: a NaN is no whole number."""
+        if dataset is None or self.labels == "one" or name == "predict":
+            return dataset
+        labels = dataset.element_spec[1]
+        if not _is_of_classes(labels):
+            raise ValueError(
+                f'{name}: labels="several" needs labels of the shape (N, classes), 1 '
+                f"where a picture has one and 0 where it has not. Received: {labels}"
+            )
+        return dataset.map(lambda x, y, *more: (x, tf.cast(y, tf.float32), *more))
 
     def train_dataset(self) -> tf.data.Dataset:
         """Return the training batches of one epoch."""
@@ -131,7 +153,8 @@ class Datasets(DataModule):
         return predict.map(lambda images, *rest: images)
 
 
-def _is_probabilities(labels: Any) -> bool:
+def _is_of_classes(labels: Any) -> bool:
+    """Return whether labels have a number for each class, `(N, classes)`."""
     is_matrix = isinstance(labels, tf.TensorSpec) and labels.shape.rank == 2
     return is_matrix and (labels.shape[1] or 1) > 1
 

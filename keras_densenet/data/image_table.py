@@ -135,7 +135,7 @@ def _find(
 ) -> Found:
     """Find the files of a table, and hold out what it has no split for."""
     paths = _paths(table.files, Path(images).expanduser())
-    files = PictureFiles(paths, table.labels)
+    files = PictureFiles(paths, table.labels, table.groups)
     splits, borders = split_table(table, shares, borders)
     parts = {name: files.at(splits == name) for name in ("train", "val", "test")}
     return Found(parts, borders)

@@ -277,7 +277,7 @@ def _checked_labels(which: str, labels: np.ndarray) -> np.ndarray:
             raise ValueError(
                 f"{which}labels (N, classes) are probabilities, whose sum is 1 for "
                 "each picture. For several labels a picture make a tf.data.Dataset: "
-                "kd.data.Datasets."
+                'kd.data.Datasets(train, ..., labels="several").'
             )
         return labels.astype("float32", copy=False)
     if (labels != np.floor(labels)).any():

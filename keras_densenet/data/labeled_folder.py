@@ -68,6 +68,11 @@ def find_labeled_folder(
         refuse_groups_in_two_splits(units)
         has_label = train.has_label(len(class_names))
         held_out = hold_out_groups(units["train"], has_label, missing, borders)
+        files = {
+            name: PictureFiles(one.paths, one.labels, units[name])
+            for name, one in files.items()
+        }
+        train = files["train"]
     parts = {split: train.at(held_out.splits == split) for split in ("train", *missing)}
     return Found(files | parts, held_out.borders)
 

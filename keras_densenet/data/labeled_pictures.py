@@ -132,6 +132,10 @@ class LabeledPictures(PictureDataModule):
         """Return the paths of the test pictures within the folder, by their numbers."""
         return self._found.relative_paths("test")
 
+    def groups(self, split: str) -> np.ndarray | None:
+        """Return the group of each picture of a split, in their order, after setup."""
+        return self._files(split).groups
+
     def broken_file(self) -> str | None:
         """Return path and reason of a file that is broken by now; None if none is."""
         return self._found.broken_file()

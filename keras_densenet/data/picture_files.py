@@ -47,10 +47,13 @@ class PictureFiles(NamedTuple):
         labels: Class numbers, int64 `(N,)`; or, where a picture may have several
             labels, float32 `(N, classes)`: 1 where it has one, 0 where it has not, NaN
             where that is not known.
+        groups: Names of what belongs together, such as a patient, `(N,)`; None for each
+            picture by itself.
     """
 
     paths: np.ndarray
     labels: np.ndarray
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -58,7 +61,8 @@ class PictureFiles(NamedTuple):
 
     def at(self, numbers: Tensor) -> "PictureFiles":
         """Return some of them, by their numbers or by a mask."""
-        return PictureFiles(self.paths[numbers], self.labels[numbers])
+        groups = None if self.groups is None else self.groups[numbers]
+        return PictureFiles(self.paths[numbers], self.labels[numbers], groups)
 
     def has_label(self, classes: int) -> np.ndarray:
         """Return whether each picture has each label, bool `(N, classes)`."""

@@ -1,7 +1,8 @@
 """Other formats of the same network: LiteRT and ONNX.
 
 Both take raw pictures `images`, gray, RGB or RGBA, of the network's size, and return
-`logits` and `probabilities`, as the signature `serve` does. Each is run in its own
+`logits` and `probabilities`, and `decisions` where there are thresholds, as the
+signature `serve` does. Each is run in its own
 runtime, and compared with the model, before it is written.
 """
 
@@ -18,14 +19,20 @@ import numpy as np
 import tensorflow as tf
 
 from keras_densenet.data import DataModule
+from keras_densenet.decisions import Decisions
 from keras_densenet.export.assets import made_picture
 from keras_densenet.export.inference import (
     inference_network,
     refuse_unknown_answers,
     unfolded_network,
 )
-from keras_densenet.export.publish import refuse_others
-from keras_densenet.export.signatures import Preprocessing, Serving, Signature
+from keras_densenet.export.publish import refuse_other_decisions, refuse_others
+from keras_densenet.export.signatures import (
+    SERVED,
+    Preprocessing,
+    Serving,
+    Signature,
+)
 from keras_densenet.export.verification import ExportError
 from keras_densenet.whole_file import whole_file
 
@@ -63,6 +70,7 @@ def onnx(
     mean: Sequence[float],
     std: Sequence[float],
     class_names: Sequence[str] = (),
+    decisions: Decisions | None = None,
 ) -> Conversion:
     """Write a network as ONNX, by tf2onnx, and run it in ONNX Runtime.
 
@@ -72,6 +80,8 @@ def onnx(
         mean: Mean of each channel, in 0..255.
         std: Standard deviation of each channel, in 0..255.
         class_names: Kept in the file's metadata as "class_names", one name a line.
+        decisions: Temperatures and thresholds of the labels: then it also answers
+            "decisions" (N, classes), bool.
 
     Raises:
         ImportError: The extra `onnx` is not installed.
@@ -84,7 +94,7 @@ def onnx(
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
-    networks = _Networks.of(model, mean, std)
+    networks = _Networks.of(model, mean, std, decisions)
     spec = networks.served.takes
     converted, _ = tf2onnx.convert.from_function(
         networks.served.function, input_signature=[spec], opset=OPSET
@@ -95,7 +105,7 @@ def onnx(
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
     def run(images: np.ndarray) -> Mapping[str, np.ndarray]:
-        outputs = ["logits", "probabilities"]
+        outputs = [output.name for output in session.get_outputs()]
         feeds = {"images": images.astype("float32")}
         return dict(zip(outputs, session.run(outputs, feeds), strict=True))
 
@@ -113,6 +123,7 @@ def litert(
     calibration: np.ndarray | None = None,
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
     max_drop: float = 0.02,
+    decisions: Decisions | None = None,
 ) -> Conversion:
     """Write a network for LiteRT, which was TensorFlow Lite, and run it there.
 
@@ -128,6 +139,8 @@ def litert(
         held_out: Other raw pictures and their class numbers; "int8" needs them to
             measure how much accuracy it loses.
         max_drop: How much accuracy may be lost on these; 0.02 is 2 percentage points.
+        decisions: Temperatures and thresholds of the labels: then it also answers
+            "decisions" (N, classes), bool.
 
     Raises:
         ImportError: The extra `litert` is not installed.
@@ -147,7 +160,7 @@ def litert(
             "find the ranges of activations, and held_out, other pictures with their "
             "labels to measure the accuracy that is lost."
         )
-    networks = _Networks.of(model, mean, std)
+    networks = _Networks.of(model, mean, std, decisions)
     content = _converted(networks.served, quantize, calibration)
     run = _litert_run(content)
     if quantize == "int8":
@@ -173,6 +186,7 @@ def litert_of_data(
     path: str | os.PathLike,
     data: DataModule,
     quantize: str | None = None,
+    decisions: Decisions | None = None,
 ) -> Conversion:
     """Write a network for LiteRT, quantized by the pictures of its data module.
 
@@ -180,6 +194,7 @@ def litert_of_data(
     test pictures, or as many as there are.
     """
     how: dict[str, Any] = {"mean": data.mean, "std": data.std, "quantize": quantize}
+    how["decisions"] = decisions
     if quantize:
         data.prepare_data()
         data.setup("fit")
@@ -215,9 +230,14 @@ class _Networks(NamedTuple):
 
     @classmethod
     def of(
-        cls, model: keras.Model, mean: Sequence[float], std: Sequence[float]
+        cls,
+        model: keras.Model,
+        mean: Sequence[float],
+        std: Sequence[float],
+        decisions: Decisions | None,
     ) -> "_Networks":
         refuse_others(model)
+        refuse_other_decisions(model, decisions)
         height, width, channels = model.input_shape[1:]
         if height is None or width is None:
             raise ValueError(
@@ -228,7 +248,7 @@ class _Networks(NamedTuple):
         shape = height, width, channels
         side = min(height, width)  # no files are taken, whose pictures are resized
         preprocessing = Preprocessing(shape, mean, std, side, "bicubic", "squash")
-        serving = Serving(preprocessing, [], 1)
+        serving = Serving(preprocessing, [], 1, decisions)
         spec = tf.TensorSpec([None, *shape], tf.float32, name="images")
         return cls(
             *(
@@ -266,7 +286,7 @@ class _Networks(NamedTuple):
 def _of_pictures(serving: Serving, network: Any) -> Callable:
     def answer(images: Any) -> dict[str, Any]:
         found = serving.answers(network, images)
-        return {name: found[name] for name in ("logits", "probabilities")}
+        return {name: found[name] for name in SERVED if name in found}
 
     return answer
 
@@ -276,7 +296,9 @@ def _accuracy(run: Run, images: np.ndarray, labels: np.ndarray) -> float:
     answers = [np.asarray(run(images[at : at + BATCH])["logits"]) for at in starts]
     logits = np.concatenate(answers)
     if labels.ndim > 1 or logits.shape[1] == 1:  # yes or no, by sigmoids
-        return float(np.mean((logits > 0) == (labels.reshape(logits.shape) >= 0.5)))
+        labels = labels.reshape(logits.shape)
+        known = ~np.isnan(labels)
+        return float(np.mean((logits > 0)[known] == (labels >= 0.5)[known]))
     return float(np.mean(logits.argmax(axis=1) == labels))
 
 

@@ -8,7 +8,8 @@ package cannot be imported.
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +61,32 @@ def outputs_of(response: Mapping[str, Any]) -> dict[str, list]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def difference(golden: Outputs, answer: Outputs) -> float:
+def thresholds_of(version: Path) -> list[float]:
+    """Return from which probability on each label is given; empty if nothing says it.
+
+    A label that is never given has infinity.
+    """
+    facts = json.loads((version / "assets.extra" / "export.json").read_bytes())
+    found = facts.get("decisions", {}).get("thresholds", [])
+    return [math.inf if number is None else number for number in found]
+
+
+def difference(
+    golden: Outputs, answer: Outputs, thresholds: Sequence[float] = ()
+) -> float:
     """Return the largest difference of numbers, as a share of the largest one or of 1.
 
-    Classes may have changed places where their scores are all but equal.
+    Classes may have changed places where their scores are all but equal, and labels may
+    be given, or not, where their probability is all but the threshold.
 
     Raises:
-        ValueError: There are other outputs, other shapes or other classes, or an output
-            has NaNs or infinite numbers.
+        ValueError: There are other outputs, other shapes, other classes or other
+            decisions, or an output has NaNs or infinite numbers.
     """
     if golden.keys() != answer.keys():
         raise ValueError(f"It gives {sorted(answer)}, not {sorted(golden)}.")
     found = 0.0
-    for name in golden.keys() - {"classes", "class_ids"}:
+    for name in golden.keys() - {"classes", "class_ids", "decisions"}:
         expected, got = np.array(golden[name], "float64"), np.array(answer[name])
         if expected.shape != got.shape:
             raise ValueError(f"{name} has shape {got.shape}, not {expected.shape}.")
@@ -82,7 +96,18 @@ def difference(golden: Outputs, answer: Outputs) -> float:
         found = max(found, float(np.abs(expected - got).max(initial=0)) / scale)
     for name in golden.keys() & {"classes", "class_ids"}:
         _refuse_other_classes(golden[name], answer[name], np.array(golden["scores"]))
+    if "decisions" in golden:
+        _refuse_other_decisions(golden, answer, thresholds)
     return found
+
+
+def _refuse_other_decisions(
+    golden: Outputs, answer: Outputs, thresholds: Sequence[float]
+) -> None:
+    shares = np.array(golden["probabilities"])
+    wrong = np.array(golden["decisions"]) != np.array(answer["decisions"])
+    if (wrong & (np.abs(shares - np.array(thresholds)) > TOLERANCE)).any():
+        raise ValueError("It gives other labels.")
 
 
 def _refuse_other_classes(golden: list, answer: Any, scores: np.ndarray) -> None:

@@ -17,6 +17,7 @@ import psutil
 import tensorflow as tf
 
 from keras_densenet.data.crops import fit_of
+from keras_densenet.decisions import Decisions
 from keras_densenet.export import assets
 from keras_densenet.export.inference import (
     inference_network,
@@ -25,6 +26,7 @@ from keras_densenet.export.inference import (
 )
 from keras_densenet.export.signatures import Preprocessing, Serving, Signature
 from keras_densenet.export.verification import ExportError, verify
+from keras_densenet.model_output import output_of
 from keras_densenet.whole_file import flush
 
 HOUR = 3600.0
@@ -42,6 +44,7 @@ def savedmodel(
     fit: str | None = None,
     top_k: int = 5,
     facts: Mapping[str, Any] | None = None,
+    decisions: Decisions | None = None,
 ) -> Path:
     """Write `<path>/<version>/`, a SavedModel on raw pictures: gray, RGB or RGBA.
 
@@ -72,6 +75,8 @@ def savedmodel(
         top_k: How many classes `predict_bytes` and `classify` name, 1 or more. There
             are no more names than classes.
         facts: What else `export.json` is to say, such as the data set and metrics.
+        decisions: Temperatures and thresholds of the labels, as
+            `keras_densenet.calibrate` returns them: then it also answers "decisions".
 
     Returns:
         The folder of the new version, whose number is one above the highest there.
@@ -79,7 +84,8 @@ def savedmodel(
     Raises:
         ValueError: The model does not take pictures and return a number for each class,
             or nobody knows whether these are logits; mean or std do not fit the
-            channels, or class_names the classes; another argument is wrong.
+            channels, or class_names or decisions the classes; another argument is
+            wrong.
         OSError: The folder cannot be written to.
         ExportError: What was written does not answer as the model does.
     """
@@ -95,7 +101,10 @@ def savedmodel(
     names = [str(name) for name in class_names or range(classes)]
     refuse_unknown_answers(model)
     _refuse_no_numbers(model)
-    serving = Serving(preprocessing, names, min(top_k, classes))
+    refuse_other_decisions(model, decisions)
+    if decisions:
+        facts = {**(facts or {}), "decisions": decisions.to_json()}
+    serving = Serving(preprocessing, names, min(top_k, classes), decisions)
     served = serving.signatures(inference_network(model))
     expected = serving.signatures(unfolded_network(model))
     base = _folder_of_versions(Path(path))
@@ -185,6 +194,25 @@ def _refuse_no_numbers(model: keras.Model) -> None:
             f"The model was not published, since {len(broken)} of its weights have "
             f"NaNs or infinite numbers, such as {broken[0]}. Export an earlier "
             "checkpoint."
+        )
+
+
+def refuse_other_decisions(model: keras.Model, decisions: Decisions | None) -> None:
+    """Refuse decisions that are not of a model's answers."""
+    if decisions is None:
+        return
+    classes, output = model.output_shape[-1], output_of(model)
+    if len(decisions.thresholds) != classes:
+        raise ValueError(
+            f"decisions must have a threshold for each of the {classes} classes that "
+            f"the model tells apart. Received: {len(decisions.thresholds)}"
+        )
+    if decisions.of_each_label != output.is_of_each_class:
+        raise ValueError(
+            "decisions of several labels are for a model that ends in sigmoids, and "
+            "those of one class for one that ends in a softmax. Received: decisions "
+            f"of_each_label={decisions.of_each_label}, and a model that answers "
+            f"{output.kind}"
         )
 
 

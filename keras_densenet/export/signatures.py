@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_densenet.data import resize_to_input, standardize
+from keras_densenet.decisions import Decisions
 from keras_densenet.export.decoding import COLORS, decode
 from keras_densenet.export.inference import Network
 
 EXAMPLE_FEATURE = "image/encoded"  # of a tf.Example, as TensorFlow's data sets name it
 AT_ONCE = 4  # pictures decoded; each takes memory
+SERVED = ("logits", "probabilities", "decisions")
 
 
 class Preprocessing(NamedTuple):
@@ -89,14 +91,20 @@ class Serving:
         preprocessing: What is done to a picture before the network sees it.
         class_names: One name for each class.
         top_k: How many of the most probable classes are named, k.
+        decisions: Temperatures and thresholds of the labels; None for none.
     """
 
     def __init__(
-        self, preprocessing: Preprocessing, class_names: Sequence[str], top_k: int
+        self,
+        preprocessing: Preprocessing,
+        class_names: Sequence[str],
+        top_k: int,
+        decisions: Decisions | None = None,
     ) -> None:
         self.preprocessing = preprocessing
         self.class_names = list(class_names)
         self.top_k = top_k
+        self.decisions = decisions
         shape = [None, *preprocessing.input_shape]
         self._images = tf.TensorSpec(shape, tf.float32, name="images")
         self._files = tf.TensorSpec([None], tf.string, name="image_bytes")
@@ -115,6 +123,10 @@ class Serving:
             classify       inputs (N,), tf.Examples with "image/encoded" -> classes,
                            scores
             embed          images -> features (N, D), logits
+
+        With decisions, `serve` and `predict_bytes` also return decisions (N, classes),
+        bool: whether each label is given. Probabilities are then those at the
+        temperatures, and logits are as they were.
 
         There are no `predict_bytes` and `classify` for a network that takes other than
         1, 3 or 4 channels, or pictures of any size, and no `embed` where the last layer
@@ -135,7 +147,19 @@ class Serving:
         """Return all that a network answers to raw pictures, one or more."""
         mean, std = self.preprocessing.mean, self.preprocessing.std
         answer = network.answers(standardize(images, mean, std))
-        return answer | {"probabilities": network.activation(answer["logits"])}
+        return answer | self._decided(network, answer["logits"])
+
+    def _decided(self, network: Network, logits: Any) -> dict[str, Any]:
+        """Return the probabilities of logits, and what is decided by them."""
+        if self.decisions is None:
+            return {"probabilities": network.activation(logits)}
+        temperatures = tf.constant(self.decisions.temperatures, logits.dtype)
+        probabilities = network.activation(logits / temperatures)
+        thresholds = tf.constant(self.decisions.thresholds, probabilities.dtype)
+        return {
+            "probabilities": probabilities,
+            "decisions": probabilities >= thresholds,
+        }
 
     def _answers(self, network: Network, images: Any) -> dict[str, Any]:
         """Return all answers to any number of pictures; signatures choose from them."""
@@ -169,7 +193,8 @@ class Serving:
 
 
 def _serve(answers: Callable, images: Any) -> dict[str, Any]:
-    return _only(answers(images), "logits", "probabilities")
+    answer = answers(images)
+    return _only(answer, *(name for name in SERVED if name in answer))
 
 
 def _embed(answers: Callable, images: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from keras_densenet.export.golden import (
     TOLERANCE,
     difference,
     golden_requests,
+    thresholds_of,
 )
 
 REPLAY = Path(__file__).with_name("replay.py")
@@ -98,8 +100,8 @@ def openvino_difference(version: str | os.PathLike) -> OpenVINOAnswer | None:
         return None
     request, golden = golden_requests(Path(version))["serving_default"]
     images = np.array(request["instances"], "float32")
-    answer = _openvino_answer(Path(version), images)
-    found = difference(golden, answer)
+    answer = _openvino_answer(Path(version), images, list(golden))
+    found = difference(golden, answer, thresholds_of(Path(version)))
     if not found <= TOLERANCE:
         raise ExportError(
             f"OpenVINO answers differently from the model, by {found:.2g}, while "
@@ -109,7 +111,9 @@ def openvino_difference(version: str | os.PathLike) -> OpenVINOAnswer | None:
     return OpenVINOAnswer(runtime, found)
 
 
-def _openvino_answer(version: Path, images: np.ndarray) -> dict[str, np.ndarray]:
+def _openvino_answer(
+    version: Path, images: np.ndarray, outputs: Sequence[str]
+) -> dict[str, np.ndarray]:
     import openvino
 
     core = openvino.Core()
@@ -124,4 +128,4 @@ def _openvino_answer(version: Path, images: np.ndarray) -> dict[str, np.ndarray]
             f"OpenVINO cannot read {version}, while TensorFlow's answers hold. Serve "
             f"it with TensorFlow. OpenVINO says: {why}"
         ) from error
-    return {name: found[name] for name in ("logits", "probabilities")}
+    return {name: found[name] for name in outputs}

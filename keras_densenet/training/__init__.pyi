@@ -1,3 +1,4 @@
+from .calibration import calibrate as calibrate
 from .fine_tuning import (
     FineTuning as FineTuning,
     freeze as freeze,

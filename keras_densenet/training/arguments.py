@@ -154,7 +154,8 @@ def _of_dataset(
     if isinstance(remembered, Datasets):
         return remembered.with_split(place, dataset)
     facts = ("class_names", "mean", "std")
-    known = {name: getattr(remembered, name, None) for name in facts}
+    known: dict[str, Any] = {name: getattr(remembered, name, None) for name in facts}
+    known["labels"] = getattr(remembered, "labels", "one")
     return Datasets(**{place: dataset}, **known)
 
 

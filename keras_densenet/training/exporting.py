@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_densenet.data import DataModule
+from keras_densenet.decisions import Decisions
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.export import litert_of_data, onnx, savedmodel
 
@@ -87,6 +88,7 @@ def write(
     quantize: str | None,
     metrics: Mapping[str, dict[str, float]],
     say: Callable[[str], Any],
+    decisions: Decisions | None = None,
 ) -> Path:
     """Write a model in one of the formats.
 
@@ -98,6 +100,7 @@ def write(
         quantize: Of LiteRT.
         metrics: Kept with a SavedModel.
         say: Takes a line to print.
+        decisions: Temperatures and thresholds of the labels.
 
     Returns:
         The version's folder, or the file.
@@ -106,6 +109,7 @@ def write(
         "mean": data.mean,
         "std": data.std,
         "class_names": data.class_names,
+        "decisions": decisions,
     }
     if to == "savedmodel":
         facts = {"data_set": type(data).__name__, "metrics": metrics}
@@ -115,7 +119,7 @@ def write(
     if to == "onnx":
         done = onnx(model, path, **how)
     else:
-        done = litert_of_data(model, path, data, quantize)
+        done = litert_of_data(model, path, data, quantize, decisions)
     say(f"Its logits differ from the model's by {done.difference:.1e} of the largest.")
     if done.accuracy is not None:
         say(

@@ -16,6 +16,7 @@ from keras_densenet.checkpoint_file import (
     read_state,
 )
 from keras_densenet.data import DataModule
+from keras_densenet.decisions import Decisions, keep_decisions
 from keras_densenet.devices import Devices
 from keras_densenet.devices.precision import has_schedule, unscaled
 from keras_densenet.errors import MisconfigurationError
@@ -147,6 +148,8 @@ def resumed(model: keras.Model, path: Path, plan: Plan) -> RunState:
         MisconfigurationError: A run cannot go on from it with these data.
     """
     state = load_checkpoint(model, path)
+    if state and state.decisions:
+        keep_decisions(model, Decisions.from_json(state.decisions))
     if state is None:  # a plain .keras file, saved after a whole epoch
         done = int(model.optimizer.iterations)
         state = RunState(done, plan.steps_per_epoch, plan.data.state_dict())
@@ -192,7 +195,8 @@ def load_trained(
     """Load a checkpoint for anything but training, and return what it has of its run.
 
     The averages of the weights (EMA), if it has them, are then the weights: they are
-    what `fit` leaves in the model at its end, and what is validated.
+    what `fit` leaves in the model at its end, and what is validated. The model has the
+    checkpoint's decisions, or none.
     """
     if model.compiled:  # the checkpoint has its optimizer, too
         with devices.scope():
@@ -203,6 +207,8 @@ def load_trained(
     optimizer = unscaled(getattr(model, "optimizer", None))
     if getattr(optimizer, "use_ema", False):
         optimizer.finalize_variable_values(model.trainable_variables)
+    chosen = state.decisions if state else {}
+    keep_decisions(model, Decisions.from_json(chosen) if chosen else None)
     return state
 
 

@@ -17,11 +17,14 @@ from rich.console import Console
 
 from keras_densenet.analysis.answers import predictions_of
 from keras_densenet.analysis.curves import plot_curves
+from keras_densenet.analysis.deciding import decide
+from keras_densenet.analysis.inside import answering_logits
 from keras_densenet.analysis.report import write_report
 from keras_densenet.callbacks.loggers import only_written_down
 from keras_densenet.callbacks.run import Run, build_metrics, skip_first
-from keras_densenet.checkpoint_file import RunState, write_file
+from keras_densenet.checkpoint_file import RunState, write_decisions, write_file
 from keras_densenet.data import DataModule, Pictures
+from keras_densenet.decisions import Decisions, keep_decisions
 from keras_densenet.devices import make_devices
 from keras_densenet.devices.multi_worker import names_lost_workers, refuse_to_disagree
 from keras_densenet.errors import MisconfigurationError
@@ -54,6 +57,11 @@ from keras_densenet.training.compilation import (
     refuse_other_data,
     refuse_uncompiled,
     unbuilt_if_not_loaded,
+)
+from keras_densenet.training.deciding import (
+    kept_decisions,
+    refuse_shares,
+    table_of,
 )
 from keras_densenet.training.ending import (
     broken_pictures_named,
@@ -301,7 +309,7 @@ class Trainer(LatestFit):
         Logits are made probabilities, and one unit with a sigmoid those of two classes.
         Several units with sigmoids give each class's own probability, of any sum. Where
         `keras_densenet.model_output` does not know what the last layers give, the
-        numbers are returned as they are.
+        numbers are returned as they are. What `calibrate` chose is heeded.
         """
         if self.hardware.cluster:
             raise MisconfigurationError(
@@ -314,8 +322,80 @@ class Trainer(LatestFit):
         with self._reading(module, data, "predict"):
             network = self._ready(module, data, ckpt_path)
             batches = evaluated_batches("predict", data, self.flags)
-            answer = network.predict(self.hardware.shared_out(batches), verbose=0)
+            batches = self.hardware.shared_out(batches)
+            decisions = kept_decisions(network, self._screen.say)
+            if decisions:
+                with answering_logits(network) as logits_of:
+                    answer = network.predict(batches, verbose=0)
+                return decisions.probabilities(logits_of(answer)).astype("float32")
+            answer = network.predict(batches, verbose=0)
         return output_of(network).probabilities(answer, data.num_classes)
+
+    def calibrate(
+        self,
+        module: Module | None = None,
+        datamodule: Data = None,
+        ckpt_path: CkptPath = None,
+        *,
+        rule: str = "youden",
+        temperature: bool = True,
+        model: Module | None = None,
+        dataloaders: Data = None,
+    ) -> Decisions:
+        """Choose a temperature and a threshold for each label.
+
+        By the validation pictures alone: what is tested is not what decided. The model
+        keeps them, as long as its weights are what they are now: `report` and `export`
+        use them, and `predict` returns probabilities at the temperatures.
+        `save_checkpoint` writes them, and the checkpoint of `ckpt_path` gets them.
+
+        Where each picture has one class, all classes have the same temperature, and
+        each is told from all others by its threshold.
+
+        Args:
+            module: What was trained; by default what was used last.
+            datamodule: What it was trained on; by default what was used last.
+            ckpt_path: As in `fit`; None takes the model as it is.
+            rule: What the threshold is chosen by: "youden" for the largest sum of
+                sensitivity and specificity, "f1" for the largest F1, "sensitivity=0.9"
+                for the highest that finds so large a share of those with the label,
+                "ppv=0.8" for the lowest at which so large a share of those to which it
+                is given have it.
+            temperature: Whether logits are divided by the number that makes
+                probabilities as likely as they say (Guo et al. 2017).
+            model: Lightning's name for `module`.
+            dataloaders: Lightning's name for a dataset.
+
+        Returns:
+            The decisions.
+
+        Raises:
+            MisconfigurationError: There are no validation pictures; or the network
+                gives each class its own probability, and pictures have one class.
+            ValueError: It is another rule.
+        """
+        if self.hardware.cluster:
+            raise MisconfigurationError(
+                "calibrate on several machines would choose by each one's share of the "
+                "pictures. Calibrate in one process, without TF_CONFIG and with "
+                "strategy='auto', num_nodes=1 and the path of a checkpoint, ckpt_path."
+            )
+        module, data = self._given("calibrate", module, model, datamodule, dataloaders)
+        ckpt_path = checked_path("calibrate", ckpt_path)
+        with self._reading(module, data, "validate"):
+            network = self._ready(module, data, ckpt_path)
+            refuse_shares(network, data)
+            batches = evaluated_batches("validate", data, self.flags)
+            plain = Decisions.undecided(data.class_names, data.labels == "several")
+            predictions = predictions_of(network, batches, data, plain)
+        decisions = decide(predictions, rule, temperature)
+        keep_decisions(network, decisions)
+        source = self._checkpoint(network, data, ckpt_path)
+        if source:
+            write_decisions(source, decisions.to_json())
+            self._screen.say(f"{source} keeps the decisions.")
+        self._screen.console.print(table_of(decisions))
+        return decisions
 
     @names_lost_workers
     def export(
@@ -361,7 +441,10 @@ class Trainer(LatestFit):
         if self.is_global_zero:
             metrics = self._measured.of(network, ckpt_path)
             say = self._screen.say
-            written = write(network, path, data, format, quantize, metrics, say)
+            decisions = kept_decisions(network, say)
+            written = write(
+                network, path, data, format, quantize, metrics, say, decisions
+            )
         if self.hardware.cluster and format == "savedmodel":
             # All know the number, once it is written.
             number = int(written.name) if self.is_global_zero else 0
@@ -413,8 +496,10 @@ class Trainer(LatestFit):
         network = self._ready(module, data, ckpt_path)
         stage, batches = held_out(self.flags, data)
         run = self._folder_of(network, data, ckpt_path)
+        decisions = kept_decisions(network, self._screen.say)
+        groups = data.groups("test" if stage == "test" else "val")
         with broken_pictures_named(data):
-            predictions = predictions_of(network, batches, data)
+            predictions = predictions_of(network, batches, data, decisions, groups)
         written = write_report(
             path or (run or Path(self.flags.default_root_dir)) / "report.html",
             network,
@@ -423,6 +508,7 @@ class Trainer(LatestFit):
             pictures=HELD_OUT[stage],
             run=run,
             batch=some_pictures(network, batches),
+            decisions=decisions,
         )
         data.teardown(stage)
         self._screen.say(f"Report: {written}")

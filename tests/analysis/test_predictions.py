@@ -13,7 +13,8 @@ from keras_densenet.analysis import (
     plot_confusion,
     plot_reliability,
 )
-from keras_densenet.analysis.answers import predictions_of
+from keras_densenet.analysis.answers import Examples, predictions_of
+from keras_densenet.decisions import Decisions
 from keras_densenet.errors import MisconfigurationError
 
 NAMES = ["cat", "dog", "owl"]
@@ -126,7 +127,7 @@ class Data:
     labels = "one"
 
 
-def asked(labels, *top, classes=3):
+def asked(labels, *top, classes=3, decisions=None):
     """Ask a network that gives its pictures' 3 pixels to its last layers."""
     pixels = np.log([[1.0, 1, 2], [3.0, 1, 4]]).reshape(2, 1, 3, 1).astype("float32")
     picture = keras.Input((1, 3, 1))
@@ -136,7 +137,7 @@ def asked(labels, *top, classes=3):
     for layer in top:
         x = layer(x)
     dataset = tf.data.Dataset.from_tensor_slices((pixels, labels)).batch(2)
-    return predictions_of(keras.Model(picture, x), dataset, Data())
+    return predictions_of(keras.Model(picture, x), dataset, Data(), decisions)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,70 @@ def test_several_labels_are_looked_at_by_themselves():
     assert predictions.mean_f1 == pytest.approx(2 / 9)
 
 
+def test_scores_of_a_label_by_hand():
+    """Of five pictures one is not known. At 0.5 two of three are found, one wrongly."""
+    labels = np.array([[1], [1], [0], [1], [np.nan]])
+    shares = np.array([[0.9], [0.6], [0.7], [0.2], [0.95]])
+    groups = np.array(["a", "a", "b", "b", "c"])
+    given = LabelPredictions(labels, shares, ["mass"], groups=groups)
+    (score,) = given.label_scores()
+    assert (score.name, score.pictures, score.threshold) == ("mass", 4, 0.5)
+    assert score.prevalence == 0.75
+    assert score.area.value == pytest.approx(1 / 3)  # 0.7 is above two of three
+    # Of 0.9 the precision is 1, of 0.6 it is 2/3, of 0.2 it is 3/4.
+    assert score.average_precision == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    assert (score.sensitivity, score.specificity) == (pytest.approx(2 / 3), 0)
+    # Each is in a bin of its own: 0.1, 0.4, 0.7 and 0.8 off.
+    assert score.calibration_error == pytest.approx(2 / 4)
+    higher = LabelPredictions(labels, shares, ["mass"], thresholds=[0.8])
+    (score,) = higher.label_scores()
+    assert (score.sensitivity, score.specificity) == (pytest.approx(1 / 3), 1)
+    assert higher.label_accuracy == 0.5
+
+
+def test_a_label_that_nobody_has_or_nobody_knows_has_no_scores():
+    labels = np.array([[0, np.nan], [0, np.nan]])
+    none, unknown = LabelPredictions(labels, np.full((2, 2), 0.4), "ab").label_scores()
+    assert (none.prevalence, none.specificity, none.pictures) == (0, 1, 2)
+    for score in (none, unknown):
+        numbers = (score.area.value, score.average_precision, score.sensitivity)
+        assert np.isnan(numbers).all()
+    assert unknown.pictures == 0
+    assert np.isnan([unknown.prevalence, unknown.specificity]).all()
+    assert np.isnan(unknown.calibration_error)
+
+
+def test_the_worst_mistakes_of_a_label_are_kept():
+    """Five have it: 0.9 is found, and of the missed ones the lowest three stay."""
+    shares = np.array([[0.9, 0.4, 0.1, 0.3, 0.2, 0.8, 0.6]]).T
+    has = np.array([[1, 1, 1, 1, 1, 0, np.nan]]).T
+    examples = Examples(Data(), None)
+    images = np.arange(7.0).reshape(7, 1, 1, 1)
+    for rows in (slice(0, 4), slice(4, 7)):
+        examples.look_at(images[rows], has[rows], shares[rows])
+    wrong = examples.of("missed", "given wrongly")
+    assert [example.probability for example in wrong] == [0.1, 0.2, 0.3, 0.8]
+    assert [example.has_it for example in wrong] == [True, True, True, False]
+    assert [float(example.standardized.sum()) for example in wrong] == [2, 4, 3, 5]
+    (found,) = examples.of("found")
+    assert found.probability == 0.9
+
+
+def test_logits_are_kept_where_decisions_are_asked_for():
+    """They are 100 times those of the pixels, and probabilities of most are 1."""
+    hundred = {"kernel_initializer": lambda shape, dtype: 100 * np.eye(3)}
+    top = keras.layers.Dense(3, "sigmoid", **hundred)
+    chosen = Decisions(("a", "b", "c"), (0.5,) * 3, (200.0,) * 3, "f1", True, 9)
+    labels = np.array([[1.0, 1.0, 1.0], [0.0, 1.0, 0.0]])
+    predictions = asked(labels, top, decisions=chosen)
+    logits = np.log([[1, 1, 2], [3, 1, 4]])
+    np.testing.assert_allclose(predictions.logits, 100 * logits, rtol=1e-5, atol=1e-4)
+    expected = 1 / (1 + np.exp(-logits / 2))
+    np.testing.assert_allclose(predictions.probabilities, expected, rtol=1e-5)
+    assert asked(labels, top).logits is None
+    np.testing.assert_array_equal(asked(labels, top).probabilities[:, 2], 1)
+
+
 IDENTITY = {"kernel_initializer": "identity"}
 
 
@@ -210,6 +275,8 @@ def test_label_predictions_refuse_what_does_not_fit():
     for labels in (np.zeros((0, 2)), np.zeros(2), np.zeros((2, 3))):
         with pytest.raises(ValueError, match="LabelPredictions need labels"):
             LabelPredictions(labels, np.zeros((2, 2)), ["a", "b"])
+    with pytest.raises(ValueError, match=r"each of the 2 pictures, \(N,\). Received"):
+        LabelPredictions(np.zeros((2, 1)), np.zeros((2, 1)), "a", groups=np.zeros(3))
 
 
 def test_one_sigmoid_is_of_two_classes(monkeypatch):

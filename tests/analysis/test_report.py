@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from html.parser import HTMLParser
 
 import keras
@@ -12,6 +13,7 @@ from PIL import Image
 
 import keras_densenet as kd
 from keras_densenet.analysis import (
+    LabelExample,
     LabelPredictions,
     Mistake,
     Predictions,
@@ -220,14 +222,39 @@ def test_logits_and_labels_of_shares(tmp_path):
 def test_several_labels_have_scores_and_no_error(tmp_path):
     # Right: 5 of 6. F1: 1, 2/3 (one of two found) and 1.
     labels = np.array([[1, 1, 0], [0, 1, 1]])
-    given = LabelPredictions(labels, np.array([[0.9, 0.8, 0], [0, 0.1, 0.5]]), NAMES)
-    path = write_report(tmp_path / "r.html", dense(), given, title="films")
-    page = Page(path)
+    shares = np.array([[0.9, 0.8, 0], [0, 0.1, 0.5]])
+    blue = np.full((4, 4, 3), (0, 0, 255))
+    missed = LabelExample(blue, blue, 1, True, 0.1)
+    groups = np.array(["ann", "bob"])
+    given = LabelPredictions(labels, shares, NAMES, None, groups, [missed])
+    page = Page(write_report(tmp_path / "r.html", dense(), given, title="films"))
     assert "test error" not in page.text
     assert "83.33 %" in page.text
     assert "88.9 %" in page.text
-    assert page.text.count("pictures have several labels or none") == 3
-    assert page.parts() == ["confusion", "mistakes", "reliability", "reuse", "costs"]
+    assert "2 groups" in page.text
+    assert NAMES[0] in page.text
+    shown = " ".join(page.text.split())
+    # Prevalence, area, its interval (one group has one kind alone), precision,
+    # threshold, sensitivity, specificity, and (0.1 + 0) / 2 off.
+    assert "2 50.0 1.000 1.000 to 1.000 1.000 0.500 100.0 100.0 5.0" in shown
+    assert f"{NAMES[1]} missed (10%)" in shown
+    assert "Not drawn: no label is rightly given to a picture" in shown
+    assert page.parts() == [
+        *("labels", "activation", "mistakes", "reliability", "reuse", "costs"),
+    ]
+
+
+def test_an_error_has_its_interval(tmp_path):
+    """Of 100 pictures 20 are wrong: 20 %, and 0.2 +- 1.96 sqrt(0.2 0.8 / 100)."""
+    labels = np.repeat([0, 1], [80, 20])
+    shares = np.tile([0.8, 0.1, 0.1], (100, 1))
+    page = write_report(
+        tmp_path / "r.html", dense(), Predictions(labels, shares, NAMES), title="films"
+    )
+    found = re.search(r"20\.00 % \(([\d.]+) to ([\d.]+)\)", Page(page).text)
+    low, high = map(float, found.groups())
+    assert low == pytest.approx(20 - 7.84, abs=1.5)
+    assert high == pytest.approx(20 + 7.84, abs=1.5)
 
 
 def test_ten_views_are_refused(tmp_path):

@@ -144,12 +144,28 @@ def test_datasets_are_given_as_they_are():
     assert kd.data.Datasets(batches(np.eye(5)[LABELS])).num_classes == 5
 
 
+def test_datasets_of_several_labels():
+    """Of four labels those of whole numbers become floats, as NaN must be one."""
+    rows = np.eye(4, dtype=int)[LABELS]
+    data = kd.data.Datasets(batches(rows), batches(rows), labels="several")
+    assert (data.labels, data.soft_labels, data.num_classes) == ("several", False, 4)
+    given = data.with_split("test", batches(rows))
+    for dataset in (data.train_dataset(), data.val_dataset(), given.test_dataset()):
+        _, labels = next(iter(dataset))
+        assert labels.dtype == "float32"
+        np.testing.assert_array_equal(labels, rows[:3])
+    with pytest.raises(ValueError, match="needs labels of the shape"):
+        data.with_split("test", batches(LABELS))
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda: kd.data.Datasets(), "one dataset at least"),
         (lambda: kd.data.Datasets(batches().unbatch()), r"train.batch\(64\)"),
         (lambda: kd.data.Datasets(batches().map(lambda x, y: x)), "pictures, labels"),
+        (lambda: kd.data.Datasets(batches(), labels="many"), "labels must be"),
+        (lambda: kd.data.Datasets(batches(), labels="several"), r"\(N, classes\)"),
         (lambda: kd.data.Datasets(batches(), IMAGES), "validation must be a tf.data"),
         (lambda: kd.data.Datasets(batches().repeat()).num_classes, "num_classes="),
         (lambda: kd.data.Datasets(batches(LABELS * 0)).num_classes, r"in 0\.\.0"),

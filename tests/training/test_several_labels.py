@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_densenet as kd
 from keras_densenet.callbacks import ModelCheckpoint
@@ -166,3 +167,15 @@ def test_answers_about_several_labels_leave_out_what_is_not_known():
     a, b = answers.class_scores()
     assert (a.precision, a.recall, a.pictures) == (2 / 3, 1, 2)
     assert (b.precision, b.recall, b.pictures) == (1, 1, 1)
+
+
+def test_a_dataset_to_test_on_has_several_labels_as_the_training_had(tmp_path):
+    data = kd.data.DigitMosaics(batch_size=64, seed=0)
+    trainer, made = fitted(tmp_path)
+    trainer.fit(made, datamodule=data)
+    data.setup("test")
+    plain = data.test_dataset().map(lambda x, y: (x, tf.cast(y, tf.int32)))
+    expected = trainer.test(made, datamodule=data)
+    found = trainer.test(made, dataloaders=plain)
+    assert found.keys() == {"loss", "auroc", "f1"}
+    assert found == pytest.approx(expected)

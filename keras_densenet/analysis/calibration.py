@@ -1,26 +1,16 @@
-"""From a probability to yes or no: thresholds, temperatures, and how sure they are."""
+"""Thresholds and temperatures, chosen by labeled pictures, and how far they are off."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit
-from sklearn.metrics import roc_auc_score
+from scipy.special import log_softmax
 
-from keras_densenet.analysis.predictions import BINS, binned
-
+BINS = 15  # as in Guo et al. 2017
 COLDEST, HOTTEST = 1 / 20, 20  # temperatures that are tried
-TINY = 1e-7  # a probability that is told from 0
 RULES = ("youden", "f1", "sensitivity", "ppv")
-
-
-class Interval(NamedTuple):
-    """A number, and where 95 % of its values lie in samples like this one."""
-
-    value: float
-    low: float
-    high: float
 
 
 class _Counts(NamedTuple):
@@ -90,6 +80,11 @@ def _known(
     return labels[known], probabilities[known]
 
 
+def refuse_other_rules(rule: str) -> None:
+    """Raise a `ValueError` that names the rules, unless it is one."""
+    _parsed(rule)
+
+
 def _parsed(rule: str) -> tuple[str, float]:
     kind, _, number = rule.partition("=")
     try:
@@ -125,39 +120,56 @@ def _last_largest(scores: np.ndarray) -> int:
     return int(np.flatnonzero(np.isclose(scores, scores.max(), rtol=0, atol=1e-12))[-1])
 
 
-def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     """Return what logits must be divided by for probabilities that are as they say.
 
     It minimizes the cross-entropy of the pictures that are known (Guo et al. 2017).
 
     Args:
         labels: 1 or 0, and NaN where it is not known, `(N,)`.
-        probabilities: Of the label, in 0..1, `(N,)`.
+        logits: Of the label, `(N,)`.
     """
-    has, answers = _known(labels, probabilities)
-    logits = _logits(answers)
+    has, answers = _known(labels, logits)
 
-    def cross_entropy(log_temperature: float) -> float:
-        scaled = logits / math.exp(log_temperature)
+    def cross_entropy(temperature: float) -> float:
+        scaled = answers / temperature
         return float(np.mean(np.logaddexp(0, scaled) - has * scaled))
 
+    return _best(cross_entropy)
+
+
+def temperature_of_classes(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Return the same of a softmax, whose logits all are divided by one number.
+
+    Args:
+        labels: Class numbers `(N,)`.
+        logits: Of the classes, `(N, classes)`.
+    """
+    rows = np.arange(len(labels))
+
+    def cross_entropy(temperature: float) -> float:
+        return float(-log_softmax(logits / temperature, axis=1)[rows, labels].mean())
+
+    return _best(cross_entropy)
+
+
+def _best(cross_entropy: Callable[[float], float]) -> float:
     bounds = math.log(COLDEST), math.log(HOTTEST)
-    found = minimize_scalar(cross_entropy, bounds=bounds, method="bounded")
+    found = minimize_scalar(
+        lambda log_temperature: cross_entropy(math.exp(log_temperature)),
+        bounds=bounds,
+        method="bounded",
+    )
     return math.exp(found.x)
 
 
-def at_temperature(probabilities: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
-    """Return probabilities whose logits are divided by each label's temperature.
+def binned(probabilities: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Return in which of some bins of equal width each probability is, `(N,)`.
 
-    Args:
-        probabilities: `(N, classes)`.
-        temperatures: `(classes,)`.
+    Each bin is open below and closed above, as in Guo et al. 2017.
     """
-    return expit(_logits(probabilities) / temperatures)
-
-
-def _logits(probabilities: np.ndarray) -> np.ndarray:
-    return logit(np.clip(np.asarray(probabilities, float), TINY, 1 - TINY))
+    edges = np.linspace(0, 1, bins + 1)
+    return np.clip(np.searchsorted(edges, probabilities) - 1, 0, bins - 1)
 
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -176,43 +188,3 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
         binned(answers), answers - has, BINS
     )  # of sums: each bin by its size
     return float(np.abs(gaps).sum() / max(len(answers), 1))
-
-
-def area_interval(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    groups: np.ndarray | None = None,
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """Return the area under the ROC curve with an interval of 95 %, by the bootstrap.
-
-    Whole groups are drawn with replacement: films of one patient are alike, and the
-    interval of single films would be too narrow.
-
-    Args:
-        labels: 1 or 0, and NaN where it is not known, `(N,)`.
-        probabilities: Of the label, in 0..1, `(N,)`.
-        groups: What belongs together, such as patients, `(N,)`; None for each picture
-            by itself.
-        draws: How many samples are drawn.
-        seed: Of the samples.
-
-    Returns:
-        The area and the interval; NaN where all known pictures are of one kind.
-    """
-    has, answers = _known(labels, probabilities)
-    if len(np.unique(has)) < 2:
-        return Interval(math.nan, math.nan, math.nan)
-    names = np.arange(len(has)) if groups is None else groups[~np.isnan(labels)]
-    _, of_picture = np.unique(names, return_inverse=True)
-    many = of_picture.max() + 1
-    rng = np.random.default_rng(seed)
-    areas = []
-    for _ in range(draws):
-        weights = np.bincount(rng.integers(many, size=many), minlength=many)[of_picture]
-        if weights[has == 1].any() and weights[has == 0].any():
-            areas.append(roc_auc_score(has, answers, sample_weight=weights))
-    low, high = np.quantile(areas, (0.025, 0.975))
-    return Interval(float(roc_auc_score(has, answers)), float(low), float(high))

@@ -5,11 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from keras_densenet.analysis.decisions import (
-    area_interval,
-    at_temperature,
+from keras_densenet.analysis.calibration import (
     calibration_error,
     temperature,
+    temperature_of_classes,
     threshold,
 )
 
@@ -84,12 +83,22 @@ def test_the_temperature_that_made_them_too_sure_is_found(hot):
     logits = rng.normal(0, 2, 50_000)
     labels = (rng.random(50_000) < 1 / (1 + np.exp(-logits))).astype(float)
     too_sure = 1 / (1 + np.exp(-hot * logits))
-    found = temperature(labels, too_sure)
+    found = temperature(labels, hot * logits)
     assert found == pytest.approx(hot, rel=0.03)
-    mended = at_temperature(too_sure[:, np.newaxis], np.array([found]))[:, 0]
+    mended = 1 / (1 + np.exp(-hot * logits / found))
     assert calibration_error(labels, mended) < 0.01
     if hot == 3.0:
         assert calibration_error(labels, too_sure) > 0.05
+
+
+@pytest.mark.parametrize("hot", [0.5, 3.0])
+def test_the_temperature_of_a_softmax_is_found(hot):
+    """Classes are drawn from the shares; then all logits are multiplied."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1.5, (20_000, 3))
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    drawn = (rng.random((20_000, 1)) > shares.cumsum(axis=1)).sum(axis=1)
+    assert temperature_of_classes(drawn, hot * logits) == pytest.approx(hot, rel=0.03)
 
 
 def test_the_calibration_error_by_hand():
@@ -97,31 +106,3 @@ def test_the_calibration_error_by_hand():
     labels = np.array([1, 0, 0, np.nan])
     shares = np.array([0.95, 0.95, 0.1, 0.5])
     assert calibration_error(labels, shares) == pytest.approx(1 / 3)
-
-
-def test_the_interval_of_single_pictures_is_hanleys():
-    """Hanley and McNeil 1982: the error of an area of 0.76, of 300 and 700 pictures."""
-    rng = np.random.default_rng(0)
-    labels = np.repeat([1.0, 0.0], [300, 700])
-    answers = rng.normal(labels, 1)
-    shares = 1 / (1 + np.exp(-answers))
-    area, low, high = area_interval(labels, shares, draws=200)
-    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
-    variance = area * (1 - area) + 299 * (q1 - area**2) + 699 * (q2 - area**2)
-    error = math.sqrt(variance / (300 * 700))
-    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.2)
-    assert low < area < high
-
-
-def test_pictures_that_are_alike_make_the_interval_wider():
-    """Each picture nine times is no more than once: three times as narrow else."""
-    labels, shares = sample(1, 200)
-    nine = np.repeat(labels, 9), np.repeat(shares, 9)
-    patients = np.repeat(np.arange(len(labels)), 9)
-    once = area_interval(labels, shares, draws=200)
-    together = area_interval(*nine, patients, draws=200)
-    apart = area_interval(*nine, draws=200)
-    width = once.high - once.low
-    assert together.high - together.low == pytest.approx(width, rel=0.2)
-    assert apart.high - apart.low == pytest.approx(width / 3, rel=0.2)
-    assert math.isnan(area_interval(np.ones(3), np.ones(3)).value)

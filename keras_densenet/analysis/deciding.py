@@ -1,0 +1,126 @@
+"""Choosing thresholds and temperatures by what a network answers to pictures."""
+
+import math
+import warnings
+from dataclasses import replace
+
+import numpy as np
+
+from keras_densenet.analysis.calibration import (
+    refuse_other_rules,
+    temperature,
+    temperature_of_classes,
+    threshold,
+)
+from keras_densenet.analysis.predictions import LabelPredictions, Predictions
+from keras_densenet.decisions import Decisions
+from keras_densenet.errors import few
+
+UNDECIDED = 0.5  # the threshold where pictures say nothing of a label
+
+
+def decide(
+    predictions: Predictions | LabelPredictions,
+    rule: str = "youden",
+    with_temperature: bool = True,
+) -> Decisions:
+    """Choose from which probability on each label is given.
+
+    First the temperature is chosen, by the cross-entropy of all pictures, and then the
+    threshold, by the probabilities at that temperature. It is halfway between the
+    lowest probability that is to be enough and the next lower one, so that rounding
+    changes no answer. Where each picture has one class, each class is told from all
+    others.
+
+    Args:
+        predictions: With logits, of pictures that the network was not trained on.
+        rule: See `keras_densenet.analysis.calibration.threshold`.
+        with_temperature: Whether temperatures are chosen; else they are 1.
+
+    Raises:
+        ValueError: It is no rule, or there are no logits.
+    """
+    refuse_other_rules(rule)
+    labels, logits = _by_label(predictions), predictions.logits
+    if logits is None:
+        raise ValueError(
+            "Temperatures and thresholds are chosen by logits (N, classes)."
+        )
+    empty = [len(np.unique(has[~np.isnan(has)])) < 2 for has in labels.T]
+    names = predictions.class_names
+    several = isinstance(predictions, LabelPredictions)
+    chosen = Decisions.undecided(names, several)
+    if with_temperature:
+        found = _temperatures(predictions, logits, labels, empty)
+        chosen = replace(chosen, temperatures=found)
+    shares = chosen.probabilities(logits)
+    chosen = replace(
+        chosen,
+        thresholds=_thresholds(labels, shares, empty, rule),
+        rule=rule,
+        pictures=len(labels),
+        not_chosen=tuple(
+            n for n, is_empty in zip(names, empty, strict=True) if is_empty
+        ),
+    )
+    _warn_of_undecided(chosen)
+    return chosen
+
+
+def _by_label(predictions: Predictions | LabelPredictions) -> np.ndarray:
+    """Return 1, 0 and NaN for each picture and label, `(N, classes)`."""
+    if isinstance(predictions, LabelPredictions):
+        return np.asarray(predictions.labels, float)
+    return np.eye(len(predictions.class_names))[predictions.labels]
+
+
+def _temperatures(
+    predictions: Predictions | LabelPredictions,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    empty: list[bool],
+) -> tuple[float, ...]:
+    if isinstance(predictions, Predictions):
+        found = temperature_of_classes(predictions.labels, logits)
+        return (found,) * labels.shape[1]
+    return tuple(
+        1.0 if is_empty else temperature(has, answers)
+        for has, answers, is_empty in zip(labels.T, logits.T, empty, strict=True)
+    )
+
+
+def _thresholds(
+    labels: np.ndarray, shares: np.ndarray, empty: list[bool], rule: str
+) -> tuple[float, ...]:
+    return tuple(
+        UNDECIDED if is_empty else _between(threshold(has, answers, rule), answers)
+        for has, answers, is_empty in zip(labels.T, shares.T, empty, strict=True)
+    )
+
+
+def _between(enough: float, answers: np.ndarray) -> float:
+    """Return what is halfway between a probability and the next lower one, or 0.
+
+    >>> _between(0.5, np.array([0.25, 0.5, 0.75])), _between(0.5, np.array([0.5]))
+    (0.375, 0.25)
+    """
+    lower = answers[answers < enough].max(initial=0.0)
+    return enough if math.isinf(enough) else float((enough + lower) / 2)
+
+
+def _warn_of_undecided(decisions: Decisions) -> None:
+    if decisions.not_chosen:
+        warnings.warn(
+            f"Of the {decisions.pictures:,} pictures all have, or none has, "
+            f"{few(decisions.not_chosen)}: they say nothing of a threshold there, and "
+            "it is 1/2. Hold out more pictures.",
+            stacklevel=4,
+        )
+    pairs = zip(decisions.class_names, decisions.thresholds, strict=True)
+    never = [name for name, number in pairs if math.isinf(number)]
+    if never:
+        warnings.warn(
+            f"At no threshold is {decisions.rule} fulfilled for {few(never)}: by these "
+            "decisions they are never given.",
+            stacklevel=4,
+        )

@@ -1,0 +1,32 @@
+"""Pictures and figures within a page, so that it needs no files beside it."""
+
+import base64
+import io
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from keras_densenet.analysis.drawn_pictures import drawn
+
+THUMBNAIL = 160  # pixels of the longer side
+
+
+def thumbnail(picture: np.ndarray) -> str:
+    """Return a raw picture as an embedded PNG, scaled down if it is large."""
+    image = Image.fromarray(drawn(picture))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return _data_address(file, "image/png")
+
+
+def embedded(figure: Figure) -> str:
+    """Return a figure as an embedded SVG."""
+    file = io.BytesIO()
+    figure.savefig(file, format="svg")
+    return _data_address(file, "image/svg+xml")
+
+
+def _data_address(file: io.BytesIO, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

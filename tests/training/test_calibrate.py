@@ -1,0 +1,196 @@
+"""Decisions: chosen by the validation pictures, kept, and what is served by them."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_densenet as kd
+from keras_densenet.decisions import decisions_of
+from keras_densenet.training import MisconfigurationError
+
+QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
+
+
+class Blocks(kd.data.DigitMosaics):
+    """A few mosaics of 8x8; what is there to test has other labels."""
+
+    input_shape = (8, 8, 1)
+
+    def load_splits(self, stage):
+        splits = super().load_splits(stage)
+        return {
+            name: type(split)(split.images[:96, ::4, ::4], split.labels[:96])
+            for name, split in splits.items()
+        }
+
+
+def linear(classes, input_shape, classifier_activation="softmax"):
+    dense = keras.layers.Dense(classes, classifier_activation)
+    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), dense])
+
+
+def classifier(**options):
+    return kd.ImageClassifier(linear, learning_rate=0.01, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    trainer = kd.Trainer(max_epochs=1, default_root_dir=folder, **QUIET)
+    module, data = classifier(), Blocks(batch_size=32, seed=0)
+    trainer.fit(module, datamodule=data)
+    return trainer, module, data
+
+
+def of_split(data, name):
+    data.setup("fit" if name == "val" else name)
+    dataset = getattr(data, f"{name}_dataset")()
+    return map(np.concatenate, zip(*dataset.as_numpy_iterator(), strict=True))
+
+
+def test_the_validation_pictures_alone_decide(trained):
+    """Of each label nine of ten that have it are found, and no threshold is higher."""
+    trainer, module, data = trained
+    decisions = trainer.calibrate(
+        module, data, rule="sensitivity=0.9", temperature=False
+    )
+    images, labels = of_split(data, "val")
+    shares = module.model.predict(images, verbose=0)
+    assert (decisions.pictures, decisions.class_names) == (96, tuple("0123456789"))
+    for number, least in enumerate(decisions.thresholds):
+        ordered = np.sort(shares[labels[:, number] == 1, number])[::-1]
+        needed = int(np.ceil(0.9 * len(ordered) - 1e-9))
+        assert ordered[needed - 1] >= least
+        assert ordered[needed - 1] == min(x for x in ordered if x >= least)
+    assert decisions_of(module.model) == decisions
+
+
+def test_predictions_are_at_the_temperatures(trained):
+    trainer, module, data = trained
+    decisions = kd.calibrate(module, data)
+    images, _ = of_split(data, "test")
+    shares = module.model.predict(images, verbose=0).astype("float64")
+    logits = np.log(shares / (1 - shares))
+    expected = 1 / (1 + np.exp(-logits / decisions.temperatures))
+    found = trainer.predict(module, datamodule=data)
+    assert found.dtype == "float32"
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_checkpoint_keeps_them(trained, tmp_path):
+    trainer, module, data = trained
+    decisions = kd.calibrate(module, data, "f1")
+    saved = trainer.save_checkpoint(tmp_path / "calibrated.keras")
+    other = kd.Trainer(default_root_dir=tmp_path, **QUIET)
+    again = classifier()
+    expected = trainer.predict(module, datamodule=data)
+    found = other.predict(again, datamodule=data, ckpt_path=saved)
+    np.testing.assert_array_equal(found, expected)
+    assert decisions_of(again.model) == decisions
+
+
+def test_a_checkpoint_that_is_calibrated_gets_them(trained, tmp_path, capsys):
+    trainer, _, data = trained
+    path = trainer.checkpoint_callback.last_model_path
+    again = classifier()
+    decisions = kd.calibrate(again, data, "f1", ckpt_path=path)
+    other = kd.Trainer(default_root_dir=tmp_path, **QUIET)
+    later = classifier()
+    other.test(later, datamodule=data, ckpt_path=path)
+    assert decisions_of(later.model) == decisions
+    best = trainer.checkpoint_callback.best_model_path
+    other.test(later, datamodule=data, ckpt_path=best)
+    assert decisions_of(later.model) is None  # these were not chosen for its weights
+    # The checkpoint can still be resumed from: all else is as it was.
+    more = kd.Trainer(max_epochs=2, default_root_dir=tmp_path, **QUIET)
+    more.fit(classifier(), datamodule=data, ckpt_path=path)
+    assert "after epoch 1" in capsys.readouterr().out
+
+
+def test_other_weights_have_no_decisions(trained, capsys):
+    trainer, module, data = trained
+    kd.calibrate(module, data)
+    module.model.weights[-1].assign_add(np.full(10, 1e-3))
+    shares = module.model.predict(next(of_split(data, "test")), verbose=0)
+    np.testing.assert_array_equal(trainer.predict(module, datamodule=data), shares)
+    assert "chosen for other weights" in capsys.readouterr().out
+
+
+def test_what_is_served_decides_as_the_report_does(trained, tmp_path):
+    trainer, module, data = trained
+    decisions = trainer.calibrate(module, data, rule="youden")
+    version = trainer.export(module, tmp_path / "saved")
+    images, _ = of_split(data, "test")
+    raw = images * np.float32(data.std) + np.float32(data.mean)
+    served = tf.saved_model.load(str(version)).signatures["serve"]
+    answer = served(images=tf.constant(raw.round(), tf.float32))
+    shares = trainer.predict(module, datamodule=data)
+    np.testing.assert_allclose(answer["probabilities"], shares, atol=1e-5)
+    np.testing.assert_array_equal(answer["decisions"], decisions.given(shares))
+    facts = json.loads((version / "assets.extra" / "export.json").read_text())
+    assert facts["decisions"]["thresholds"] == list(decisions.thresholds)
+    assert facts["decisions"]["class_names"] == list("0123456789")
+    outputs = facts["signatures"]["predict_bytes"]["outputs"]
+    assert outputs["decisions"] == {"dtype": "bool", "shape": [None, 10]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("to", "name"), [("onnx", "m.onnx"), ("litert", "m.tflite")])
+def test_other_formats_decide_likewise(trained, tmp_path, to, name):
+    trainer, module, data = trained
+    decisions = trainer.calibrate(module, data)
+    path = trainer.export(module, tmp_path / name, format=to)
+    images, _ = of_split(data, "test")
+    raw = (images * np.float32(data.std) + np.float32(data.mean)).round()[:1]
+    if to == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        (found,) = session.run(["decisions"], {"images": raw.astype("float32")})
+    else:
+        from ai_edge_litert.interpreter import Interpreter
+
+        runner = Interpreter(str(path)).get_signature_runner("serving_default")
+        found = runner(images=raw.astype("float32"))["decisions"]
+    shares = trainer.predict(module, datamodule=data)[:1]
+    np.testing.assert_array_equal(found, decisions.given(shares))
+
+
+def test_a_model_of_ones_own_and_one_class_a_picture(tmp_path):
+    data = kd.data.Digits(batch_size=256, seed=0)
+    trainer = kd.Trainer(default_root_dir=tmp_path, **QUIET)
+    model = linear(10, data.input_shape)
+    decisions = trainer.calibrate(model, data)
+    (temperature,) = set(decisions.temperatures)
+    images, labels = of_split(data, "val")
+    logits = np.log(model.predict(images, verbose=0).astype("float64"))
+    rows = np.arange(len(labels))
+
+    def loss(t):
+        scaled = logits / t
+        return (np.log(np.exp(scaled).sum(axis=1)) - scaled[rows, labels]).mean()
+
+    assert loss(temperature) <= min(loss(temperature * 0.9), loss(temperature * 1.1))
+    assert trainer.predict(model, datamodule=data).sum(axis=1) == pytest.approx(1)
+
+
+def test_what_cannot_be_calibrated_is_refused(tmp_path):
+    trainer = kd.Trainer(default_root_dir=tmp_path, **QUIET)
+    digits = kd.data.Digits(batch_size=256, seed=0)
+    with pytest.raises(MisconfigurationError, match="not trained yet"):
+        kd.calibrate(classifier(), digits)
+    sigmoids = linear(10, digits.input_shape, "sigmoid")
+    with pytest.raises(MisconfigurationError, match="one class each: end it in a soft"):
+        trainer.calibrate(sigmoids, digits)
+    soft = linear(10, digits.input_shape)
+    with pytest.raises(ValueError, match="rule is"):
+        trainer.calibrate(soft, digits, rule="best")
+    soft.save(tmp_path / "plain.keras")
+    with pytest.raises(MisconfigurationError, match="cannot keep decisions"):
+        trainer.calibrate(soft, digits, tmp_path / "plain.keras")
+    none = kd.data.Arrays(np.zeros((4, 8, 8, 1), "uint8"), np.array([0, 1, 0, 1]))
+    with pytest.raises(MisconfigurationError, match="nothing to validate on"):
+        trainer.calibrate(linear(2, (8, 8, 1)), none)
