@@ -112,7 +112,8 @@ def _answers(
     with ExitStack() as stack:
         logits_of = stack.enter_context(answering_logits(model)) if decisions else None
         for images, labels, *_ in dataset.as_numpy_iterator():
-            labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
+            if data.labels == "one" and labels.shape[1:] == (1,):
+                labels = labels[:, 0]
             answers = model.predict(images, batch_size=len(images), verbose=0)
             if decisions and logits_of:
                 answers = logits_of(answers)

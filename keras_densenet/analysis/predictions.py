@@ -289,12 +289,16 @@ class LabelPredictions:
 
     def class_scores(self) -> list[ClassScore]:
         """Return precision and recall of each label, 0 where there are no pictures."""
-        # Who is not known is neither said to have a label nor has it.
-        columns: Any = precision_recall_fscore_support(
-            (self.labels >= 0.5) & self.known,
-            self.answers & self.known,
-            average=None,
-            zero_division=0,
+        # Who is not known is neither said to have a label nor has it. Of one label alone
+        # scikit-learn would count two classes, those with it and those without.
+        has, given = (self.labels >= 0.5) & self.known, self.answers & self.known
+        right = (has & given).sum(axis=0)
+        wrong = (has != given).sum(axis=0)
+        columns = (
+            right / np.maximum(given.sum(axis=0), 1),
+            right / np.maximum(has.sum(axis=0), 1),
+            2 * right / np.maximum(2 * right + wrong, 1),
+            has.sum(axis=0),
         )
         return _scores(self.class_names, columns)
 

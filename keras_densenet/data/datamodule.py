@@ -163,6 +163,14 @@ class DataModule(abc.ABC):
         """
         return None
 
+    def has_pictures(self, split: str) -> bool:
+        """Return whether a split, such as "test", may have pictures, after setup.
+
+        It is asked where another split would do as well: to be asked for one that has
+        none, data may refuse.
+        """
+        return True
+
     def groups(self, split: str) -> np.ndarray | None:
         """Return what the pictures of a split belong to, such as patients, after setup.
 

@@ -132,6 +132,10 @@ class LabeledPictures(PictureDataModule):
         """Return the paths of the test pictures within the folder, by their numbers."""
         return self._found.relative_paths("test")
 
+    def has_pictures(self, split: str) -> bool:
+        """Return whether a split has pictures, after setup."""
+        return bool(self._pictures(split))
+
     def groups(self, split: str) -> np.ndarray | None:
         """Return the group of each picture of a split, in their order, after setup."""
         return self._files(split).groups

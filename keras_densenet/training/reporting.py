@@ -29,7 +29,9 @@ def held_out(flags: Flags, data: DataModule) -> tuple[str, tf.data.Dataset]:
     Raises:
         MisconfigurationError: There are neither, or several views of each picture.
     """
-    stage, dataset = "test", take(data.test_dataset(), flags.limit_test_batches)
+    stage, dataset = "test", None
+    if data.has_pictures("test"):
+        dataset = take(data.test_dataset(), flags.limit_test_batches)
     if dataset is None or int(dataset.cardinality()) == 0:
         data.setup("validate")
         stage, dataset = "validate", take(data.val_dataset(), flags.limit_val_batches)

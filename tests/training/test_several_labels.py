@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -179,3 +180,28 @@ def test_a_dataset_to_test_on_has_several_labels_as_the_training_had(tmp_path):
     found = trainer.test(made, dataloaders=plain)
     assert found.keys() == {"loss", "auroc", "f1"}
     assert found == pytest.approx(expected)
+
+
+def test_one_label_alone_and_no_test_pictures_are_reported_on(tmp_path):
+    """A column of 0 and 1, and a report of what is validated on."""
+    names = [f"{number}.png" for number in range(24)]
+    for number, name in enumerate(names):
+        pixels = np.full((8, 8, 3), 10 * number, "uint8")
+        keras.utils.save_img(tmp_path / name, pixels, scale=False)
+    frame = pd.DataFrame({"file": names, "ill": [0, 1] * 12, "who": np.arange(24) // 2})
+    data = kd.data.ImageTable(
+        frame,
+        images=tmp_path,
+        labels=["ill"],
+        group="who",
+        image_size=8,
+        batch_size=8,
+        validation_fraction=0.25,
+        mean=(0.0,) * 3,
+        std=(255.0,) * 3,
+    )
+    trainer, made = fitted(tmp_path / "runs")
+    trainer.fit(made, datamodule=data)
+    page = trainer.report(made, datamodule=data).read_text()
+    assert "Measured on 6 validation pictures" in page
+    assert "samples of\n     3 groups" in page
