@@ -289,8 +289,8 @@ class LabelPredictions:
 
     def class_scores(self) -> list[ClassScore]:
         """Return precision and recall of each label, 0 where there are no pictures."""
-        # Who is not known is neither said to have a label nor has it. Of one label alone
-        # scikit-learn would count two classes, those with it and those without.
+        # Who is not known is neither said to have a label nor has it. Of one alone
+        # scikit-learn would count two classes: those with it, and those without.
         has, given = (self.labels >= 0.5) & self.known, self.answers & self.known
         right = (has & given).sum(axis=0)
         wrong = (has != given).sum(axis=0)
