@@ -28,6 +28,7 @@ from .training import (
     ImageClassifier as ImageClassifier,
     Trainer as Trainer,
     calibrate as calibrate,
+    ensemble as ensemble,
     seed_everything as seed_everything,
 )
 from .tuner import Tuner as Tuner

@@ -359,6 +359,10 @@ def _with_logits(model: keras.Model, output: ModelOutput) -> Network:
     head, activation = _head(model)
     if output.kind == "sigmoid_logits":
         activation = keras.activations.sigmoid
+    last = _last_activation_layer(model)
+    if head is None and last is not None:
+        whole = keras.Model(model.inputs[0], {"logits": last.input})
+        return Network(lambda images: whole(images, training=False), last.activation)
     if head is None:
         # Softmax makes of the logarithms of probabilities the probabilities.
         return Network(
@@ -390,6 +394,8 @@ def refuse_unknown_answers(model: keras.Model) -> None:
                 "keras.layers.Dense without activation."
             )
         return
+    if _last_activation_layer(model) is not None:
+        return
     size = [n or 64 for n in model.input_shape[1:]]
     noise = np.random.default_rng(0).normal(size=(2, *size)).astype("float32")
     answers = np.asarray(model(noise, training=False), "float64")
@@ -400,6 +406,15 @@ def refuse_unknown_answers(model: keras.Model) -> None:
             "are logits, end it in keras.layers.Softmax(); the sigmoids of a model "
             "within it must be in its own last layer."
         )
+
+
+def _last_activation_layer(model: keras.Model) -> keras.layers.Activation | None:
+    """Return the layer of the softmax or the sigmoid that a model ends in, or None."""
+    if not is_functional(model):
+        return None
+    last = model.outputs[0]._keras_history.operation
+    is_one = isinstance(last, keras.layers.Activation)
+    return last if is_one and last.activation in _PROBABILITIES else None
 
 
 def _head(model: keras.Model) -> tuple[keras.layers.Dense | None, Any]:

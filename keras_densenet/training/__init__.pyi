@@ -1,4 +1,5 @@
 from .calibration import calibrate as calibrate
+from .ensemble import ensemble as ensemble
 from .fine_tuning import (
     FineTuning as FineTuning,
     freeze as freeze,

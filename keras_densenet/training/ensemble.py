@@ -1,0 +1,181 @@
+"""Several networks as one: their probabilities are averaged."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+
+from keras_densenet.callbacks.run import preprocessing_of
+from keras_densenet.checkpoint_file import is_whole, read_state
+from keras_densenet.errors import MisconfigurationError
+from keras_densenet.model_output import ModelOutput, is_functional, output_of
+from keras_densenet.tensor import Tensor
+from keras_densenet.training.image_classifier import ImageClassifier
+
+Member: TypeAlias = ImageClassifier | keras.Model | str | os.PathLike
+
+LEAST = 1e-7  # a probability whose logit is taken; 1 less it is the largest
+
+
+def ensemble(members: Sequence[Member], name: str = "ensemble") -> keras.Model:
+    """Return one network that answers the mean of several networks' probabilities.
+
+    Such as those of several seeds, or of a cross-validation's folds (Lakshminarayanan
+    et al. 2017). It is a `keras.Model` as any other: calibrate it, report on it, export
+    it, with the data of the first member. It is not to be trained.
+
+    Where members are checkpoints whose pictures were standardized otherwise than the
+    first one's, theirs are standardized anew within the network.
+
+    Args:
+        members: Two or more: what was trained, models, or paths of checkpoints.
+        name: The network's name.
+
+    Returns:
+        A network that takes what the first member takes, and ends in a softmax or in
+        sigmoids as all members do. It has copies of their weights.
+
+    Raises:
+        MisconfigurationError: There are fewer than two; one is not trained, or no file
+            of a model; they do not take and answer the same, or nobody knows whether
+            what they answer is probabilities; they have other classes, or their
+            pictures became the network's size otherwise.
+    """
+    if isinstance(members, str | os.PathLike | keras.Model) or len(members) < 2:
+        raise MisconfigurationError(
+            "ensemble takes two networks or more: kd.ensemble([module, "
+            f"'other/best.keras']). Received: {members!r}"
+        )
+    models = [_model_of(member) for member in members]
+    facts = [_facts(member) for member in members]
+    output = _common_output(models)
+    _refuse_other_facts(facts)
+    pictures = keras.Input(models[0].input_shape[1:], name="images")
+    answers = []
+    for number, (model, own) in enumerate(zip(models, facts, strict=True), 1):
+        copy = _copy(model, f"member{number}")
+        numbers = copy(_prepared(pictures, facts[0], own))
+        answers.append(_probabilities(output_of(model), numbers))
+    mean = keras.layers.Average(name="mean", dtype="float32")(answers)
+    mean = keras.ops.clip(mean, LEAST, 1 - LEAST)
+    if output.is_of_each_class:
+        logits = keras.ops.log(mean) - keras.ops.log1p(-mean)
+        last = "sigmoid"
+    else:
+        logits, last = keras.ops.log(mean), "softmax"
+    probabilities = keras.layers.Activation(last, name="answer", dtype="float32")(
+        logits
+    )
+    return keras.Model(pictures, probabilities, name=name)
+
+
+def _model_of(member: Member) -> keras.Model:
+    if isinstance(member, ImageClassifier):
+        if member.model is None:
+            raise MisconfigurationError(
+                "A member of the ensemble is not trained yet: call fit first, or give "
+                "the path of its checkpoint."
+            )
+        return _known(member.model)
+    if isinstance(member, keras.Model):
+        return _known(member)
+    path = Path(member)
+    if not path.is_file() or not is_whole(path):
+        raise MisconfigurationError(
+            f"{path} is no whole .keras file: give the path of a checkpoint, such as "
+            "trainer.checkpoint_callback.best_model_path."
+        )
+    model = keras.models.load_model(path)
+    optimizer: Any = getattr(model, "optimizer", None)
+    if getattr(optimizer, "use_ema", False):  # what fit leaves in the model at its end
+        optimizer.finalize_variable_values(model.trainable_variables)
+    return _known(model)
+
+
+def _known(model: keras.Model) -> keras.Model:
+    """Return a model, refusing one whose inside or answers are not known."""
+    kind = output_of(model).kind
+    if not is_functional(model) or not model.built or kind == "unknown":
+        raise MisconfigurationError(
+            f"{model.name} cannot be a member of an ensemble: members are functional "
+            "or sequential models that begin with keras.Input, and end in a softmax, "
+            "in sigmoids, or in logits with a loss that says which."
+        )
+    return model
+
+
+def _common_output(models: Sequence[keras.Model]) -> ModelOutput:
+    """Return what all models answer; they must take and answer the same."""
+    outputs = [output_of(model) for model in models]
+    found = {
+        (model.input_shape[1:], model.output_shape[1:], output.is_of_each_class)
+        for model, output in zip(models, outputs, strict=True)
+    }
+    if len(found) > 1:
+        described = [
+            f"{model.name}: {model.input_shape[1:]} to {model.output_shape[1:]}, "
+            f"{output.kind}"
+            for model, output in zip(models, outputs, strict=True)
+        ]
+        raise MisconfigurationError(
+            "Networks of an ensemble take pictures of one shape, and answer the same "
+            f"classes, all by a softmax or all by sigmoids. Received: {described}"
+        )
+    return outputs[0]
+
+
+def _facts(member: Member) -> dict[str, Any]:
+    """Return what is known of a member's classes and of how pictures are prepared."""
+    if isinstance(member, keras.Model):
+        return {}
+    if isinstance(member, ImageClassifier):
+        if member.data is None:
+            return {}
+        names = list(member.data.class_names)
+        return {"class_names": names, **preprocessing_of(member.data)}
+    state = read_state(Path(member))
+    if state is None:
+        return {}
+    names = list(state.origin.get("class_names", ()))
+    return {"class_names": names, **state.preprocessing}
+
+
+def _refuse_other_facts(facts: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse members whose answers mean something else, or whose pictures differ."""
+    for name in ("class_names", "fit"):
+        found = [fact[name] for fact in facts if fact.get(name)]
+        if any(value != found[0] for value in found):
+            raise MisconfigurationError(
+                f"Networks of an ensemble have the same {name}. Received: "
+                f"{', '.join(map(str, found))}"
+            )
+
+
+def _prepared(pictures: Tensor, first: Mapping, own: Mapping) -> Tensor:
+    """Return pictures as a member reads them, from those of the first member."""
+    known = [first.get("mean"), first.get("std"), own.get("mean"), own.get("std")]
+    if None in known or known[:2] == known[2:]:
+        return pictures
+    mean, std, own_mean, own_std = map(np.array, known)
+    scale, offset = std / own_std, (mean - own_mean) / own_std
+    return keras.layers.Rescaling(scale.tolist(), offset.tolist())(pictures)
+
+
+def _copy(model: keras.Model, name: str) -> keras.Model:
+    """Return a copy with another name: two layers of a network must not share one."""
+    copy = type(model).from_config({**model.get_config(), "name": name})
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _probabilities(output: ModelOutput, answers: Tensor) -> Tensor:
+    """Return the probabilities of a member's answers, in float32."""
+    answers = keras.ops.cast(answers, "float32")
+    if output.kind == "logits":
+        return keras.ops.softmax(answers)
+    if output.kind == "sigmoid_logits":
+        return keras.ops.sigmoid(answers)
+    return answers
