@@ -51,9 +51,14 @@ class Decisions:
         return cls(tuple(class_names), halves, ones, "", of_each_label, 0)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Return the probabilities of logits `(N, classes)`, at the temperatures."""
+        """Return the probabilities of logits `(N, classes)`, at the temperatures.
+
+        They are float32, as they are served: what is nearer to 1 than 6e-8 is 1, here
+        as there, so that all decide alike.
+        """
         scaled = np.asarray(logits, "float64") / np.asarray(self.temperatures)
-        return expit(scaled) if self.of_each_label else softmax(scaled, axis=-1)
+        shares = expit(scaled) if self.of_each_label else softmax(scaled, axis=-1)
+        return shares.astype("float32")
 
     def given(self, probabilities: np.ndarray) -> np.ndarray:
         """Return which labels are given, bool `(N, classes)`.

@@ -34,15 +34,18 @@ _MATRICES = (
     keras.layers.Conv2D,
     keras.layers.Conv3D,
 )
+_AVERAGING = (
+    keras.layers.AveragePooling2D,
+    keras.layers.GlobalAveragePooling1D,
+    keras.layers.GlobalAveragePooling2D,
+)
 _PASSING = (  # what leaves logits logits, and probabilities probabilities
     keras.layers.Identity,
     keras.layers.Dropout,
     keras.layers.Flatten,
     keras.layers.Reshape,
     keras.layers.Permute,
-    keras.layers.AveragePooling2D,
-    keras.layers.GlobalAveragePooling1D,
-    keras.layers.GlobalAveragePooling2D,
+    *_AVERAGING,
 )
 _CATEGORICAL: tuple = (
     keras.losses.CategoricalCrossentropy,
@@ -206,6 +209,20 @@ def last_activation(model: keras.Model) -> LastActivation:
         if name is not None:
             return LastActivation(name, None if name == "unknown" else operation)
     return LastActivation("unknown")
+
+
+def averages_answers(model: keras.Model) -> bool:
+    """Return whether a model gives means of what its last activation gives.
+
+    Such as those of all places of a picture: a mean of probabilities is not the
+    probability of the mean of their logits.
+    """
+    for operation in _backwards(model):
+        if isinstance(operation, _AVERAGING):
+            return True
+        if _activation_of(operation) is not None:
+            return False
+    return False
 
 
 def ends_in_relu(model: keras.Model) -> bool:

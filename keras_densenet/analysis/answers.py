@@ -115,11 +115,13 @@ def _answers(
             if data.labels == "one" and labels.shape[1:] == (1,):
                 labels = labels[:, 0]
             answers = model.predict(images, batch_size=len(images), verbose=0)
+            _refuse_no_probabilities(model, output, answers)
             if decisions and logits_of:
                 answers = logits_of(answers)
                 probabilities = decisions.probabilities(answers)
             else:
-                probabilities = _probabilities(model, output, answers, data)
+                answers = np.asarray(answers, "float32")
+                probabilities = output.probabilities(answers, len(data.class_names))
             yield images, _Rows(labels, probabilities, answers)
 
 
@@ -220,11 +222,10 @@ def _numbers(labels: np.ndarray) -> np.ndarray:
     return labels.argmax(axis=1) if labels.ndim > 1 else labels.astype(int)
 
 
-def _probabilities(
-    model: keras.Model, output: ModelOutput, answers: np.ndarray, data: DataModule
-) -> np.ndarray:
-    """Return the probability of each class, `(N, classes)`."""
-    answers = np.asarray(answers, "float32")
+def _refuse_no_probabilities(
+    model: keras.Model, output: ModelOutput, answers: np.ndarray
+) -> None:
+    """Refuse answers that nobody knows, where they cannot be those of one class."""
     is_known = output.kind != "unknown"
     if not is_known and ((answers < 0).any() or not _are_shares(answers)):
         raise MisconfigurationError(
@@ -232,7 +233,6 @@ def _probabilities(
             "layers do not say what they are. If they are logits, end it in "
             "keras.layers.Softmax()."
         )
-    return output.probabilities(answers, len(data.class_names))
 
 
 def _shares(output: ModelOutput, probabilities: np.ndarray) -> np.ndarray:

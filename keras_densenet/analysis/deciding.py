@@ -101,11 +101,16 @@ def _thresholds(
 def _between(enough: float, answers: np.ndarray) -> float:
     """Return what is halfway between a probability and the next lower one, or 0.
 
+    It is a number of float32, as probabilities are: what is served compares them.
+
     >>> _between(0.5, np.array([0.25, 0.5, 0.75])), _between(0.5, np.array([0.5]))
     (0.375, 0.25)
     """
-    lower = answers[answers < enough].max(initial=0.0)
-    return enough if math.isinf(enough) else float((enough + lower) / 2)
+    if math.isinf(enough):
+        return enough
+    lower = float(answers[answers < enough].max(initial=0.0))
+    halfway = float(np.float32((enough + lower) / 2))
+    return halfway if halfway > lower else enough  # nothing is between neighbors
 
 
 def _warn_of_undecided(decisions: Decisions) -> None:

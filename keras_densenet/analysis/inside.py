@@ -7,7 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_densenet.model_output import is_functional, last_activation, output_of
+from keras_densenet.model_output import (
+    averages_answers,
+    is_functional,
+    last_activation,
+    output_of,
+)
 
 TINY = np.finfo("float32").tiny
 
@@ -77,17 +82,28 @@ def answering_logits(
 ) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
     """Let `model.predict` answer logits for a while.
 
-    Those of a probability that is nearly 1 could not be computed from it.
+    Those of a probability that is nearly 1 could not be computed from it. Where they
+    can only be: of means of probabilities, and of answers that nobody knows, which are
+    taken for probabilities of one class a picture.
 
     Returns:
-        What turns the answers into logits. Where nobody knows what the last layers
-        give they are taken for probabilities of one class a picture.
+        What turns the answers into logits.
     """
-    is_known = output_of(model).kind != "unknown"
+    kind = output_of(model).kind
+    if kind == "unknown" or (kind in _OF_MEANS and averages_answers(model)):
+        yield _OF_MEANS.get(kind, _logarithms)
+        return
     # The function of before calls the activation.
     with without_last_activation(model), replaced(model, "predict_function", None):
-        yield (lambda answers: answers) if is_known else _logarithms
+        yield lambda answers: answers
 
 
 def _logarithms(probabilities: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(probabilities, TINY))
+    return np.log(np.maximum(np.asarray(probabilities, "float64"), TINY))
+
+
+def _log_odds(probabilities: np.ndarray) -> np.ndarray:
+    return _logarithms(probabilities) - _logarithms(1 - probabilities)
+
+
+_OF_MEANS = {"softmax": _logarithms, "sigmoid": _log_odds}

@@ -18,6 +18,8 @@ from keras_densenet.layers.convolution import NarrowConvolution, PointwiseConvol
 from keras_densenet.layers.tensorflow_kernels import affine
 from keras_densenet.model_output import ModelOutput, is_functional, output_of
 
+TINY = np.finfo("float32").tiny  # a probability of 0 has no logarithm
+
 
 class Network(NamedTuple):
     """A network for inference.
@@ -365,10 +367,11 @@ def _with_logits(model: keras.Model, output: ModelOutput) -> Network:
         return Network(lambda images: whole(images, training=False), last.activation)
     if head is None:
         # Softmax makes of the logarithms of probabilities the probabilities.
-        return Network(
-            lambda images: {"logits": tf.math.log(model(images, training=False))},
-            keras.activations.softmax,
-        )
+        def logarithms(images: Any) -> dict[str, Any]:
+            probabilities = model(images, training=False)
+            return {"logits": tf.math.log(tf.maximum(probabilities, TINY))}
+
+        return Network(logarithms, keras.activations.softmax)
     head.activation = keras.activations.linear
     answers = {"logits": head(head.input), "features": head.input}
     whole = keras.Model(model.inputs[0], answers)

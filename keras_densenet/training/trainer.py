@@ -327,7 +327,7 @@ class Trainer(LatestFit):
             if decisions:
                 with answering_logits(network) as logits_of:
                     answer = network.predict(batches, verbose=0)
-                return decisions.probabilities(logits_of(answer)).astype("float32")
+                return decisions.probabilities(logits_of(answer))
             answer = network.predict(batches, verbose=0)
         return output_of(network).probabilities(answer, data.num_classes)
 

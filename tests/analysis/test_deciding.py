@@ -37,6 +37,25 @@ def test_thresholds_are_halfway_to_the_next_lower_probability():
     assert every.thresholds[0] < every.probabilities(logits[3:, np.newaxis])[0, 0]
 
 
+def test_what_is_the_same_as_served_is_not_told_apart():
+    """In float32 a sigmoid is 1 from a logit of 17 on, and 1 - 3.1e-7 at 15."""
+    logits = np.array([30.0, 25.0, 22.0, 20.0, 15.0, -5.0])
+    given = label_predictions([[1], [1], [1], [0], [0], [0]], logits[:, np.newaxis])
+    for rule in ("youden", "f1", "sensitivity=1"):
+        chosen = decide(given, rule, with_temperature=False)
+        served = 1 / (1 + np.exp(-logits.astype("float32")))
+        says = served >= np.float32(chosen.thresholds[0])
+        assert says.tolist() == [True, True, True, True, False, False]
+        np.testing.assert_array_equal(
+            chosen.given(chosen.probabilities(logits[:, np.newaxis]))[:, 0], says
+        )
+    near = np.nextafter(np.float32(1), np.float32(0))  # nothing is between it and 1
+    closest = np.array([np.inf, np.log(near) - np.log1p(-near.astype("float64"))])
+    pair = label_predictions([[1], [0]], closest[:, np.newaxis])
+    chosen = decide(pair, with_temperature=False)
+    assert chosen.thresholds == (1.0,)
+
+
 def test_each_label_is_chosen_at_its_own_temperature():
     """Their logits are drawn, and then multiplied by 2 and by 1/2."""
     rng = np.random.default_rng(0)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import keras_densenet as kd
 from keras_densenet.decisions import decisions_of
+from keras_densenet.export.inference import inference_network
 from keras_densenet.training import MisconfigurationError
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
@@ -177,6 +178,39 @@ def test_a_model_of_ones_own_and_one_class_a_picture(tmp_path):
     assert trainer.predict(model, datamodule=data).sum(axis=1) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("labels", "activation"), [("one", "softmax"), ("several", "sigmoid")]
+)
+def test_means_of_probabilities_are_no_probabilities_of_mean_logits(
+    tmp_path, labels, activation
+):
+    """At temperatures of 1 the answers are those of before: a mean over all places."""
+    rng = np.random.default_rng(0)
+    pictures = rng.normal(size=(16, 8, 8, 1)).astype("float32")
+    has = np.arange(16) % 3
+    has = np.eye(3)[has] if labels == "several" else has
+    split = tf.data.Dataset.from_tensor_slices((pictures, has)).batch(16)
+    facts = {"num_classes": 3, "mean": (0.0,), "std": (1.0,), "labels": labels}
+    data = kd.data.Datasets(split, split, split, **facts)
+    sharp = keras.initializers.RandomNormal(stddev=9.0, seed=0)  # some are 0 and 1
+    network = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Conv2D(3, 3, activation=activation, kernel_initializer=sharp),
+            keras.layers.GlobalAveragePooling2D(),
+        ]
+    )
+    trainer = kd.Trainer(default_root_dir=tmp_path, **QUIET)
+    before = trainer.predict(network, datamodule=data)
+    trainer.calibrate(network, data, temperature=False)
+    found = trainer.predict(network, datamodule=data)
+    np.testing.assert_allclose(found, before, atol=1e-6)
+    if activation == "softmax":  # served they are logarithms, of 0, too
+        logits = inference_network(network).answers(pictures)["logits"]
+        assert np.isfinite(logits).all()
+        np.testing.assert_allclose(tf.nn.softmax(logits), before, atol=1e-5)
+
+
 def test_what_cannot_be_calibrated_is_refused(tmp_path):
     trainer = kd.Trainer(default_root_dir=tmp_path, **QUIET)
     digits = kd.data.Digits(batch_size=256, seed=0)
@@ -185,6 +219,11 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path):
     sigmoids = linear(10, digits.input_shape, "sigmoid")
     with pytest.raises(MisconfigurationError, match="one class each: end it in a soft"):
         trainer.calibrate(sigmoids, digits)
+    unknown = keras.Sequential(
+        [linear(10, digits.input_shape, None), keras.layers.LeakyReLU()]
+    )
+    with pytest.raises(MisconfigurationError, match="numbers that are no probabil"):
+        trainer.calibrate(unknown, digits)
     soft = linear(10, digits.input_shape)
     with pytest.raises(ValueError, match="rule is"):
         trainer.calibrate(soft, digits, rule="best")
