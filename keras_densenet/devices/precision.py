@@ -100,6 +100,25 @@ def unscaled(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
+def build_optimizer(model: keras.Model) -> None:
+    """Make what a model's optimizer keeps of its weights, if it is not made yet.
+
+    A loss scale optimizer would make its own variables again, which no checkpoint has.
+    """
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
+def put_averages_into(model: keras.Model) -> None:
+    """Let the averages of the weights be the weights, where a model's optimizer has any.
+
+    They are what `fit` leaves in a model at its end, and what is validated.
+    """
+    optimizer = unscaled(getattr(model, "optimizer", None))
+    if getattr(optimizer, "use_ema", False):
+        optimizer.finalize_variable_values(model.trainable_variables)
+
+
 def has_schedule(optimizer: Any) -> bool:
     """Return whether an optimizer's learning rate follows a schedule of Keras."""
     return not isinstance(unscaled(optimizer).learning_rate, keras.Variable)

@@ -10,7 +10,7 @@ from keras_densenet.data import DataModule, Datasets
 from keras_densenet.devices import Devices
 from keras_densenet.devices.gradient_reduction import reduce_first
 from keras_densenet.devices.multi_worker import mend_keras
-from keras_densenet.devices.precision import compute_loss_in_double
+from keras_densenet.devices.precision import build_optimizer, compute_loss_in_double
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.model_output import loss_reads, output_of
 from keras_densenet.training.fitting_loss import (
@@ -198,7 +198,7 @@ def _ready_to_train(
     refuse_uncompiled(model)
     refuse_names_of_a_model(model)
     refuse_other_data(model, data)
-    model.optimizer.build(model.trainable_variables)
+    build_optimizer(model)
     if devices.strategy:
         reduce_first(model)
     mend(devices, model)

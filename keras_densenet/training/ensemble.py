@@ -1,7 +1,10 @@
 """Several networks as one: their probabilities are averaged."""
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,6 +13,7 @@ import numpy as np
 
 from keras_densenet.callbacks.run import preprocessing_of
 from keras_densenet.checkpoint_file import is_whole, read_state
+from keras_densenet.devices.precision import dtype_policy, put_averages_into
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.model_output import ModelOutput, is_functional, output_of
 from keras_densenet.tensor import Tensor
@@ -88,11 +92,40 @@ def _model_of(member: Member) -> keras.Model:
             f"{path} is no whole .keras file: give the path of a checkpoint, such as "
             "trainer.checkpoint_callback.best_model_path."
         )
-    model = keras.models.load_model(path)
-    optimizer: Any = getattr(model, "optimizer", None)
-    if getattr(optimizer, "use_ema", False):  # what fit leaves in the model at its end
-        optimizer.finalize_variable_values(model.trainable_variables)
+    model = _loaded(path)
+    put_averages_into(model)
     return _known(model)
+
+
+def _loaded(path: Path) -> keras.Model:
+    """Return a checkpoint's model, with its optimizer, which has averages of weights.
+
+    Keras gives a model a loss scale optimizer where the policy that is set asks for it,
+    and passes over what does not fit the optimizer that it has made.
+    """
+    with zipfile.ZipFile(path) as archive:
+        is_scaled = b'"mixed_float16"' in archive.read("config.json")
+    policy = "mixed_float16" if is_scaled else keras.config.dtype_policy().name
+    with _told_of_unknown_code(str(path)), dtype_policy(policy):
+        return keras.models.load_model(path)
+
+
+@contextmanager
+def _told_of_unknown_code(whose: str) -> Iterator[None]:
+    """Tell what to do where Keras cannot make a model from its configuration."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # Keras goes on half loaded
+            yield
+    except (TypeError, ValueError, UserWarning) as error:
+        first: BaseException = error
+        while first.__context__:
+            first = first.__context__
+        raise MisconfigurationError(
+            f"{whose} cannot be made again: decorate classes and functions of your "
+            "own with @keras.saving.register_keras_serializable(), and import them. "
+            f"Keras says: {str(first).partition('. ')[0]}."
+        ) from error
 
 
 def _known(model: keras.Model) -> keras.Model:
@@ -166,7 +199,8 @@ def _prepared(pictures: Tensor, first: Mapping, own: Mapping) -> Tensor:
 
 def _copy(model: keras.Model, name: str) -> keras.Model:
     """Return a copy with another name: two layers of a network must not share one."""
-    copy = type(model).from_config({**model.get_config(), "name": name})
+    with _told_of_unknown_code(model.name):
+        copy = type(model).from_config({**model.get_config(), "name": name})
     copy.set_weights(model.get_weights())
     return copy
 

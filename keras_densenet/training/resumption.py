@@ -18,7 +18,12 @@ from keras_densenet.checkpoint_file import (
 from keras_densenet.data import DataModule
 from keras_densenet.decisions import Decisions, keep_decisions
 from keras_densenet.devices import Devices
-from keras_densenet.devices.precision import has_schedule, unscaled
+from keras_densenet.devices.precision import (
+    build_optimizer,
+    has_schedule,
+    put_averages_into,
+    unscaled,
+)
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.callback_order import limits_of
 from keras_densenet.training.origin import (
@@ -194,19 +199,16 @@ def load_trained(
 ) -> RunState | None:
     """Load a checkpoint for anything but training, and return what it has of its run.
 
-    The averages of the weights (EMA), if it has them, are then the weights: they are
-    what `fit` leaves in the model at its end, and what is validated. The model has the
-    checkpoint's decisions, or none.
+    The averages of the weights (EMA), if it has them, are then the weights. The model
+    has the checkpoint's decisions, or none.
     """
     if model.compiled:  # the checkpoint has its optimizer, too
         with devices.scope():
-            model.optimizer.build(model.trainable_variables)
+            build_optimizer(model)
     state = load_checkpoint(model, path)
     if state:
         refuse_other_answers(path, state, data)
-    optimizer = unscaled(getattr(model, "optimizer", None))
-    if getattr(optimizer, "use_ema", False):
-        optimizer.finalize_variable_values(model.trainable_variables)
+    put_averages_into(model)
     chosen = state.decisions if state else {}
     keep_decisions(model, Decisions.from_json(chosen) if chosen else None)
     return state

@@ -106,6 +106,49 @@ def test_it_is_calibrated_and_exported_as_any_other(tmp_path, activation):
     np.testing.assert_array_equal(answer["decisions"], decisions.given(shares))
 
 
+def linear(classes, input_shape, classifier_activation="softmax"):
+    last = keras.layers.Activation(classifier_activation, dtype="float32")
+    dense = keras.layers.Dense(classes)
+    return keras.Sequential(
+        [keras.Input(input_shape), keras.layers.Flatten(), dense, last]
+    )
+
+
+class Averaged(kd.ImageClassifier):
+    def configure_optimizer(self, steps):
+        return keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
+
+
+def test_averages_of_weights_of_half_precision_are_those_of_the_checkpoint(tmp_path):
+    """What fit leaves in the module are the averages."""
+    data = Blocks(100.0, 50.0)
+    trainer = kd.Trainer(2, precision="16-mixed", default_root_dir=tmp_path, **QUIET)
+    module = Averaged(linear)
+    trainer.fit(module, datamodule=data)
+    path = trainer.checkpoint_callback.last_model_path
+    expected = trainer.predict(module, datamodule=data)
+    again = trainer.predict(Averaged(linear), datamodule=data, ckpt_path=path)
+    np.testing.assert_array_equal(again, expected)
+    found = trainer.predict(kd.ensemble([path, path]), datamodule=data)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+class Unregistered(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+def test_code_that_keras_does_not_know_is_named(tmp_path):
+    own = keras.Sequential(
+        [keras.Input(SHAPE), keras.layers.Flatten(), Unregistered()]
+        + [keras.layers.Dense(3, "softmax")]
+    )
+    own.save(tmp_path / "own.keras")
+    for member in (own, tmp_path / "own.keras"):
+        with pytest.raises(MisconfigurationError, match="class 'Unregistered'"):
+            kd.ensemble([member, member])
+
+
 def test_what_does_not_belong_together_is_refused(tmp_path):
     for members, says in [
         ([network()], "two networks or more"),
