@@ -189,7 +189,8 @@ def load_checkpoint(model: keras.Model, path: Path) -> RunState | None:
     except (ValueError, UserWarning, KeyError) as error:
         raise MisconfigurationError(
             f"{path} does not fit the network {model.name} and its optimizer: make "
-            "them with the arguments that they were trained with, frozen among them."
+            "them with the arguments that they were trained with, frozen and precision "
+            "among them."
             f"{_other_pictures(path, model)}"
         ) from error
     return read_state(path)
@@ -238,19 +239,22 @@ def read_preprocessing(path: Path) -> dict[str, Any]:
         return json.loads(archive.read(_FACTS)).get("preprocessing") or {}
 
 
+def refuse_plain(path: Path) -> None:
+    """Raise `MisconfigurationError` for a `.keras` file without place for decisions."""
+    if read_state(path) is None:
+        raise MisconfigurationError(
+            f"{path} is a plain .keras file, which cannot keep decisions: give a "
+            "checkpoint of a Trainer, or export what is calibrated right away."
+        )
+
+
 def write_decisions(path: Path, decisions: Mapping[str, Any]) -> None:
     """Let a checkpoint have decisions; all else in it stays as it is.
 
     Raises:
-        MisconfigurationError: It is a plain `.keras` file, which has no place for them.
         OSError: It could not be written.
     """
     with zipfile.ZipFile(path) as archive:
-        if _FACTS not in archive.namelist():
-            raise MisconfigurationError(
-                f"{path} is a plain .keras file, which cannot keep decisions: give a "
-                "checkpoint of a Trainer, or export what is calibrated right away."
-            )
         facts = json.loads(archive.read(_FACTS)) | {"decisions": dict(decisions)}
         with whole_file(path) as beside:
             with zipfile.ZipFile(beside, "w") as other:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras_densenet.analysis.calibration import (
+    COLDEST,
     refuse_other_rules,
     temperature,
     temperature_of_classes,
@@ -64,6 +65,7 @@ def decide(
         ),
     )
     _warn_of_undecided(chosen)
+    _warn_of_coldest(chosen)
     return chosen
 
 
@@ -111,6 +113,20 @@ def _between(enough: float, answers: np.ndarray) -> float:
     lower = float(answers[answers < enough].max(initial=0.0))
     halfway = float(np.float32((enough + lower) / 2))
     return halfway if halfway > lower else enough  # nothing is between neighbors
+
+
+def _warn_of_coldest(decisions: Decisions) -> None:
+    """Tell of temperatures that would be lower still, were lower ones tried."""
+    pairs = zip(decisions.class_names, decisions.temperatures, strict=True)
+    names = [name for name, number in pairs if number < 1.01 * COLDEST]
+    if names:
+        warnings.warn(
+            f"The temperature of {few(names)} is {COLDEST:g}, the lowest that is "
+            f"tried: these {decisions.pictures:,} pictures are all told apart and make "
+            "every probability all but 0 or 1. Hold out more pictures, or calibrate "
+            "with temperature=False.",
+            stacklevel=4,
+        )
 
 
 def _warn_of_undecided(decisions: Decisions) -> None:

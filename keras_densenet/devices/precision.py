@@ -110,7 +110,7 @@ def build_optimizer(model: keras.Model) -> None:
 
 
 def put_averages_into(model: keras.Model) -> None:
-    """Let the averages of the weights be the weights, where a model's optimizer has any.
+    """Let the averages of weights be the weights, where a model's optimizer has any.
 
     They are what `fit` leaves in a model at its end, and what is validated.
     """

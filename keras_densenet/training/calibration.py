@@ -17,7 +17,7 @@ def calibrate(
     """Choose a temperature and a threshold for each label, by the validation pictures.
 
     See `Trainer.calibrate`, which does the same with a trainer of your own: where the
-    strategy matters, or for `ckpt_path="best"`.
+    strategy or precision matters, or for `ckpt_path="best"`.
 
     Args:
         module: What was trained.

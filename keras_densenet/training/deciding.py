@@ -1,16 +1,20 @@
 """What `Trainer.calibrate` chooses, and what of it other methods take."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import keras
 from rich.table import Table
 
+from keras_densenet.checkpoint_file import refuse_plain, write_decisions
 from keras_densenet.data import DataModule
 from keras_densenet.decisions import Decisions, are_outdated, decisions_of
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.model_output import output_of
+from keras_densenet.one_owner import held_alone
 
 
 def kept_decisions(model: keras.Model, say: Callable[[str], Any]) -> Decisions | None:
@@ -40,6 +44,39 @@ def refuse_shares(model: keras.Model, data: DataModule) -> None:
             "classes=2 for two, or say that pictures have several labels, as "
             'kd.data.Datasets(train, ..., labels="several") does.'
         )
+
+
+@contextmanager
+def held_for_decisions(checkpoint: Path | None) -> Iterator[None]:
+    """Let a checkpoint be the same until it has the decisions that are chosen for it.
+
+    Raises:
+        MisconfigurationError: It has no place for them, or a training that goes on may
+            write it anew, with other weights.
+    """
+    if checkpoint is None:
+        yield
+        return
+    refuse_plain(checkpoint)
+    with held_alone([checkpoint.parent], "calibrate a copy of the checkpoint"):
+        yield
+
+
+def write_into(checkpoint: Path, decisions: Decisions) -> None:
+    """Let a checkpoint have decisions.
+
+    Raises:
+        OSError: It could not be written, and is as it was.
+    """
+    try:
+        write_decisions(checkpoint, decisions.to_json())
+    except OSError as error:
+        raise OSError(
+            f"{checkpoint} could not be written and is as it was: "
+            f"{error.strerror or error}. "
+            "The decisions are lost where this process ends: calibrate a copy of the "
+            "checkpoint in another folder, or export the model now."
+        ) from error
 
 
 def table_of(decisions: Decisions) -> Table:

@@ -16,13 +16,14 @@ import tensorflow as tf
 from rich.console import Console
 
 from keras_densenet.analysis.answers import predictions_of
+from keras_densenet.analysis.calibration import refuse_other_rules
 from keras_densenet.analysis.curves import plot_curves
 from keras_densenet.analysis.deciding import decide
 from keras_densenet.analysis.inside import answering_logits
 from keras_densenet.analysis.report import write_report
 from keras_densenet.callbacks.loggers import only_written_down
 from keras_densenet.callbacks.run import Run, build_metrics, skip_first
-from keras_densenet.checkpoint_file import RunState, write_decisions, write_file
+from keras_densenet.checkpoint_file import RunState, write_file
 from keras_densenet.data import DataModule, Pictures
 from keras_densenet.decisions import Decisions, keep_decisions
 from keras_densenet.devices import make_devices
@@ -59,9 +60,11 @@ from keras_densenet.training.compilation import (
     unbuilt_if_not_loaded,
 )
 from keras_densenet.training.deciding import (
+    held_for_decisions,
     kept_decisions,
     refuse_shares,
     table_of,
+    write_into,
 )
 from keras_densenet.training.ending import (
     broken_pictures_named,
@@ -371,7 +374,9 @@ class Trainer(LatestFit):
 
         Raises:
             MisconfigurationError: There are no validation pictures; or the network
-                gives each class its own probability, and pictures have one class.
+                gives each class its own probability, and pictures have one class; or
+                the checkpoint is of a training that goes on.
+            OSError: The checkpoint could not be written.
             ValueError: It is another rule.
         """
         if self.hardware.cluster:
@@ -380,21 +385,23 @@ class Trainer(LatestFit):
                 "pictures. Calibrate in one process, without TF_CONFIG and with "
                 "strategy='auto', num_nodes=1 and the path of a checkpoint, ckpt_path."
             )
+        refuse_other_rules(rule)
         module, data = self._given("calibrate", module, model, datamodule, dataloaders)
         ckpt_path = checked_path("calibrate", ckpt_path)
         with self._reading(module, data, "validate"):
             network = self._ready(module, data, ckpt_path)
             refuse_shares(network, data)
-            batches = evaluated_batches("validate", data, self.flags)
-            plain = Decisions.undecided(data.class_names, data.labels == "several")
-            predictions = predictions_of(network, batches, data, plain)
-        decisions = decide(predictions, rule, temperature)
-        keep_decisions(network, decisions)
-        source = self._checkpoint(network, data, ckpt_path)
-        if source:
-            write_decisions(source, decisions.to_json())
-            self._screen.say(f"{source} keeps the decisions.")
-        self._screen.console.print(table_of(decisions))
+            source = self._checkpoint(network, data, ckpt_path)
+            with held_for_decisions(source):
+                batches = evaluated_batches("validate", data, self.flags)
+                plain = Decisions.undecided(data.class_names, data.labels == "several")
+                predictions = predictions_of(network, batches, data, plain)
+                decisions = decide(predictions, rule, temperature)
+                keep_decisions(network, decisions)
+                self._screen.console.print(table_of(decisions))
+                if source:
+                    write_into(source, decisions)
+                    self._screen.say(f"{source} keeps the decisions.")
         return decisions
 
     @names_lost_workers

@@ -84,12 +84,19 @@ def test_one_class_a_picture_has_one_temperature_and_each_class_a_threshold():
 
 
 def test_labels_that_pictures_say_nothing_of_are_named():
-    given = label_predictions([[1, 0], [0, 0], [1, np.nan]], [[1, 1], [-1, 0], [2, 5]])
+    given = label_predictions([[1, 0], [0, 0], [1, np.nan]], [[1, 1], [2, 0], [3, 5]])
     with pytest.warns(UserWarning, match="none has, hernia: .* it is 1/2"):
         chosen = decide(given)
     assert chosen.not_chosen == ("hernia",)
     assert chosen.thresholds[1] == 0.5
     assert chosen.temperatures[1] == 1.0
+
+
+def test_temperatures_that_pictures_do_not_bound_are_said():
+    """Of pictures that all are told apart the colder is always the better."""
+    apart = label_predictions([[1], [1], [0], [0]], [[2], [1], [-1], [-2]])
+    with pytest.warns(UserWarning, match="of mass is 0.05, the lowest .*told apart"):
+        decide(apart)
 
 
 def test_a_rule_that_no_threshold_fulfills_is_said_and_kept():

@@ -1,6 +1,8 @@
 """Decisions: chosen by the validation pictures, kept, and what is served by them."""
 
+import errno
 import json
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 import tensorflow as tf
 
 import keras_densenet as kd
+from keras_densenet import checkpoint_file
 from keras_densenet.decisions import decisions_of
 from keras_densenet.export.inference import inference_network
+from keras_densenet.one_owner import held_alone
 from keras_densenet.training import MisconfigurationError
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
@@ -209,6 +213,25 @@ def test_means_of_probabilities_are_no_probabilities_of_mean_logits(
         logits = inference_network(network).answers(pictures)["logits"]
         assert np.isfinite(logits).all()
         np.testing.assert_allclose(tf.nn.softmax(logits), before, atol=1e-5)
+
+
+def test_a_checkpoint_that_cannot_keep_them_stays_as_it_was(
+    trained, tmp_path, monkeypatch
+):
+    trainer, module, data = trained
+    path = trainer.save_checkpoint(tmp_path / "mine.keras")
+    before = path.read_bytes()
+    with (
+        held_alone([tmp_path]),
+        pytest.raises(MisconfigurationError, match="calibrate a copy of the checkp"),
+    ):
+        trainer.calibrate(module, data, path)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(checkpoint_file, "flush", Mock(side_effect=full))
+    with pytest.raises(OSError, match=r"mine.keras could not .*No space .*calibrate a"):
+        trainer.calibrate(module, data, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.keras"]
 
 
 def test_what_cannot_be_calibrated_is_refused(tmp_path):

@@ -139,10 +139,8 @@ class Unregistered(keras.layers.Layer):
 
 
 def test_code_that_keras_does_not_know_is_named(tmp_path):
-    own = keras.Sequential(
-        [keras.Input(SHAPE), keras.layers.Flatten(), Unregistered()]
-        + [keras.layers.Dense(3, "softmax")]
-    )
+    first, last = keras.layers.Flatten(), keras.layers.Dense(3, "softmax")
+    own = keras.Sequential([keras.Input(SHAPE), first, Unregistered(), last])
     own.save(tmp_path / "own.keras")
     for member in (own, tmp_path / "own.keras"):
         with pytest.raises(MisconfigurationError, match="class 'Unregistered'"):
