@@ -33,7 +33,8 @@ class Datasets(DataModule):
         std: Standard deviation of each channel, likewise.
         labels: "one" where each picture is of one class. "several" where it may have
             several labels, or none: those of a batch are then `(N, classes)`, 1 where a
-            picture has one, 0 where it has not, NaN where that is not known.
+            picture has one, 0 where it has not, NaN where that is not known; of one
+            label `(N, 1)`.
 
     Raises:
         ValueError: A dataset has no such batches.
@@ -122,10 +123,13 @@ class Datasets(DataModule):
         if dataset is None or self.labels == "one" or name == "predict":
             return dataset
         labels = dataset.element_spec[1]
-        if not _is_of_classes(labels):
+        is_matrix = isinstance(labels, tf.TensorSpec) and labels.shape.rank == 2
+        if not is_matrix or labels.shape[1] is None:
             raise ValueError(
                 f'{name}: labels="several" needs labels of the shape (N, classes), 1 '
-                f"where a picture has one and 0 where it has not. Received: {labels}"
+                "where a picture has one and 0 where it has not; of one label (N, 1), "
+                "which dataset.map(lambda x, y: (x, y[:, tf.newaxis])) makes of (N,). "
+                f"Received: {labels}"
             )
         return dataset.map(lambda x, y, *more: (x, tf.cast(y, tf.float32), *more))
 

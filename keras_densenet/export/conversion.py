@@ -292,13 +292,15 @@ def _of_pictures(serving: Serving, network: Any) -> Callable:
 
 
 def _accuracy(run: Run, images: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of right answers, or of yes and no, by decisions if any are."""
     starts = range(0, len(images), BATCH)
-    answers = [np.asarray(run(images[at : at + BATCH])["logits"]) for at in starts]
-    logits = np.concatenate(answers)
+    batches = [run(images[at : at + BATCH]) for at in starts]
+    answers = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
+    logits = answers["logits"]
     if labels.ndim > 1 or logits.shape[1] == 1:  # yes or no, by sigmoids
         labels = labels.reshape(logits.shape)
-        known = ~np.isnan(labels)
-        return float(np.mean((logits > 0)[known] == (labels >= 0.5)[known]))
+        known, given = ~np.isnan(labels), answers.get("decisions", logits > 0)
+        return float(np.mean(given[known] == (labels >= 0.5)[known]))
     return float(np.mean(logits.argmax(axis=1) == labels))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from keras_densenet.data import resize_to_input, standardize
@@ -17,6 +18,7 @@ from keras_densenet.export.inference import Network
 
 EXAMPLE_FEATURE = "image/encoded"  # of a tf.Example, as TensorFlow's data sets name it
 AT_ONCE = 4  # pictures decoded; each takes memory
+NEVER = 1.01  # no probability is as high; of infinity 8 bits leave nothing to others
 SERVED = ("logits", "probabilities", "decisions")
 
 
@@ -155,7 +157,8 @@ class Serving:
             return {"probabilities": network.activation(logits)}
         temperatures = tf.constant(self.decisions.temperatures, logits.dtype)
         probabilities = network.activation(logits / temperatures)
-        thresholds = tf.constant(self.decisions.thresholds, probabilities.dtype)
+        finite = np.minimum(self.decisions.thresholds, NEVER)
+        thresholds = tf.constant(finite, probabilities.dtype)
         return {
             "probabilities": probabilities,
             "decisions": probabilities >= thresholds,

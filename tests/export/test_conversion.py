@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_densenet as kd
+from keras_densenet.decisions import Decisions
 from keras_densenet.export import conversion
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
@@ -126,6 +127,31 @@ def test_a_loss_of_accuracy_is_refused(trained, tmp_path):
             held_out=(images, labels),
         )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("quantize", ["int8", None])
+def test_a_label_that_is_never_given_leaves_the_others_as_they_are(tmp_path, quantize):
+    """Of gray pixels the mean is over 127.5 or not: a threshold of 1/2 says which."""
+    dense = keras.layers.Dense(2, "sigmoid", kernel_initializer="ones")
+    pool = keras.layers.GlobalAveragePooling2D()
+    model = keras.Sequential([keras.Input((4, 4, 1)), pool, dense])
+    grays = np.arange(0, 256, dtype="uint8").repeat(16).reshape(-1, 4, 4, 1)
+    has = np.stack([np.zeros(256), np.arange(256) > 127.5], axis=1)
+    how = {"mean": (127.5,), "std": (64.0,), "quantize": quantize}
+    how |= {"calibration": grays, "held_out": (grays, has)}
+    never = Decisions(("a", "b"), (np.inf, 0.5), (1.0, 1.0), "ppv=1", True, 256)
+    path = kd.export.litert(model, tmp_path / "m.tflite", decisions=never, **how).path
+    asked = grays if quantize else grays.astype("float32")
+    given = asked_by_litert(path, asked)["decisions"]
+    assert not given[:, 0].any()
+    assert np.mean(given[:, 1] == has[:, 1]) > 0.97
+
+
+def test_what_is_decided_is_what_is_lost():
+    """Logits say yes of both, and decisions of the first alone."""
+    answers = {"logits": np.array([[9.0], [9.0]]), "decisions": [[True], [False]]}
+    found = conversion._accuracy(lambda _: answers, np.zeros((2, 1)), np.eye(2)[:, :1])
+    assert found == 1.0
 
 
 def test_what_is_missing_or_wrong_is_refused(tmp_path, monkeypatch):
