@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_densenet.analysis.inside import answering_logits
 from keras_densenet.analysis.predictions import (
+    MOST_SHOWN,
     LabelExample,
     LabelPredictions,
     Mistake,
@@ -26,8 +27,7 @@ from keras_densenet.errors import MisconfigurationError
 from keras_densenet.model_output import ModelOutput, output_of
 
 MOST_MISTAKES = 24
-MOST_LABELS = 30  # of which pictures are kept,
-EACH = 3  # so many that are missed, and so many that are given wrongly
+EACH = 3  # pictures of each label that are missed, and so many that are given wrongly
 
 
 def predictions_of(
@@ -162,7 +162,7 @@ class Examples:
             labels: 1, 0 or NaN, `(N, classes)`.
             probabilities: `(N, classes)`.
         """
-        for number in range(min(labels.shape[1], probabilities.shape[1], MOST_LABELS)):
+        for number in range(min(labels.shape[1], probabilities.shape[1], MOST_SHOWN)):
             has, shares = labels[:, number], probabilities[:, number]
             given = shares >= (self._thresholds[number] if self._thresholds else 0.5)
             for kind, mask, scores in (

@@ -13,11 +13,12 @@ from keras_densenet.analysis.class_activation import (
 )
 from keras_densenet.analysis.embedded import embedded, thumbnail
 from keras_densenet.analysis.label_curves import (
-    MOST_LABELS,
+    drawn_labels,
     plot_label_curves,
     plot_label_reliability,
 )
 from keras_densenet.analysis.predictions import (
+    MOST_SHOWN,
     LabelExample,
     LabelPredictions,
     LabelScore,
@@ -45,7 +46,8 @@ def parts_of_labels(
     names = predictions.class_names
     return {
         "rows": [_row(score) for score in predictions.label_scores()],
-        "drawn": min(len(names), MOST_LABELS),
+        "drawn": len(drawn_labels(predictions)),
+        "shown": min(len(names), MOST_SHOWN),
         "groups": _groups(predictions),
         "curves": _drawn_or_reason(lambda: embedded(plot_label_curves(predictions))),
         "reliability": _drawn_or_reason(

@@ -20,6 +20,7 @@ from keras_densenet.analysis.drawn_names import drawn_names
 from keras_densenet.analysis.intervals import Interval, area_interval, mean_interval
 
 MOST_NUMBERS = 20  # up to so many classes a confusion matrix shows its percentages
+MOST_SHOWN = 30  # labels of which pictures are kept: the first ones
 MOST_NAMES = 50  # up to so many classes it shows their names
 
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
 from keras_densenet.analysis import area_interval, mean_interval
@@ -70,6 +71,20 @@ def test_pictures_that_are_alike_make_the_interval_wider():
     assert math.isnan(area_interval(np.ones(3), np.ones(3)).value)
 
 
+def test_an_area_that_samples_say_nothing_of_has_no_interval():
+    shares = np.array([0.9, 0.8, 0.7, 0.4, 0.3, 0.2])
+    labels = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    assert area_interval(labels, shares)[0] == 1.0  # all are told apart
+    assert np.isnan(area_interval(labels, shares)[1:]).all()
+    single = np.array([0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+    assert area_interval(single, shares).value == pytest.approx(0.6)
+    assert np.isnan(area_interval(single, shares)[1:]).all()
+    two = np.array([0.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    patients = np.array(["a", "b", "b", "c", "d", "e"], object)
+    assert np.isnan(area_interval(two, shares, patients)[1:]).all()
+    assert area_interval(two, shares).low < 0.75  # of two patients it has one
+
+
 def test_the_interval_of_a_share_is_the_binomials():
     """Of 400 answers 80 are wrong: 0.2, with an error of sqrt(0.2 0.8 / 400) = 0.02."""
     wrong = np.repeat([1.0, 0.0], [80, 320])
@@ -77,6 +92,12 @@ def test_the_interval_of_a_share_is_the_binomials():
     assert found.value == 0.2
     assert found.low == pytest.approx(0.2 - 1.96 * 0.02, abs=0.006)
     assert found.high == pytest.approx(0.2 + 1.96 * 0.02, abs=0.006)
+    # Clopper and Pearson: 0 of 20 is below x where (1 - x)^20 is 0.025.
+    none, every = mean_interval(np.zeros(20)), mean_interval(np.ones(20))
+    assert none == pytest.approx((0, 0, beta.ppf(0.975, 1, 20)))
+    assert every == pytest.approx((1, beta.ppf(0.025, 20, 1), 1))
+    of_five = mean_interval(np.zeros(20), np.arange(20) // 4)
+    assert of_five.high == pytest.approx(1 - 0.025 ** (1 / 5))
     patients = np.arange(400) // 4  # of four pictures, all wrong or all right
     together = mean_interval(wrong, patients)
     width = found.high - found.low

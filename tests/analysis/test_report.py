@@ -234,9 +234,9 @@ def test_several_labels_have_scores_and_no_error(tmp_path):
     assert "2 groups" in page.text
     assert NAMES[0] in page.text
     shown = " ".join(page.text.split())
-    # Prevalence, area, its interval (one group has one kind alone), precision,
+    # Prevalence, area, no interval (one group has each kind), precision,
     # threshold, sensitivity, specificity, and (0.1 + 0) / 2 off.
-    assert "2 50.0 1.000 1.000 to 1.000 1.000 0.500 100.0 100.0 5.0" in shown
+    assert "2 50.0 1.000 1.000 0.500 100.0 100.0 5.0" in shown
     assert f"{NAMES[1]} missed (10%)" in shown
     assert "Not drawn: no label is rightly given to a picture" in shown
     assert page.parts() == [

@@ -154,7 +154,7 @@ def test_datasets_of_several_labels():
         _, labels = next(iter(dataset))
         assert labels.dtype == "float32"
         np.testing.assert_array_equal(labels, rows[:3])
-    with pytest.raises(ValueError, match="needs labels .*newaxis"):
+    with pytest.raises(ValueError, match=r"needs labels .*newaxis"):
         data.with_split("test", batches(LABELS))
     one = kd.data.Datasets(batches(rows[:, :1]), labels="several")
     assert (one.num_classes, one.class_names) == (1, ("0",))
