@@ -21,7 +21,8 @@ from keras_densenet.training.image_classifier import ImageClassifier
 
 Member: TypeAlias = ImageClassifier | keras.Model | str | os.PathLike
 
-LEAST = 1e-7  # a probability whose logit is taken; 1 less it is the largest
+LEAST = np.finfo("float32").tiny  # a probability whose logarithm is taken,
+LARGEST = 1 - 1e-7  # and one whose logit is
 
 
 def ensemble(members: Sequence[Member], name: str = "ensemble") -> keras.Model:
@@ -64,12 +65,10 @@ def ensemble(members: Sequence[Member], name: str = "ensemble") -> keras.Model:
         numbers = copy(_prepared(pictures, facts[0], own))
         answers.append(_probabilities(output_of(model), numbers))
     mean = keras.layers.Average(name="mean", dtype="float32")(answers)
-    mean = keras.ops.clip(mean, LEAST, 1 - LEAST)
+    logits, last = keras.ops.log(keras.ops.maximum(mean, LEAST)), "softmax"
     if output.is_of_each_class:
-        logits = keras.ops.log(mean) - keras.ops.log1p(-mean)
+        logits -= keras.ops.log1p(-keras.ops.minimum(mean, LARGEST))
         last = "sigmoid"
-    else:
-        logits, last = keras.ops.log(mean), "softmax"
     probabilities = keras.layers.Activation(last, name="answer", dtype="float32")(
         logits
     )

@@ -47,6 +47,20 @@ def test_logits_become_probabilities_before_they_are_averaged():
     np.testing.assert_allclose(found, expected / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize(("activation", "units"), [("softmax", 2000), ("sigmoid", 1)])
+def test_what_is_all_but_0_or_1_is_averaged_as_well(activation, units):
+    """Of a softmax over many classes most are less likely than 1e-7."""
+    members = []
+    for seed in range(2):
+        sharp = keras.initializers.RandomNormal(stddev=6.0, seed=seed)
+        dense = keras.layers.Dense(units, activation, kernel_initializer=sharp)
+        layers = [keras.Input(SHAPE), keras.layers.Flatten(), dense]
+        members.append(keras.Sequential(layers))
+    expected = np.mean([member(pictures()) for member in members], axis=0)
+    found = kd.ensemble(members)(pictures())
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 class Blocks(kd.data.Arrays):
     """Pictures of 8x8 of three classes, standardized as is said."""
 
