@@ -122,9 +122,9 @@ def _warn_of_coldest(decisions: Decisions) -> None:
     if names:
         warnings.warn(
             f"The temperature of {few(names)} is {COLDEST:g}, the lowest that is "
-            f"tried: these {decisions.pictures:,} pictures are all told apart and make "
-            "every probability all but 0 or 1. Hold out more pictures, or calibrate "
-            "with temperature=False.",
+            f"tried: the {decisions.pictures:,} pictures are all told apart, or the "
+            "network has hardly learnt it. Do not believe these probabilities: hold "
+            "out more pictures, train on, or calibrate with temperature=False.",
             stacklevel=4,
         )
 

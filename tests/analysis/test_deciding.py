@@ -93,10 +93,13 @@ def test_labels_that_pictures_say_nothing_of_are_named():
 
 
 def test_temperatures_that_pictures_do_not_bound_are_said():
-    """Of pictures that all are told apart the colder is always the better."""
+    """The colder the better: all are told apart, or all are said to have it not."""
     apart = label_predictions([[1], [1], [0], [0]], [[2], [1], [-1], [-2]])
     with pytest.warns(UserWarning, match="of mass is 0.05, the lowest .*told apart"):
         decide(apart)
+    unlearnt = label_predictions([[1]] + [[0]] * 19, [[-0.1]] * 20)  # 47.5 %, and 5 %
+    with pytest.warns(UserWarning, match="the network has hardly learnt it"):
+        decide(unlearnt)
 
 
 def test_a_rule_that_no_threshold_fulfills_is_said_and_kept():
