@@ -160,7 +160,9 @@ def _best(cross_entropy: Callable[[float], float]) -> float:
         bounds=bounds,
         method="bounded",
     )
-    return math.exp(found.x)
+    best = math.exp(found.x)
+    # Where all are told apart, many temperatures have a cross-entropy of 0 in float64.
+    return COLDEST if cross_entropy(COLDEST) <= cross_entropy(best) else best
 
 
 def binned(probabilities: np.ndarray, bins: int = BINS) -> np.ndarray:

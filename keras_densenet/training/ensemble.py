@@ -185,6 +185,14 @@ def _refuse_other_facts(facts: Sequence[Mapping[str, Any]]) -> None:
                 f"{', '.join(map(str, found))}"
             )
 
+    known = [(f["mean"], f["std"]) for f in facts if "mean" in f and "std" in f]
+    if "mean" not in facts[0] and any(one != known[0] for one in known):
+        raise MisconfigurationError(
+            "Pictures are standardized as for the first member of an ensemble, of which "
+            "nobody knows how, and the others differ: let the first be a checkpoint or "
+            f"an ImageClassifier. Received: mean and std {known}"
+        )
+
 
 def _prepared(pictures: Tensor, first: Mapping, own: Mapping) -> Tensor:
     """Return pictures as a member reads them, from those of the first member."""

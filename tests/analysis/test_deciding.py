@@ -54,6 +54,7 @@ def test_what_is_the_same_as_served_is_not_told_apart():
     pair = label_predictions([[1], [0]], closest[:, np.newaxis])
     chosen = decide(pair, with_temperature=False)
     assert chosen.thresholds == (1.0,)
+    assert chosen.given(np.array([[1.0], [near]])).tolist() == [[True], [False]]
 
 
 def test_each_label_is_chosen_at_its_own_temperature():
@@ -97,6 +98,9 @@ def test_temperatures_that_pictures_do_not_bound_are_said():
     apart = label_predictions([[1], [1], [0], [0]], [[2], [1], [-1], [-2]])
     with pytest.warns(UserWarning, match="of mass is 0.05, the lowest .*told apart"):
         decide(apart)
+    far = label_predictions([[1], [1], [0], [0]], [[20], [10], [-10], [-20]])
+    with pytest.warns(UserWarning, match="of mass is 0.05, the lowest"):
+        decide(far)
     unlearnt = label_predictions([[1]] + [[0]] * 19, [[-0.1]] * 20)  # 47.5 %, and 5 %
     with pytest.warns(UserWarning, match="the network has hardly learnt it"):
         decide(unlearnt)
