@@ -188,7 +188,7 @@ def _refuse_other_facts(facts: Sequence[Mapping[str, Any]]) -> None:
     known = [(f["mean"], f["std"]) for f in facts if "mean" in f and "std" in f]
     if "mean" not in facts[0] and any(one != known[0] for one in known):
         raise MisconfigurationError(
-            "Pictures are standardized as for the first member of an ensemble, of which "
+            "An ensemble's pictures are standardized as for its first member, of which "
             "nobody knows how, and the others differ: let the first be a checkpoint or "
             f"an ImageClassifier. Received: mean and std {known}"
         )

@@ -14,6 +14,7 @@ from keras_densenet.analysis import (
     plot_reliability,
 )
 from keras_densenet.analysis.answers import Examples, predictions_of
+from keras_densenet.analysis.label_curves import plot_label_curves
 from keras_densenet.decisions import Decisions
 from keras_densenet.errors import MisconfigurationError
 
@@ -288,3 +289,21 @@ def test_one_sigmoid_is_of_two_classes(monkeypatch):
         predictions.probabilities, [[1 / 3, 2 / 3], [1 / 13, 12 / 13]], atol=1e-6
     )
     assert predictions.accuracy == 0.5
+
+
+def test_each_label_has_its_own_threshold_and_groups():
+    """At 0.8 one of two is found, at 0.2 both; one patient has no interval."""
+    labels = np.array([[1, 1], [1, 1], [0, 0], [0, 0]])
+    shares = np.array([[0.9, 0.9], [0.5, 0.5], [0.4, 0.6], [0.1, 0.1]])
+    who = np.array(["ann", "ann", "bob", "cyd"])
+    given = LabelPredictions(labels, shares, ["a", "b"], [0.8, 0.2], who)
+    first, second = given.label_scores()
+    assert (first.threshold, first.sensitivity, first.specificity) == (0.8, 0.5, 1.0)
+    assert (second.threshold, second.sensitivity, second.specificity) == (0.2, 1.0, 0.5)
+    assert second.area.value == 0.75
+    assert math.isnan(second.area.low)
+    alone = LabelPredictions(labels, shares, ["a", "b"]).label_scores()[1]
+    assert alone.area.low < 0.75
+    lines = plot_label_curves(given).axes[0].lines
+    dots = [line.get_xydata().tolist() for line in lines if line.get_marker() == "o"]
+    assert dots == [[[0, 0.5]], [[0.5, 1]]]

@@ -1,5 +1,7 @@
 """An answer is the golden one, or the difference has a size: by hand."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -82,3 +84,14 @@ def test_requests_and_responses_of_the_rest_api():
     classified = {"results": [[["cat", 0.75], ["dog", 0.25]]]}
     expected = {"classes": [["cat", "dog"]], "scores": [[0.75, 0.25]]}
     assert outputs_of(classified) == expected
+
+
+def test_other_decisions_are_seen_unless_a_probability_is_all_but_the_threshold():
+    asked = {"probabilities": [[0.3, 0.9]], "decisions": [[False, True]]}
+    other = asked | {"decisions": [[True, True]]}
+    assert difference(asked, asked, [0.5, 0.9]) == 0.0
+    with pytest.raises(ValueError, match="other labels"):
+        difference(asked, other, [0.5, 0.9])
+    with pytest.raises(ValueError, match="other labels"):
+        difference(asked, other, [math.inf, 0.9])
+    assert difference(asked, other, [0.30001, 0.9]) == 0.0

@@ -16,8 +16,10 @@ from tensorflow.core.example import example_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 import keras_densenet as kd
+from keras_densenet.decisions import Decisions
 from keras_densenet.export import replay
-from keras_densenet.export.inference import unfolded_network
+from keras_densenet.export.inference import Network, unfolded_network
+from keras_densenet.export.signatures import Preprocessing, Serving
 
 CLASSES = ["tabby cat", "hündchen", "車"]
 BATCHES = (0, 1, 3, 64)
@@ -404,3 +406,15 @@ def test_openvino_reads_the_version(flowers):
 
     *_, version = flowers
     assert openvino_difference(version).difference < 1e-5
+
+
+def test_a_label_is_given_from_its_threshold_on():
+    """In float32 a sigmoid of 40 is 1; of 2 at a temperature of 2 it is 0.731."""
+    chosen = Decisions(("a", "b"), (1.0, 0.74), (1.0, 2.0), "f1", True, 9)
+    prepared = Preprocessing((4, 4, 1), (0.0,), (1.0,), 4, "bicubic", "crop")
+    serving = Serving(prepared, ["a", "b"], 1, chosen)
+    network = Network(lambda images: {"logits": images[:, 0, 0]}, tf.nn.sigmoid)
+    logits = tf.constant([40.0, 2.0], shape=(1, 1, 1, 2))
+    answer = serving.answers(network, logits)
+    np.testing.assert_allclose(answer["probabilities"], [[1.0, 0.731059]], atol=1e-6)
+    assert answer["decisions"].numpy().tolist() == [[True, False]]

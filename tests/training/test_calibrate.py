@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import keras_densenet as kd
 from keras_densenet import checkpoint_file
-from keras_densenet.decisions import decisions_of
+from keras_densenet.decisions import Decisions, decisions_of, keep_decisions
 from keras_densenet.export.inference import inference_network
 from keras_densenet.one_owner import held_alone
 from keras_densenet.training import MisconfigurationError
@@ -113,6 +113,17 @@ def test_a_checkpoint_that_is_calibrated_gets_them(trained, tmp_path, capsys):
     more = kd.Trainer(max_epochs=2, default_root_dir=tmp_path, **QUIET)
     more.fit(classifier(), datamodule=data, ckpt_path=path)
     assert "after epoch 1" in capsys.readouterr().out
+
+
+def test_the_report_is_at_the_temperatures_and_thresholds(trained, tmp_path):
+    """A label that is never given has a sensitivity of 0."""
+    trainer, module, data = trained
+    chosen = Decisions(tuple("0123456789"), (np.inf,) * 10, (2.0,) * 10, "x", True, 7)
+    keep_decisions(module.model, chosen)
+    page = trainer.report(module, data, path=tmp_path / "page.html").read_text()
+    keep_decisions(module.model, None)
+    assert "chosen by 7 validation pictures, and by x." in page
+    assert page.count(">never<") == 10
 
 
 def test_other_weights_have_no_decisions(trained, capsys):

@@ -93,6 +93,10 @@ def test_members_read_pictures_as_they_were_standardized_for_them(tmp_path):
     _, second, other_path = trained(tmp_path / "b", other)
     answers = answers_to_the_test(first, data), answers_to_the_test(second, other)
     expected = np.mean(answers, axis=0)
+    second.data.fit = "pad"
+    with pytest.raises(MisconfigurationError, match=r"the same fit.*crop, pad"):
+        kd.ensemble([first, second])
+    second.data.fit = None
     with pytest.raises(MisconfigurationError, match="the first be a checkpoint"):
         kd.ensemble([first.model, path, other_path])
     for members in ([path, other_path], [first, second]):
