@@ -235,6 +235,11 @@ def test_the_worst_mistakes_of_a_label_are_kept():
     assert [float(example.standardized.sum()) for example in wrong] == [2, 4, 3, 5]
     (found,) = examples.of("found")
     assert found.probability == 0.9
+    # From 0.95 on the first label is given, from 0.5 on the second.
+    two = Examples(Data(), [0.95, 0.5])
+    two.look_at(images, np.repeat(has, 2, axis=1), np.repeat(shares, 2, axis=1))
+    assert {e.label for e in two.of("found")} == {1}
+    assert {e.label for e in two.of("given wrongly")} == {1}
 
 
 def test_logits_are_kept_where_decisions_are_asked_for():
