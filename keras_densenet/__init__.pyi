@@ -1,6 +1,7 @@
 from . import (
     analysis as analysis,
     callbacks as callbacks,
+    cross_validation as cross_validation,
     data as data,
     errors as errors,
     export as export,
@@ -12,6 +13,10 @@ from . import (
     weights as weights,
 )
 from .command_line.recipe import run_recipe as run_recipe
+from .cross_validation import (
+    CrossValidation as CrossValidation,
+    cross_validate as cross_validate,
+)
 from .models import (
     DenseNet as DenseNet,
     DenseNet121 as DenseNet121,

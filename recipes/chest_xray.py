@@ -190,7 +190,8 @@ def say_how_well(
 
     answers = trainer.predict(module, datamodule=data)
     labels = np.concatenate([labels for _, labels in data.test_dataset()])
-    patients = data.groups("test")
+    members = data.members("test")
+    patients = members.groups if members else None
     many = len(answers)  # of a dry run fewer than there are labels
     told = kd.analysis.LabelPredictions(
         labels[:many],

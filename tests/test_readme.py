@@ -26,7 +26,7 @@ SHORTER = {  # what is shown, and what is run instead
 def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 14
+    assert len(blocks) == 15
     for name in ("flowers/rose", "films/normal"):
         (tmp_path / name).mkdir(parents=True)
     names = {"tf": tf, "model": kd.DenseNetBC(10, 4), "source": kd.DenseNetBC(10, 4)}
@@ -40,6 +40,7 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     assert (tmp_path / "densenet.pth").is_file()
     assert (tmp_path / "lr_find.png").is_file()
     assert (tmp_path / "gradient_flow.png").is_file()
+    assert (tmp_path / "cross_validation/folds.csv").is_file()
     assert (tmp_path / "tuning/densenet/trials.csv").is_file()
     assert len(list(tmp_path.rglob("report.html"))) == 1
     assert (tmp_path / "saved_models/digits/1/saved_model.pb").is_file()

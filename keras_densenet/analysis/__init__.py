@@ -36,7 +36,10 @@ from keras_densenet.analysis.predictions import (
     plot_confusion,
     plot_reliability,
 )
-from keras_densenet.analysis.predictions_file import write_predictions
+from keras_densenet.analysis.predictions_file import (
+    write_predictions,
+    write_probabilities,
+)
 from keras_densenet.analysis.profile import LayerCost, Profile, profile
 from keras_densenet.analysis.report import write_report
 
@@ -71,5 +74,6 @@ __all__ = [
     "read_metrics",
     "rescaled",
     "write_predictions",
+    "write_probabilities",
     "write_report",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from keras_densenet.whole_file import whole_file
 
@@ -65,4 +66,58 @@ def write_predictions(
             of_file = [files[number]] if files is not None else []
             rest = [cell for answer in answers[1:] for cell in answer]
             table.writerow([number, *answers[0], *of_file, *rest])
+    return path
+
+
+def write_probabilities(
+    path: str | os.PathLike,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    labels: np.ndarray,
+    facts: Mapping[str, Sequence | np.ndarray | None],
+) -> Path:
+    """Write a CSV file with a row for each picture, and every probability.
+
+    Its columns are `picture` (a number from 0), those of `facts`, then `label` and
+    `class`, the names of what a picture is and of what is most probable, and
+    `probability of <class>` for each class. Where pictures may have several labels
+    there is `<class>`, 1, 0 or nothing for not known, before each probability instead.
+    Numbers of float32 are read again as they were. A name that is no UTF-8 is written
+    with backslashes.
+
+    Args:
+        path: Of the file, in UTF-8.
+        probabilities: Of the classes, `(N, classes)`.
+        class_names: A name for each class.
+        labels: Class numbers `(N,)`, or several labels `(N, classes)`: 1, 0, NaN.
+        facts: What else is known of each picture, by the name of its column; None for
+            no column.
+
+    Returns:
+        The path.
+    """
+    columns: list[tuple[str, Sequence | np.ndarray]] = [
+        (name, fact) for name, fact in facts.items() if fact is not None
+    ]
+    several = labels.ndim == 2
+    if not several:
+        named = np.array(class_names, object)
+        columns += [("label", named[labels]), ("class", named[probabilities.argmax(1)])]
+    for n, name in enumerate(class_names):
+        if several:
+            columns.append((name, pd.array(labels[:, n], "Int8")))
+        columns.append((f"probability of {name}", probabilities[:, n]))
+    # Two classes may have the same name, and a class that of another column.
+    names, values = zip(*columns, strict=True)
+    table = pd.concat([pd.Series(it) for it in values], axis=1, keys=range(len(names)))
+    table.columns = names
+    path = Path(path)
+    with whole_file(path) as beside:
+        table.to_csv(
+            beside,
+            index_label="picture",
+            float_format="%.9g",
+            errors="backslashreplace",
+            lineterminator="\n",
+        )
     return path

@@ -1,18 +1,25 @@
 """Data sets that fit in memory: CIFAR, SVHN, the digits."""
 
 import abc
+import copy
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
 
 from keras_densenet.data import fingerprint
 from keras_densenet.data.augment import mirror_and_shift
+from keras_densenet.data.datamodule import Members
+from keras_densenet.data.folds import Fold, fold_of, folds_of, kept_fold
 from keras_densenet.data.sampling import shuffled
 from keras_densenet.data.seeded import SeededDataModule
 from keras_densenet.data.strong_augmentation import StrongAugmentation
 from keras_densenet.tensor import Tensor
+
+NEEDED = {"fit": "train", "validate": "val", "test": "test"}  # also of other stages
 
 
 class Split(NamedTuple):
@@ -29,6 +36,15 @@ class Split(NamedTuple):
     def __len__(self) -> int:
         """Return the number of pictures."""
         return len(self.labels)
+
+    def at(self, numbers: np.ndarray) -> "Split":
+        """Return some of them, of arrays, by their numbers or by a mask."""
+        return Split(self.images[numbers], self.labels[numbers])
+
+    def followed_by(self, others: "Split") -> "Split":
+        """Return these and others, of arrays."""
+        pairs = zip(self, others, strict=True)
+        return Split(*(np.concatenate(pair) for pair in pairs))
 
     def on_host(self) -> "Split":
         """Return the same as tensors in the computer's memory, not in a GPU's."""
@@ -66,6 +82,7 @@ class ArrayDataModule(SeededDataModule):
         """Begin with no arrays."""
         super().__post_init__()
         self._splits: dict[str, Split] = {}
+        self._members: Members | None = None
 
     @abc.abstractmethod
     def load_splits(self, stage: str) -> dict[str, Split]:
@@ -73,14 +90,64 @@ class ArrayDataModule(SeededDataModule):
 
     def setup(self, stage: str) -> None:
         """Read what `stage` needs, once."""
-        needed = {"fit": "train", "validate": "val"}.get(stage, "test")
+        needed = NEEDED.get(stage, "test")
         if needed not in self._splits:
             # Tensors, made once: every dataset that is made of an array would copy it.
-            loaded = dict(self.load_splits(stage))
+            loaded = dict(self._loaded(stage))
             while loaded:
                 name, split = loaded.popitem()
                 _refuse_other_labels(split.labels, self.num_classes, name, self.title)
                 self._splits[name] = split.on_host()
+
+    def fold(self, number: int, folds: int) -> Self:
+        """Return the same data, of which one fold is validated on.
+
+        A hash of its pixels decides where a picture belongs, so that those that are
+        there twice are in one fold. Mean and standard deviation that a class has are
+        constants, and stay.
+        """
+        other = copy.copy(self)
+        other._fold = fold_of(number, folds, self._fold)
+        other._splits, other._members = {}, None
+        return other
+
+    def load_fold(self, fold: Fold) -> tuple[dict[str, Split], Members]:
+        """Read the training pictures without a fold, and as "val" the fold.
+
+        Returns:
+            Both, and which of all these the fold has.
+        """
+        splits = self.load_splits("fit")
+        every = Split(*map(np.asarray, splits["train"]))
+        if len(splits.get("val", ())):
+            every = every.followed_by(splits["val"])
+        return divided(every, fold, self.class_names, self.labels == "several")
+
+    def keep_split(self, state: dict[str, Any]) -> bool:
+        """Hold out the fold that a run held out."""
+        super().keep_split(state)
+        fold = kept_fold(state)
+        if fold == self._fold:
+            return False
+        self._fold = fold
+        again = [stage for stage, split in NEEDED.items() if split in self._splits]
+        self._splits.clear()
+        for stage in again:
+            self.setup(stage)
+        return True
+
+    def members(self, split: str) -> Members | None:
+        """Return which pictures a fold has, among those that are not to test on."""
+        return self._members if split == "val" else None
+
+    def _loaded(self, stage: str) -> dict[str, Split]:
+        if self._fold is None:
+            return self.load_splits(stage)
+        if stage in ("fit", "validate"):
+            splits, self._members = self.load_fold(self._fold)
+            return splits
+        others = self.load_splits(stage).items()
+        return {name: it for name, it in others if name not in ("train", "val")}
 
     def train_dataset(self) -> tf.data.Dataset:
         """Return the batches of the first epoch, whole ones only."""
@@ -131,6 +198,46 @@ class ArrayDataModule(SeededDataModule):
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def divided(
+    every: Split, fold: Fold, class_names: Sequence[str], several: bool
+) -> tuple[dict[str, Split], Members]:
+    """Divide pictures into a fold, "val", and the others, "train".
+
+    Args:
+        every: All that are not to test on, as arrays.
+        fold: Which is validated on.
+        class_names: Names of the classes.
+        several: Whether a picture may have several labels.
+
+    Returns:
+        Both parts, and which pictures the fold has.
+    """
+    held_out = folds_among(every, fold.folds, class_names, several) == fold.number
+    return (
+        {"train": every.at(~held_out), "val": every.at(held_out)},
+        Members(np.flatnonzero(held_out)),
+    )
+
+
+def folds_among(
+    every: Split, folds: int, class_names: Sequence[str], several: bool = False
+) -> np.ndarray:
+    """Return the number of each picture's fold, 1..folds; the same pictures share it.
+
+    Args:
+        every: All that are to be divided, as arrays.
+        folds: How many, 2 or more.
+        class_names: Names of the classes.
+        several: Whether a picture may have several labels.
+    """
+    labels = np.asarray(every.labels)
+    if labels.ndim == 2 and not several:  # probabilities
+        labels = labels.argmax(axis=1)
+    units = [hashlib.sha256(image.tobytes()).hexdigest() for image in every.images]
+    has_label = labels == 1 if several else labels[:, None] == range(len(class_names))
+    return folds_of(np.array(units), has_label, class_names, folds)
 
 
 def _refuse_other_labels(

@@ -2,10 +2,12 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from keras_densenet.errors import MisconfigurationError
 
 _LIGHTNING_NAMES = {
     f"{split}_dataloader": f"{split}_dataset"
@@ -18,6 +20,22 @@ FACTS = (
     *("num_classes", "class_names", "mean", "std", "batch_size", "soft_labels"),
     *("labels", "method", "fit"),
 )
+
+
+class Members(NamedTuple):
+    """Which pictures a split has.
+
+    Attributes:
+        numbers: Their places among all pictures that they were taken from, int64
+            `(N,)`: of a fold, among all that are not to test on.
+        files: The path of each within the data's folder; None where there are no files.
+        groups: The name of what each belongs to, such as a patient, text `(N,)`; None
+            where nothing belongs together.
+    """
+
+    numbers: np.ndarray
+    files: Sequence[str] | None = None
+    groups: np.ndarray | None = None
 
 
 class DataModule(abc.ABC):
@@ -142,8 +160,48 @@ class DataModule(abc.ABC):
         """
         return False
 
+    def fold(self, number: int, folds: int) -> "DataModule":
+        """Return the same data, of which one fold is validated on.
+
+        Each picture that is not to test on is in one fold of a cross-validation,
+        whatever split it was in, and all other folds are trained on. No group is in two
+        folds, each fold has its share of every label, and the folds are the same
+        whenever they are asked for. The pictures to test on stay what they are. Mean
+        and standard deviation that are computed of the training pictures are those of
+        the fold's.
+
+        Args:
+            number: Of the fold to validate on, 1..folds.
+            folds: How many there are, 2 or more.
+
+        Returns:
+            Data of their own: what is called of them changes nothing here.
+
+        Raises:
+            MisconfigurationError: These data cannot be divided, or not into so many.
+        """
+        raise MisconfigurationError(
+            f"{type(self).__name__} does not say how its pictures are divided into "
+            "folds. ImageFolder, ImageTable, Arrays, DigitMosaics, Digits, CIFAR10, "
+            "CIFAR100 and SVHN do; of data of your own override fold(number, folds), "
+            "and return a data module whose val_dataset() is that fold."
+        )
+
     def val_dataset(self) -> tf.data.Dataset | None:
         """Return the validation batches, or None if nothing is held out."""
+        return None
+
+    def members(self, split: str) -> Members | None:
+        """Return which pictures `val_dataset` or `test_dataset` has, in its order.
+
+        It is asked for after setup.
+
+        Args:
+            split: "val" or "test".
+
+        Returns:
+            None where the data do not say.
+        """
         return None
 
     @abc.abstractmethod
@@ -170,18 +228,6 @@ class DataModule(abc.ABC):
         none, data may refuse.
         """
         return True
-
-    def groups(self, split: str) -> np.ndarray | None:
-        """Return what the pictures of a split belong to, such as patients, after setup.
-
-        Args:
-            split: "val" or "test".
-
-        Returns:
-            A name for each picture of `val_dataset` or `test_dataset`, in its order,
-            `(N,)`; None where each picture is by itself.
-        """
-        return None
 
     def broken_file(self) -> str | None:
         """Return path and reason of a picture file that is broken, after setup.

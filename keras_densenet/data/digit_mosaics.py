@@ -1,11 +1,14 @@
 """Several hand-written digits in a picture: real data of several labels, built in."""
 
 from dataclasses import KW_ONLY, dataclass
+from functools import reduce
 
 import numpy as np
 
-from keras_densenet.data.arrays import ArrayDataModule, Split
+from keras_densenet.data.arrays import ArrayDataModule, Split, folds_among
+from keras_densenet.data.datamodule import Members
 from keras_densenet.data.digits import split_digits
+from keras_densenet.data.folds import Fold
 
 MOSAICS = {"train": 4_000, "val": 500, "test": 1_000}
 EMPTY = 0.25  # of the four places, on average
@@ -52,19 +55,41 @@ class DigitMosaics(ArrayDataModule):
     def load_splits(self, stage: str) -> dict[str, Split]:
         """Make the three splits, which are the same in every run."""
         return {
-            name: self._mosaics(name, *digits)
+            name: self._mosaics(name, *digits, MOSAICS[name])
             for name, digits in split_digits().items()
         }
 
-    def _mosaics(self, split: str, pixels: np.ndarray, digits: np.ndarray) -> Split:
+    def load_fold(self, fold: Fold) -> tuple[dict[str, Split], Members]:
+        """Make 4,500 pictures, each of the digits of its own fold.
+
+        So no digit is in two folds.
+        """
+        read = split_digits()
+        every = Split(*read["train"]).followed_by(Split(*read["val"]))
+        numbers = folds_among(every, fold.folds, self.class_names)
+        ends = np.linspace(0, MOSAICS["train"] + MOSAICS["val"], fold.folds + 1)
+        firsts = ends.astype(int)
+        made: dict[str, list[Split]] = {"train": [], "val": []}
+        for n, many in enumerate(np.diff(firsts).tolist(), 1):
+            split = "val" if n == fold.number else "train"
+            made[split].append(self._mosaics(split, *every.at(numbers == n), many))
+        splits = {
+            name: reduce(Split.followed_by, parts) for name, parts in made.items()
+        }
+        places = np.arange(firsts[fold.number - 1], firsts[fold.number])
+        return splits, Members(places)
+
+    def _mosaics(
+        self, split: str, pixels: np.ndarray, digits: np.ndarray, many: int
+    ) -> Split:
         """Make the pictures of a split.
 
         Args:
             split: Its name.
             pixels: Of its digits, uint8 `(N, 8, 8)`.
             digits: Which these are, `(N,)`.
+            many: How many pictures to make.
         """
-        many = MOSAICS[split]
         rng = np.random.default_rng([len(digits), many])
         chosen = rng.integers(len(digits), size=(many, 4))
         is_there = rng.random((many, 4)) >= EMPTY

@@ -55,7 +55,7 @@ def hold_out(
         names, own, sizes = np.unique(
             units[numbers].astype(str), return_inverse=True, return_counts=True
         )
-        hashes = np.array([_hash(name) for name in names])
+        hashes = np.array([hash_of(name) for name in names])
         order = np.argsort(hashes)
         ordered = [hash_[:DIGITS] for hash_ in hashes[order]]
         spare = len(order) - 1  # one is to train on
@@ -92,7 +92,7 @@ def _is_inside(split: str, hash_: str, border: str) -> bool:
     return hash_ <= border if split == "val" else hash_ >= border
 
 
-def _hash(name: str) -> str:
+def hash_of(name: str) -> str:
     """Return a hash that is the same on every machine."""
     return hashlib.sha256(os.fsencode(name)).hexdigest()
 
@@ -118,7 +118,7 @@ def hold_out_groups(
     before = {split: dict((kept or {}).get(split, {})) for split in shares}
     borders = {split: ends for split, ends in before.items() if "beyond" in ends}
     names, of_picture = np.unique(units.astype(str), return_inverse=True)
-    hashes = np.array([_hash(name)[:DIGITS] for name in names])
+    hashes = np.array([hash_of(name)[:DIGITS] for name in names])
     splits = np.full(len(names), "train", object)
     for split, ends in borders.items():
         beyond = set(ends["beyond"].split())

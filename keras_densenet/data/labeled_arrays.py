@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 from sklearn.model_selection import train_test_split
 
-from keras_densenet.data.arrays import ArrayDataModule, Split
+from keras_densenet.data.arrays import ArrayDataModule, Split, divided
+from keras_densenet.data.datamodule import Members
+from keras_densenet.data.folds import Fold
 
 AT_A_TIME = 1_000  # pictures whose moments are taken
 _RAW = (
@@ -73,15 +75,15 @@ class Arrays(ArrayDataModule):
         self.validation_split = validation_split
         train = _split("", images, labels)
         self._arrays = _held_out(train, validation_split, validation_data)
+        self._all = train  # in their order, which that of the parts is not
         for name, pair in (("val", validation_data), ("test", test_data)):
             if pair is not None:
                 self._arrays[name] = _pair(name, pair, like=train)
         self.input_shape = tuple(train.images.shape[1:])
         self.num_classes = _classes(self._arrays, num_classes, class_names)
         self.class_names = tuple(map(str, class_names or range(self.num_classes)))
-        if mean is None or std is None:
-            of_the_pictures = moments(self._arrays["train"].images)
-            mean, std = mean or of_the_pictures[0], std or of_the_pictures[1]
+        self._given = mean, std
+        mean, std = _moments_of(self._arrays["train"].images, mean, std)
         self.mean, self.std = mean, std
         super().__init__(
             batch_size,
@@ -115,6 +117,27 @@ class Arrays(ArrayDataModule):
         other = copy.copy(self)
         other._arrays, other._splits = {**self._arrays, name: split}, {}
         return other
+
+    def fold(self, number: int, folds: int) -> "Arrays":
+        """Return the same data, of which one fold is validated on.
+
+        A hash of its pixels decides where a picture belongs, so that those that are
+        there twice are in one fold. `validation_data` are divided with the others, and
+        come after them. Mean and standard deviation that were not given are those of
+        the pictures that are trained on then.
+        """
+        other = super().fold(number, folds)
+        assert other._fold
+        train = other.load_fold(other._fold)[0]["train"]
+        other.mean, other.std = _moments_of(train.images, *self._given)
+        return other
+
+    def load_fold(self, fold: Fold) -> tuple[dict[str, Split], Members]:
+        """Return the training pictures without a fold, and as "val" the fold."""
+        every = self._all
+        if not self.validation_split and "val" in self._arrays:
+            every = every.followed_by(self._arrays["val"])
+        return divided(every, fold, self.class_names, several=False)
 
     def load_splits(self, stage: str) -> dict[str, Split]:
         """Return the splits that there are."""
@@ -177,6 +200,16 @@ def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     std = np.sqrt(np.maximum(squares / pixels - mean**2, 0.0))
     std[std < 1e-6] = 1.0
     return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _moments_of(
+    images: np.ndarray, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Return mean and standard deviation: those given, or else the pictures'."""
+    if mean is not None and std is not None:
+        return mean, std
+    of_the_pictures = moments(images)
+    return mean or of_the_pictures[0], std or of_the_pictures[1]
 
 
 def _held_out(

@@ -1,5 +1,6 @@
 """Labeled picture files in three splits: found, checked, read."""
 
+import copy
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_densenet.data import fingerprint, picture_files, sampling
+from keras_densenet.data.datamodule import Members
+from keras_densenet.data.folds import Fold, folds_of
 from keras_densenet.data.hold_out import Borders
 from keras_densenet.data.picture_files import PictureFiles
 from keras_densenet.data.pixel_range import DARK
@@ -43,6 +46,7 @@ class LabeledFiles:
 
     Attributes:
         borders: Where the parts that are held out end, once the files are found.
+        fold: Which fold of a cross-validation is validated on; None for none.
     """
 
     def __init__(
@@ -60,9 +64,25 @@ class LabeledFiles:
         self.check_files = check_files
         self.on_error = on_error
         self.borders: Borders = {}
+        self.fold: Fold | None = None
+        self._checked: dict[str, bool | float | str] = {}  # by path, for all folds
+        self._forget()
+
+    def _forget(self) -> None:
         self._listed: dict[str, PictureFiles] = {}
         self._plain: dict[str, np.ndarray] = {}
         self._places: dict[str, np.ndarray] = {}  # where broken files are left out
+        self._numbers: dict[str, np.ndarray] = {}  # of a fold, among all folds'
+
+    def at_fold(self, fold: Fold) -> "LabeledFiles":
+        """Return the same files, of which a fold is validated on.
+
+        They are checked once for all folds.
+        """
+        other = copy.copy(self)
+        other.fold = fold
+        other._forget()
+        return other
 
     def prepare(self) -> None:
         """Do nothing: the files are there."""
@@ -82,26 +102,43 @@ class LabeledFiles:
     def files(self, split: str) -> PictureFiles:
         """Return the files of a split: "train", "val" or "test"."""
         if not self._listed:
-            self._listed, self.borders = self.find(self.borders)
+            found, self.borders = self.find(self.borders)
+            self._listed = self._divided(found) if self.fold else dict(found)
         return self._listed[split]
 
-    def keep_borders(self, borders: Borders) -> bool:
+    def keep_borders(self, borders: Borders, fold: Fold | None = None) -> bool:
         """Hold out what a run held out; return whether that is something else.
 
         Splits that are set up are set up again, if so.
 
         Args:
             borders: Of that run.
+            fold: Of that run, or None.
         """
         same = all(borders.get(split) == now for split, now in self.borders.items())
-        if self._listed and same:
+        if self._listed and same and fold == self.fold:
             return False
         again = list(self._plain)
-        self.borders = borders
-        for found in (self._listed, self._plain, self._places):
-            found.clear()
+        self.borders, self.fold = borders, fold
+        self._forget()
         self.setup(again)
         return True
+
+    def _divided(self, files: dict[str, PictureFiles]) -> dict[str, PictureFiles]:
+        """Return the files of each split where a fold is validated on.
+
+        What is to test on stays so, and is in no fold.
+        """
+        assert self.fold
+        every = files["train"].followed_by(files["val"])
+        groups = every.groups
+        units = np.array(self._inside(every.paths)) if groups is None else groups
+        has_label = every.has_label(len(self.class_names))
+        folds = folds_of(units, has_label, self.class_names, self.fold.folds)
+        held_out = folds == self.fold.number
+        parts = {"train": ~held_out, "val": held_out}
+        self._numbers = {name: np.flatnonzero(part) for name, part in parts.items()}
+        return files | {name: every.at(part) for name, part in parts.items()}
 
     def count(self, split: str) -> int:
         """Return the number of pictures of a split."""
@@ -122,10 +159,20 @@ class LabeledFiles:
 
         These are their places among all files of the split, also the broken ones.
         """
-        root, paths = Path(self.root).expanduser(), self.files(split).paths
-        places = self._places.get(split, np.arange(len(paths))).tolist()
-        inside = [os.path.relpath(path, root) for path in paths]
+        inside = self._inside(self.files(split).paths)
+        places = self._places.get(split, np.arange(len(inside))).tolist()
         return dict(zip(places, inside, strict=True))
+
+    def members(self, split: str) -> Members:
+        """Return which pictures a split has, in their order."""
+        files = self.files(split)
+        places = self._places.get(split, np.arange(len(files)))
+        numbers = self._numbers[split][places] if split in self._numbers else places
+        return Members(numbers, self._inside(files.paths), files.groups)
+
+    def _inside(self, paths: Iterable[str]) -> list[str]:
+        root = Path(self.root).expanduser()
+        return [os.path.relpath(path, root) for path in paths]
 
     def shuffled(self, first: int, an_epoch: int, seed: int) -> tf.data.Dataset:
         """Return the (encoded picture, label) of a training that shows each once.
@@ -184,7 +231,7 @@ class LabeledFiles:
         files = self.files(split)
         plain = np.zeros(len(files), bool)
         if self.check_files:
-            plain, broken, brightest = picture_files.check(files.paths)
+            plain, broken, brightest = picture_files.check(files.paths, self._checked)
             if self.on_error == "raise":
                 picture_files.refuse_broken(broken, len(files))
             whole = np.array([path not in broken for path in files.paths], bool)

@@ -1,6 +1,7 @@
 """Picture files with labels, in a folder or in a table, as a data module."""
 
 import abc
+import copy
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_densenet.data.datamodule import Members
+from keras_densenet.data.folds import fold_of, kept_fold
 from keras_densenet.data.labeled_files import LabeledFiles, refuse_on_error
 from keras_densenet.data.picture_files import PictureFiles
 from keras_densenet.data.pictures import PictureDataModule
@@ -113,10 +116,26 @@ class LabeledPictures(PictureDataModule):
         super().load_state_dict(state)
         self.keep_split(state)
 
+    def fold(self, number: int, folds: int) -> "LabeledPictures":
+        """Return the same data, of which one fold is validated on.
+
+        A hash of its path, or of its group's name, decides where a picture belongs.
+        Pictures to validate on that are given, by a folder or by the table, are divided
+        with the others; those to test on are in no fold.
+        """
+        other = copy.copy(self)
+        other._fold = fold_of(number, folds, self._fold)
+        other._found = self._found.at_fold(other._fold)
+        return other
+
     def keep_split(self, state: dict[str, Any]) -> bool:
-        """Hold out the pictures that a run held out."""
-        borders = state.get("held_out")  # None of runs before it was kept
-        return self._found.keep_borders(borders) if borders else False
+        """Hold out the pictures that a run held out, as one of its folds did."""
+        super().keep_split(state)
+        borders, fold = state.get("held_out"), kept_fold(state)
+        if not (borders or fold):  # of runs before it was kept
+            return False
+        self._fold = fold
+        return self._found.keep_borders(borders or {}, fold)
 
     def teardown(self, stage: str) -> None:
         """Keep what was found: it is small, and takes long to find."""
@@ -136,9 +155,9 @@ class LabeledPictures(PictureDataModule):
         """Return whether a split has pictures, after setup."""
         return bool(self._pictures(split))
 
-    def groups(self, split: str) -> np.ndarray | None:
-        """Return the group of each picture of a split, in their order, after setup."""
-        return self._files(split).groups
+    def members(self, split: str) -> Members:
+        """Return which pictures a split has: their paths, and their groups."""
+        return self._found.members(split)
 
     def broken_file(self) -> str | None:
         """Return path and reason of a file that is broken by now; None if none is."""

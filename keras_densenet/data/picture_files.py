@@ -64,6 +64,17 @@ class PictureFiles(NamedTuple):
         groups = None if self.groups is None else self.groups[numbers]
         return PictureFiles(self.paths[numbers], self.labels[numbers], groups)
 
+    def followed_by(self, others: "PictureFiles") -> "PictureFiles":
+        """Return these and others; of both there are groups, or of none."""
+        groups = None
+        if self.groups is not None and others.groups is not None:
+            groups = np.concatenate([self.groups, others.groups])
+        return PictureFiles(
+            np.concatenate([self.paths, others.paths]),
+            np.concatenate([self.labels, others.labels]),
+            groups,
+        )
+
     def has_label(self, classes: int) -> np.ndarray:
         """Return whether each picture has each label, bool `(N, classes)`."""
         if self.labels.ndim == 2:
@@ -86,15 +97,22 @@ class Looked(NamedTuple):
     brightest: np.ndarray
 
 
-def check(paths: Iterable[str]) -> Looked:
+def check(
+    paths: Iterable[str], known: dict[str, bool | float | str] | None = None
+) -> Looked:
     """Decode each picture once, several at a time.
 
     Args:
         paths: Paths of the files.
+        known: What was found out about files before, which are not decoded again; what
+            is found out about others is added.
     """
     paths = list(paths)
+    known = {} if known is None else known
+    others = [path for path in paths if path not in known]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        answers = list(pool.map(_checked, paths))
+        known.update(zip(others, pool.map(_checked, others), strict=True))
+    answers = [known[path] for path in paths]
     return Looked(
         np.array([answer is True for answer in answers], bool),
         {

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_densenet.data.augment import standardize
 from keras_densenet.data.datamodule import DataModule
+from keras_densenet.data.folds import Fold, refuse_other_fold
 from keras_densenet.data.strong_augmentation import mixes_labels, refuse_unknown
 from keras_densenet.tensor import Tensor
 
@@ -62,6 +63,7 @@ class SeededDataModule(DataModule):
             self.seed = random.randrange(2**31)
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be in 0..2^31 - 1. Received: seed={self.seed}")
+        self._fold: Fold | None = None
         for name, kind in (("mean", tuple), ("std", tuple), ("strong", dict)):
             if name in vars(self):
                 setattr(self, name, _of_kind(name, getattr(self, name), kind))
@@ -116,12 +118,17 @@ class SeededDataModule(DataModule):
         return pictures // self.batch_size
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seed, which is all that the order of the batches depends on."""
-        return {"seed": self.seed}
+        """Return the seed, which the order of the batches depends on, and the fold."""
+        return {"seed": self.seed} | ({"fold": list(self._fold)} if self._fold else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the order that the resumed run had."""
         self.seed = state["seed"]
+
+    def keep_split(self, state: dict[str, Any]) -> bool:
+        """Hold out what a run held out, refusing that of another fold."""
+        refuse_other_fold(self._fold, state)
+        return False
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the number of pictures to train and to validate on."""

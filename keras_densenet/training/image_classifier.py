@@ -1,5 +1,6 @@
 """What is trained: a network, its optimizer, its loss and its metrics."""
 
+import copy
 import inspect
 import math
 import os
@@ -122,6 +123,14 @@ depth: it has classes, input_shape.
         """Refuse Lightning's names and mistyped ones, which nothing would call."""
         super().__init_subclass__(**kwargs)
         refuse_names_of_a_classifier(cls, dir(ImageClassifier))
+
+    def unfitted(self) -> "ImageClassifier":
+        """Return one with the same options and no network: a fit makes it anew."""
+        other = copy.copy(self)
+        other.data = other.model = None
+        other.from_checkpoint = False
+        other.output = ModelOutput("softmax")
+        return other
 
     @property
     def gives_several_labels(self) -> bool:

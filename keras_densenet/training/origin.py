@@ -52,10 +52,35 @@ def origin_of(run: str, plan: Plan) -> dict[str, Any]:
     return {
         "run": run,
         "scheduled_steps": plan.scheduled_steps,
-        "data": described(plan.data),
-        "pictures": plan.fingerprint,
-        **_facts(plan.data),
+        **origin_of_data(plan.data, plan.fingerprint),
     }
+
+
+def origin_of_data(data: DataModule, pictures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells data from others: numbers and texts.
+
+    Args:
+        data: They are set up.
+        pictures: Their fingerprint.
+    """
+    return {"data": described(data), "pictures": pictures, **_facts(data)}
+
+
+def other_data(
+    kept: Mapping[str, Any], now: Mapping[str, Any], kind: type[DataModule]
+) -> list[str]:
+    """Say in words what would be trained on otherwise than before.
+
+    Args:
+        kept: What `origin_of_data` returned before.
+        now: What it returns now.
+        kind: The class of the data.
+    """
+    return [
+        *_other_arguments(kept, now, defaults_of(kind)),
+        *_other_pictures(kept["pictures"], now["pictures"]),
+        *_other_values(kept, now, ("class_names", "input_shape")),
+    ]
 
 
 def _facts(data: DataModule) -> dict[str, Any]:
@@ -82,12 +107,8 @@ def refuse_other_training(path: Path, state: RunState, plan: Plan) -> None:
     kept = state.origin
     differences = [*_other_preparation(state.preprocessing, plan.data)]
     if kept:  # no file of before, and no plain .keras file
-        now = origin_of(kept["run"], plan)
-        differences += [
-            *_other_arguments(kept, now, defaults_of(type(plan.data))),
-            *_other_pictures(kept["pictures"], now["pictures"]),
-            *_other_values(kept, now, ("class_names", "input_shape")),
-        ]
+        now = origin_of_data(plan.data, plan.fingerprint)
+        differences += other_data(kept, now, type(plan.data))
     if differences:
         raise MisconfigurationError(
             f"The run of {path} would go on with other data than it was trained on: "

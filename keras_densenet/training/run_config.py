@@ -95,8 +95,8 @@ def _config(
 ) -> dict[str, Any]:
     return {
         "seed_everything": last_seed(),
-        "trainer": _plain(flags.given()),
-        "model": _model(module),
+        "trainer": described_flags(flags),
+        "model": described_module(module),
         "data": described(data),
     }
 
@@ -153,7 +153,21 @@ def _versions() -> str:
     return f"# {versions}, Python {platform.python_version()}"
 
 
-def _model(module: ImageClassifier | keras.Model) -> dict[str, Any]:
+def described_flags(flags: Flags) -> dict[str, Any]:
+    """Return the flags that are not the defaults, as YAML and JSON have them."""
+    return _plain(flags.given())
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say in words what is other in one tree of options than it was in another.
+
+    >>> differences({"trainer": {"max_epochs": 2}}, {"trainer": {"max_epochs": 4}})
+    ['trainer.max_epochs was 2 and is 4']
+    """
+    return list(_changes(_flat(before), _flat(now)))
+
+
+def described_module(module: ImageClassifier | keras.Model) -> dict[str, Any]:
     """Return a module's arguments and its network's, side by side."""
     if isinstance(module, keras.Model):
         return {"network": f"{module.name}, a {_path(type(module))} of your own"}

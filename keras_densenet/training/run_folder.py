@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from keras_densenet.checkpoint_file import BEFORE_LAST, LAST
+from keras_densenet.checkpoint_file import BEFORE_LAST, LAST, latest_whole
 from keras_densenet.devices import Devices
 from keras_densenet.training.run_config import CONFIG, run_in
 from keras_densenet.whole_file import whole_file
@@ -97,6 +97,20 @@ def latest_first(runs: Path) -> list[Path]:
     """Return the folders of runs: first the one that saved last, or began last."""
     folders = [folder for folder in runs.glob(f"{_PREFIX}*") if folder.is_dir()]
     return sorted(folders, key=_latest, reverse=True)
+
+
+def latest_checkpoint(root: Path) -> Path | None:
+    """Return the last whole checkpoint of the runs in a `default_root_dir`.
+
+    Args:
+        root: The folder that `runs` is in, if there are any.
+    """
+    folders = root.glob(f"runs/*/{_PREFIX}*/{CHECKPOINTS}")
+    for folder in sorted(folders, key=lambda f: f.stat().st_mtime, reverse=True):
+        last, _ = latest_whole(folder)
+        if last:
+            return last
+    return None
 
 
 def _latest(folder: Path) -> float:

@@ -504,7 +504,8 @@ class Trainer(LatestFit):
         stage, batches = held_out(self.flags, data)
         run = self._folder_of(network, data, ckpt_path)
         decisions = kept_decisions(network, self._screen.say)
-        groups = data.groups("test" if stage == "test" else "val")
+        members = data.members("test" if stage == "test" else "val")
+        groups = members.groups if members else None
         with broken_pictures_named(data):
             predictions = predictions_of(network, batches, data, decisions, groups)
         written = write_report(

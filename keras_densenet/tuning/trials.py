@@ -11,10 +11,10 @@ from keras_tuner.errors import FatalValueError
 
 from keras_densenet.analysis.curves import read_metrics
 from keras_densenet.callbacks import StopAfterEpoch
-from keras_densenet.checkpoint_file import latest_whole
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training import Trainer, seed_everything
 from keras_densenet.training.flags import listed
+from keras_densenet.training.run_folder import latest_checkpoint
 from keras_densenet.tuning.oracles import write_json
 from keras_densenet.tuning.progress import Progress
 from keras_densenet.tuning.search_space import DenseNetHyperModel
@@ -148,15 +148,9 @@ class Trials(keras_tuner.Tuner):
     def _checkpoint(self, trial_id: str, begun_by: str | None) -> Path | None:
         """Return the checkpoint to go on from: its own, or that of the rung before."""
         for id_ in (trial_id, begun_by):
-            if id_ is None:
-                continue
-            folders = self._folder(id_).glob("runs/*/version_*/checkpoints")
-            for folder in sorted(
-                folders, key=lambda f: f.stat().st_mtime, reverse=True
-            ):
-                last, _ = latest_whole(folder)
-                if last:
-                    return last
+            last = None if id_ is None else latest_checkpoint(self._folder(id_))
+            if last:
+                return last
         return None
 
 

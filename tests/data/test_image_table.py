@@ -69,7 +69,9 @@ def test_patients_stay_together_and_a_run_keeps_its_split(tmp_path):
     assert sum(map(len, patients.values())) == 30
     assert all(patients.values())
     in_order = [path.split("/")[-1].split("_")[0] for path in data._files("test").paths]
-    assert data.groups("test").tolist() == [f"p{int(name)}" for name in in_order]
+    assert data.members("test").groups.tolist() == [
+        f"p{int(name)}" for name in in_order
+    ]
     state = data.state_dict()
     other = table(frame, tmp_path, group="who", test_fraction=0.5)
     other.setup("fit")
@@ -183,8 +185,8 @@ def test_a_folder_of_patients_is_split_by_them(tmp_path):
     }
     assert not of["train"] & of["val"]
     assert len(of["val"]) == 3  # of 15 patients, in both folders
-    assert set(data.groups("val")) == of["val"]
-    assert kd.data.ImageFolder(tmp_path, image_size=8).groups("val") is None
+    assert set(data.members("val").groups) == of["val"]
+    assert kd.data.ImageFolder(tmp_path, image_size=8).members("val").groups is None
     with pytest.raises(ValueError, match="one pair of parentheses"):
         kd.data.ImageFolder(tmp_path, group=r"\d+")
 
