@@ -120,6 +120,21 @@ class ModelOutput(NamedTuple):
         """Whether each class has a probability by itself, of any sum."""
         return self.kind in ("sigmoid", "sigmoid_logits")
 
+    def activated(self, answers: Tensor) -> Tensor:
+        """Return each unit's probability, in float32 or more, as a tensor.
+
+        Args:
+            answers: Of the model, `(N, units)`.
+        """
+        if keras.backend.standardize_dtype(answers.dtype) != "float64":
+            # A softmax of 16 bits would be coarse.
+            answers = keras.ops.cast(answers, "float32")
+        if self.kind == "logits":
+            return keras.ops.softmax(answers, axis=-1)
+        if self.kind == "sigmoid_logits":
+            return keras.ops.sigmoid(answers)
+        return answers
+
     def probabilities(self, answers: Any, classes: int | None = None) -> Any:
         """Turn a model's answers into probabilities.
 
@@ -132,10 +147,8 @@ class ModelOutput(NamedTuple):
             Probabilities `(N, units)`, or `(N, 2)` of one unit and two classes; the
             answers as they are where they are unknown.
         """
-        if self.kind == "logits":
-            answers = _numpy(keras.ops.softmax(_in_float32(answers), axis=-1))
-        elif self.kind == "sigmoid_logits":
-            answers = _numpy(keras.ops.sigmoid(_in_float32(answers)))
+        if self.kind in ("logits", "sigmoid_logits"):
+            answers = _numpy(self.activated(answers))
         if self.is_of_each_class and classes == 2 and answers.shape[-1] == 1:
             answers = np.concatenate([1 - answers, answers], axis=-1)
         return answers
@@ -282,11 +295,6 @@ def _units(model: keras.Model) -> int | None:
     if outputs:
         return outputs[0].shape[-1] if len(outputs) == 1 else None
     return getattr(last_activation(model).layer, "units", None)
-
-
-def _in_float32(answers: np.ndarray) -> np.ndarray:
-    """Return answers in float32 or more: a softmax of 16 bits would be coarse."""
-    return answers if answers.dtype in ("float32", "float64") else answers.astype("f4")
 
 
 def _numpy(answers: Tensor) -> np.ndarray:

@@ -78,6 +78,7 @@ def predict(
     ckpt_path: str | None = None,
     predictions: str = "predictions.csv",
     pictures: list[str] | None = None,
+    views: Literal["flip", 10] | None = None,
     on_error: Literal["raise", "skip"] = "raise",
 ) -> None:
     """Write the class of each picture to predict.
@@ -88,6 +89,7 @@ def predict(
         predictions: The file to write, a line a picture.
         pictures: Pictures and folders of pictures, of which the five most probable
             classes are written; by default the data's test pictures, of which one is.
+        views: flip for the mean with the mirror image, 10 for that of ten crops.
         on_error: What to do with broken ones of these pictures.
     """
     from keras_densenet.analysis import write_predictions
@@ -96,7 +98,7 @@ def predict(
     data, top_k = made.data, 1
     if pictures is not None:
         data, top_k = Pictures(pictures, like=data, on_error=on_error), TOP_OF_NEW
-    probabilities = made.trainer.predict(made.module, data, ckpt_path)
+    probabilities = made.trainer.predict(made.module, data, ckpt_path, views=views)
     refuse_several_labels(made.module)
     files = data.predict_files()
     write_predictions(predictions, probabilities, data.class_names, files, top_k)

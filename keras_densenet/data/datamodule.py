@@ -212,6 +212,45 @@ class DataModule(abc.ABC):
     def predict_dataset(self) -> tf.data.Dataset:
         """Return batches of pictures alone, to predict: by custom the test pictures."""
 
+    def predict_views(self, views: Literal["flip", 10]) -> tf.data.Dataset | None:
+        """Return batches of several views of the pictures to predict.
+
+        Args:
+            views: "flip" for a picture and its mirror image; 10 for ten crops of a
+                larger one, in the order of `keras_densenet.data.ten_crop`.
+
+        Returns:
+            `(N, views, H, W, channels)`, standardized, in the order of
+            `predict_dataset`; None where there is nothing to predict.
+
+        Raises:
+            MisconfigurationError: A mirrored picture is not of its class, as
+                `mirror=False` says; or there are no larger pictures.
+        """
+        self._refuse_mirrored(views)
+        if views == 10:
+            raise MisconfigurationError(
+                f"Ten views are cut out of larger pictures, and {type(self).__name__} "
+                "has none to predict: ImageFolder, ImageTable, ImageNet and Pictures "
+                'like them do. Take views="flip".'
+            )
+        batches = self.predict_dataset()
+        if batches is None:
+            return None
+        return batches.map(
+            lambda images: tf.stack([images, tf.reverse(images, axis=[-2])], axis=1),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+
+    def _refuse_mirrored(self, views: Any) -> None:
+        if not getattr(self, "mirror", True):
+            raise MisconfigurationError(
+                f"views={views!r} asks about mirrored pictures, too, which "
+                f"{type(self).__name__}(mirror=False) says are not of their class, as "
+                "those of a chest or of a digit: no network has learnt them. Predict "
+                "without views."
+            )
+
     def predict_files(self) -> Mapping[int, str] | None:
         """Return the files of `predict_dataset`'s pictures, in its order, after setup.
 

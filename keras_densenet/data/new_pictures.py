@@ -2,16 +2,16 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
 from keras_densenet.data import picture_files, picture_search
 from keras_densenet.data.augment import standardize
-from keras_densenet.data.crops import resize_to_input
+from keras_densenet.data.crops import resize_over, resize_to_input, ten_crop
 from keras_densenet.data.datamodule import FACTS, DataModule
 from keras_densenet.data.labeled_files import refuse_on_error
 from keras_densenet.tensor import Tensor
@@ -54,6 +54,7 @@ class Pictures(DataModule):
         for fact in (*FACTS, "input_shape"):
             setattr(self, fact, getattr(like, fact))
         self.like = like
+        self.mirror = getattr(like, "mirror", True)  # whether views may be
         self.batch_size = batch_size or like.batch_size
         self.on_error = on_error
         alone = isinstance(paths, str | os.PathLike)
@@ -88,16 +89,29 @@ class Pictures(DataModule):
 
     def predict_dataset(self) -> tf.data.Dataset:
         """Return batches of the pictures."""
-        paths = [os.fsencode(path) for path in self._set_up()]
-        pictures = tf.data.Dataset.from_tensor_slices(
-            (tf.constant(paths, tf.string), self._plain)
-        )
-        pictures = pictures.map(self._read, num_parallel_calls=tf.data.AUTOTUNE)
-        batches = pictures.batch(self.batch_size).map(
+        batches = self._batches(self._read).map(
             lambda images: standardize(images, self.mean, self.std),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         return batches.prefetch(tf.data.AUTOTUNE)
+
+    def predict_views(self, views: Literal["flip", 10]) -> tf.data.Dataset | None:
+        """Return batches of several views of the pictures.
+
+        Ten are cut out where `like` has larger pictures than its network sees.
+        """
+        if views != 10 or self.short_side <= min(self.input_shape[:2]):
+            return super().predict_views(views)
+        self._refuse_mirrored(views)
+        return self._batches(self._read_ten).prefetch(tf.data.AUTOTUNE)
+
+    def _batches(self, read: Callable[[Tensor, Tensor], Tensor]) -> tf.data.Dataset:
+        paths = [os.fsencode(path) for path in self._set_up()]
+        pictures = tf.data.Dataset.from_tensor_slices(
+            (tf.constant(paths, tf.string), self._plain)
+        )
+        pictures = pictures.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+        return pictures.batch(self.batch_size)
 
     def predict_files(self) -> Mapping[int, str]:
         """Return the path of each picture, by its number among all that were found."""
@@ -130,6 +144,12 @@ class Pictures(DataModule):
         return resize_to_input(
             image, (height, width), self.short_side, self.method, self.fit
         )
+
+    def _read_ten(self, path: Tensor, plain: Tensor) -> Tensor:
+        height, width, channels = self.input_shape
+        image = picture_files.read_picture(path, plain, channels)
+        large = resize_over(image, (height, width), self.short_side, self.method)
+        return standardize(ten_crop(large, (height, width)), self.mean, self.std)
 
 
 def _found(paths: Iterable[ANY_PATH]) -> np.ndarray:

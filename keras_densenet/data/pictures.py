@@ -4,7 +4,7 @@ import abc
 import numbers
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import tensorflow as tf
 
@@ -264,6 +264,13 @@ class PictureDataModule(SeededDataModule):
         examples = self._examples("test")
         examples = examples.map(views, num_parallel_calls=tf.data.AUTOTUNE)
         return examples.batch(self.batch_size).prefetch(tf.data.AUTOTUNE)
+
+    def predict_views(self, views: Literal["flip", 10]) -> tf.data.Dataset | None:
+        """Return batches of several views of the test pictures."""
+        if views != 10:
+            return super().predict_views(views)
+        self._refuse_mirrored(views)
+        return self.ten_crop_dataset().map(lambda views, labels: views)
 
     def _in_order(self, split: str) -> tf.data.Dataset:
         strong = StrongAugmentation(self.num_classes, self.strong)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_densenet.data import DataModule
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.flags import Flags
+from keras_densenet.training.views import Views
 
 
 def check_limit(limit: float, flag: str) -> None:
@@ -39,19 +40,24 @@ _OF_STAGE = {
 }
 
 
-def evaluated_batches(stage: str, data: DataModule, flags: Flags) -> tf.data.Dataset:
+def evaluated_batches(
+    stage: str, data: DataModule, flags: Flags, views: Views = None
+) -> tf.data.Dataset:
     """Return the batches to validate, test or predict on.
 
     Args:
         stage: "validate", "test" or "predict".
         data: Set up for it.
         flags: Of the trainer.
+        views: Several of each picture to predict, as `DataModule.predict_views` has
+            them; None for the picture alone.
 
     Raises:
         MisconfigurationError: There are none.
     """
     dataset, limit = _OF_STAGE[stage]
-    batches = take(getattr(data, dataset)(), getattr(flags, limit))
+    every = data.predict_views(views) if views else getattr(data, dataset)()
+    batches = take(every, getattr(flags, limit))
     if batches is None:
         raise MisconfigurationError(
             f"There is nothing to {stage} on: the data module holds out no data, "

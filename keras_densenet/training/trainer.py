@@ -19,7 +19,6 @@ from keras_densenet.analysis.answers import predictions_of
 from keras_densenet.analysis.calibration import refuse_other_rules
 from keras_densenet.analysis.curves import plot_curves
 from keras_densenet.analysis.deciding import decide
-from keras_densenet.analysis.inside import answering_logits
 from keras_densenet.analysis.report import write_report
 from keras_densenet.callbacks.loggers import only_written_down
 from keras_densenet.callbacks.run import Run, build_metrics, skip_first
@@ -29,7 +28,6 @@ from keras_densenet.decisions import Decisions, keep_decisions
 from keras_densenet.devices import make_devices
 from keras_densenet.devices.multi_worker import names_lost_workers, refuse_to_disagree
 from keras_densenet.errors import MisconfigurationError
-from keras_densenet.model_output import output_of
 from keras_densenet.one_owner import held_alone
 from keras_densenet.training.arguments import (
     CkptPath,
@@ -112,6 +110,7 @@ from keras_densenet.training.resumption import (
 )
 from keras_densenet.training.run_folder import name_of, run_of
 from keras_densenet.training.screen import Screen
+from keras_densenet.training.views import Views, asked, checked_views
 
 
 class Trainer(LatestFit):
@@ -306,6 +305,7 @@ class Trainer(LatestFit):
         *,
         model: Module | None = None,
         dataloaders: Data = None,
+        views: Views = None,
     ) -> np.ndarray:
         """Return class probabilities `(N, classes)` of the pictures to predict.
 
@@ -313,7 +313,26 @@ class Trainer(LatestFit):
         Several units with sigmoids give each class's own probability, of any sum. Where
         `keras_densenet.model_output` does not know what the last layers give, the
         numbers are returned as they are. What `calibrate` chose is heeded.
+
+        With `views` the network is asked about several views of each picture, and
+        answers with the mean of their probabilities. Where the data say `mirror=False`
+        both ways are refused, since both mirror: a chest has its heart on the left, and
+        what a network makes of one that it was never shown makes the mean no better.
+
+        Args:
+            module: What was trained.
+            datamodule: The pictures.
+            ckpt_path: As in `fit`; None takes the model as it is.
+            model: Lightning's name for `module`.
+            dataloaders: Lightning's name for a dataset.
+            views: "flip" for a picture and its mirror image, left to right; 10 for the
+                ten crops of the ImageNet literature, center and corners of both, where
+                the data have larger pictures; None for the picture as it is.
+
+        Raises:
+            MisconfigurationError: The data do not allow such views.
         """
+        views = checked_views(views)
         if self.hardware.cluster:
             raise MisconfigurationError(
                 "predict on several machines would give each the answers of its own "
@@ -324,15 +343,12 @@ class Trainer(LatestFit):
         ckpt_path = checked_path("predict", ckpt_path)
         with self._reading(module, data, "predict"):
             network = self._ready(module, data, ckpt_path)
-            batches = evaluated_batches("predict", data, self.flags)
+            batches = evaluated_batches("predict", data, self.flags, views)
             batches = self.hardware.shared_out(batches)
             decisions = kept_decisions(network, self._screen.say)
-            if decisions:
-                with answering_logits(network) as logits_of:
-                    answer = network.predict(batches, verbose=0)
-                return decisions.probabilities(logits_of(answer))
-            answer = network.predict(batches, verbose=0)
-        return output_of(network).probabilities(answer, data.num_classes)
+            return asked(
+                self.hardware, network, batches, data.num_classes, views, decisions
+            )
 
     def calibrate(
         self,

@@ -122,6 +122,8 @@ def test_a_run_from_the_command_line_and_from_its_config(tmp_path, monkeypatch, 
         Image.new("RGB", (40, 50)).save(f"{number}.png")
     new = ["--pictures", "0.png", "1.png", "--predictions", "new.csv"]
     command_line.main(["predict", *again, *new])
+    flip = ["--views", "flip", "--data.mirror", "true", "--predictions", "flip.csv"]
+    command_line.main(["predict", *again, *flip])
     command_line.main(["export", *again, "--export_dir", "served/digits"])
     out = capfd.readouterr().out
     assert "Resuming after epoch 1" in out
@@ -130,6 +132,9 @@ def test_a_run_from_the_command_line_and_from_its_config(tmp_path, monkeypatch, 
     assert lines[0] == "picture,class,probability"
     assert len(lines) == 361
     assert lines[1].split(",")[1] in kd.data.Digits.class_names
+    flipped = (tmp_path / "flip.csv").read_text().splitlines()
+    assert len(flipped) == 361
+    assert flipped != lines
     header, *rows = csv.reader((tmp_path / "new.csv").read_text().splitlines())
     assert (header[3], header[-1]) == ("file", "probability_5")
     assert [row[3] for row in rows] == ["0.png", "1.png"]
@@ -192,6 +197,7 @@ def test_the_networks_options_are_shown(capsys):
         (["fit", *SMALL, "--model.depth", "11", "--trainer.max_epochs", "1"], "10 or"),
         (["export", *SMALL], "required: --export_dir"),
         (["predict", *SMALL, "--pictures"], "no pictures to predict: name"),
+        (["predict", *SMALL, "--views", "3"], "['flip', 10]"),
         (["fit", *SMALL, "--trainer.max_epochs", "1", "--ckpt_path", "x.keras"], "x.k"),
     ],
 )
