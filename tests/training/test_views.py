@@ -79,7 +79,7 @@ def test_flip_is_the_mean_of_the_probabilities(tmp_path, units, activation, loss
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_each_view_is_at_the_temperatures_that_were_chosen(tmp_path, activation):
-    """At 1/2 logits are doubled: odds of 9, which is 0.9, and 0.5; their mean is 0.7."""
+    """At 1/2 odds of 3 are those of 9, 0.9; the mean with 0.5 is 0.7."""
     trainer = kd.Trainer(default_root_dir=tmp_path, **QUIET)
     model = of_the_first_pixel(2, activation)
     chosen = Decisions("ab", (0.5,) * 2, (0.5,) * 2, "f1", activation == "sigmoid", 9)
