@@ -37,6 +37,7 @@ from keras_densenet.analysis.predictions import (
     plot_reliability,
 )
 from keras_densenet.analysis.predictions_file import (
+    write_label_answers,
     write_predictions,
     write_probabilities,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "profile",
     "read_metrics",
     "rescaled",
+    "write_label_answers",
     "write_predictions",
     "write_probabilities",
     "write_report",

@@ -107,11 +107,56 @@ def write_probabilities(
         if several:
             columns.append((name, pd.array(labels[:, n], "Int8")))
         columns.append((f"probability of {name}", probabilities[:, n]))
-    # Two classes may have the same name, and a class that of another column.
+    return _written(Path(path), columns, range(len(probabilities)))
+
+
+def write_label_answers(
+    path: str | os.PathLike,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    files: Mapping[int, str] | None = None,
+    given: np.ndarray | None = None,
+) -> Path:
+    """Write a CSV file of pictures that may have several labels, a row for each.
+
+    Its columns are `picture` (a number from 0), `file` where there are files, and for
+    each label `<label>`, 1 where it is given and 0 where not, and
+    `probability of <label>`.
+
+    Args:
+        path: Of the file, in UTF-8.
+        probabilities: Of the labels, `(N, classes)`.
+        class_names: A name for each label.
+        files: The pictures' files, by their numbers, as `DataModule.predict_files`
+            returns them; there may be more than N. None for no files.
+        given: Whether each label is given, `(N, classes)`, as `Decisions.given` says;
+            None for probabilities alone.
+
+    Returns:
+        The path.
+    """
+    many = len(probabilities)
+    numbers = list(range(many) if files is None else files)[:many]
+    columns: list[tuple[str, Sequence | np.ndarray]] = []
+    if files is not None:
+        columns.append(("file", [files[number] for number in numbers]))
+    for n, name in enumerate(class_names):
+        if given is not None:
+            columns.append((name, given[:, n].astype(int)))
+        columns.append((f"probability of {name}", probabilities[:, n]))
+    return _written(Path(path), columns, numbers)
+
+
+def _written(
+    path: Path,
+    columns: Sequence[tuple[str, Sequence | np.ndarray]],
+    numbers: Sequence[int],
+) -> Path:
+    """Write columns, of which several may have the same name."""
     names, values = zip(*columns, strict=True)
     table = pd.concat([pd.Series(it) for it in values], axis=1, keys=range(len(names)))
     table.columns = names
-    path = Path(path)
+    table.index = pd.Index(numbers)
     with whole_file(path) as beside:
         table.to_csv(
             beside,

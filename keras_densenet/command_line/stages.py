@@ -6,8 +6,6 @@ Their parameters are options. Needs neither Keras nor TensorFlow: `--help` is qu
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from keras_densenet.errors import MisconfigurationError
-
 if TYPE_CHECKING:
     from keras_densenet.data import DataModule
     from keras_densenet.training import ImageClassifier, Trainer
@@ -81,7 +79,7 @@ def predict(
     views: Literal["flip", 10] | None = None,
     on_error: Literal["raise", "skip"] = "raise",
 ) -> None:
-    """Write the class of each picture to predict.
+    """Write the class of each picture to predict, or the probabilities of its labels.
 
     Args:
         made: What to ask.
@@ -92,27 +90,22 @@ def predict(
         views: flip for the mean with the mirror image, 10 for that of ten crops.
         on_error: What to do with broken ones of these pictures.
     """
-    from keras_densenet.analysis import write_predictions
+    from keras_densenet.analysis import write_label_answers, write_predictions
     from keras_densenet.data import Pictures
+    from keras_densenet.decisions import decisions_of
 
     data, top_k = made.data, 1
     if pictures is not None:
         data, top_k = Pictures(pictures, like=data, on_error=on_error), TOP_OF_NEW
     probabilities = made.trainer.predict(made.module, data, ckpt_path, views=views)
-    refuse_several_labels(made.module)
-    files = data.predict_files()
-    write_predictions(predictions, probabilities, data.class_names, files, top_k)
+    names, files = data.class_names, data.predict_files()
+    if made.module.gives_several_labels:
+        decisions = decisions_of(made.module.model) if made.module.model else None
+        given = decisions.given(probabilities) if decisions else None
+        write_label_answers(predictions, probabilities, names, files, given)
+    else:
+        write_predictions(predictions, probabilities, names, files, top_k)
     print(f"Wrote {predictions}")
-
-
-def refuse_several_labels(module: "ImageClassifier") -> None:
-    """Refuse to name one class of a picture that may have several labels."""
-    if module.gives_several_labels:
-        raise MisconfigurationError(
-            "predict writes one class a picture, and the network gives each label its "
-            "own probability. In Python trainer.predict(module, datamodule=data) "
-            "returns them all, (N, classes)."
-        )
 
 
 def report(made: Made, ckpt_path: str | None = None, path: str | None = None) -> None:

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from keras_densenet.analysis import write_predictions
+from keras_densenet.analysis import write_label_answers, write_predictions
 
 NAMES = ["tench, Tinca tinca", 'the "big" one', "two\nlines", "$x$", "熊猫", "six"]
 
@@ -47,3 +47,20 @@ def test_no_more_classes_than_there_are(tmp_path):
         write_predictions(path, np.eye(2), ["a"])
     with pytest.raises(ValueError, match="2 pictures and 1 files"):
         write_predictions(path, np.eye(2), ["a", "b"], {0: "one.jpg"})
+
+
+def test_labels_have_their_probabilities_and_what_is_decided(tmp_path):
+    shares = np.array([[0.25, 0.5], [1.0, 0.0]], "float32")
+    files = {3: "a.png", 5: "b, c.png", 9: "never asked.png"}
+    given = np.array([[False, True], [True, False]])
+    path = write_label_answers(tmp_path / "p.csv", shares, ["熊猫", "x"], files, given)
+    assert rows(path) == [
+        ["picture", "file", "熊猫", "probability of 熊猫", "x", "probability of x"],
+        ["3", "a.png", "0", "0.25", "1", "0.5"],
+        ["5", "b, c.png", "1", "1", "0", "0"],
+    ]
+    path = write_label_answers(tmp_path / "p.csv", shares, ["a", "a"])
+    assert rows(path)[:2] == [
+        ["picture", "probability of a", "probability of a"],
+        ["0", "0.25", "0.5"],
+    ]

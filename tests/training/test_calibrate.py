@@ -6,11 +6,13 @@ from unittest.mock import Mock
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
 import keras_densenet as kd
 from keras_densenet import checkpoint_file
+from keras_densenet.command_line.stages import Made, predict
 from keras_densenet.decisions import Decisions, decisions_of, keep_decisions
 from keras_densenet.export.inference import inference_network
 from keras_densenet.one_owner import held_alone
@@ -83,6 +85,17 @@ def test_predictions_are_at_the_temperatures(trained):
     found = trainer.predict(module, datamodule=data)
     assert found.dtype == "float32"
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_command_writes_what_is_decided(trained, tmp_path):
+    trainer, module, data = trained
+    decisions = kd.calibrate(module, data)
+    predict(Made(trainer, module, data), predictions=str(tmp_path / "p.csv"))
+    table = pd.read_csv(tmp_path / "p.csv")
+    shares = trainer.predict(module, datamodule=data)
+    assert len(table) == 96
+    np.testing.assert_array_equal(table["3"], decisions.given(shares)[:, 3])
+    np.testing.assert_allclose(table["probability of 3"], shares[:, 3], rtol=1e-6)
 
 
 def test_a_checkpoint_keeps_them(trained, tmp_path):
