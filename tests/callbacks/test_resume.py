@@ -262,9 +262,10 @@ def has_checkpoint(folder):
     return any(folder.glob("runs/*/*/checkpoints/*last.keras"))
 
 
-def finished(folder):
+def finished(folder, *flags):
     """Run to the end without a kill."""
-    process = start(folder, *(["--resume"] if has_checkpoint(folder) else []))
+    resumes = ["--resume"] if has_checkpoint(folder) else []
+    process = start(folder, *flags, *resumes)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     with np.load(folder / "weights.npz") as weights:
@@ -278,15 +279,22 @@ def assert_bit_identical(weights, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_at_random_moments(tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "kills", "flags"),
+    [
+        (signal.SIGKILL, 30, ()),
+        (signal.SIGTERM, 10, ()),
+        (signal.SIGKILL, 10, ("--mosaics",)),
+    ],
+)
+def test_killed_at_random_moments(tmp_path, number, kills, flags):
     """Weights and optimizer, to the bit, are those of a run that was not killed."""
-    expected = finished(tmp_path / "whole")
+    expected = finished(tmp_path / "whole", *flags)
     folder, clock = tmp_path / "killed", random.Random(0)
-    kills = 30 if number == signal.SIGKILL else 10
     done = 0
     while done < kills:
-        process = start(folder, *(["--resume"] if has_checkpoint(folder) else []))
+        resumes = ["--resume"] if has_checkpoint(folder) else []
+        process = start(folder, *flags, *resumes)
         begun = time.monotonic()
         _wait_for_training(folder, process, begun)
         time.sleep(clock.uniform(0.0, 2.0))
@@ -298,7 +306,7 @@ def test_killed_at_random_moments(tmp_path, number):
             with np.load(folder / "weights.npz") as weights:
                 assert_bit_identical(list(weights.values()), expected)
             shutil.rmtree(folder)
-    assert_bit_identical(finished(folder), expected)
+    assert_bit_identical(finished(folder, *flags), expected)
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """Trains a small network with all that has a state; killed by test_resume.py.
 
-    python tests/helpers/interrupted_training.py FOLDER [--resume] [--kill-at=PLACE]
+    python tests/helpers/interrupted_training.py FOLDER [--resume] [--kill-at=PLACE] \
+        [--mosaics]
 
 Dropout and augmentation, early stopping with the best weights put back, a learning rate
 that falls on plateaus, averages of the weights. Ends with `weights.npz` in FOLDER.
 `--kill-at` ends it in the work that follows the last checkpoint: before or after the
-best weights are put back, or where the curves are drawn.
+best weights are put back, or where the curves are drawn. `--mosaics` has several labels
+a picture, of which some are not known and those that are there count twice.
 """
 
 import os
@@ -52,10 +54,12 @@ def main() -> None:
     if place == "curves":
         room.plot_curves = kill
     kd.seed_everything(1, deterministic=True)
+    options = {"depth": 10, "growth_rate": 4, "dropout_rate": 0.2}
     data = kd.data.Digits(batch_size=64)
-    module = Averaged(
-        kd.DenseNetBC, depth=10, growth_rate=4, dropout_rate=0.2, learning_rate=0.05
-    )
+    if "--mosaics" in sys.argv:
+        data = kd.data.DigitMosaics(batch_size=64, unknown=0.3)
+        options["positive_weight"] = 2.0
+    module = Averaged(kd.DenseNetBC, learning_rate=0.05, **options)
     stopping = keras.callbacks.EarlyStopping(
         "val_loss", patience=3, restore_best_weights=True
     )
@@ -70,6 +74,7 @@ def main() -> None:
             *[Kill()] * (place == "after"),
         ],
         enable_progress_bar="--quiet" not in sys.argv,
+        limit_train_batches=19,  # those of the digits, of which the mosaics have more
     )
     resume = "last" if "--resume" in sys.argv else None
     trainer.fit(module, data, ckpt_path=resume)
