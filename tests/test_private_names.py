@@ -7,6 +7,8 @@ import inspect
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 SOURCES = [*(ROOT / "keras_densenet").rglob("*.py"), *(ROOT / "recipes").glob("*.py")]
 PRIVATE_MODULES = re.compile(r"(keras|keras_tuner)\.src\b|tensorflow\.(python|core)\b")
@@ -131,6 +133,7 @@ def listed_names():
     return names
 
 
+@pytest.mark.slow
 def test_each_private_name_that_is_used_is_listed():
     used, listed = used_names(), listed_names()
     problems = [

@@ -11,7 +11,7 @@ from keras_densenet.analysis import profile
     ("network", "giga"),
     [  # "GFLOPS" (multiply-adds) in the metadata of torchvision's weights
         (kd.DenseNet121, 2.834),
-        (kd.DenseNet161, 7.728),
+        pytest.param(kd.DenseNet161, 7.728, marks=pytest.mark.slow),
         pytest.param(kd.DenseNet169, 3.36, marks=pytest.mark.slow),
         pytest.param(kd.DenseNet201, 4.291, marks=pytest.mark.slow),
     ],

@@ -273,6 +273,7 @@ def test_several_labels_of_films_with_patients(tmp_path):
     assert table["Nodule"].isna().tolist() == [False, False, False, True] * 3
 
 
+@pytest.mark.slow
 def test_a_module_that_was_fitted_begins_anew_and_stays(found, tmp_path):
     module = classifier()
     kd.Trainer(1, default_root_dir=tmp_path, **QUIET).fit(module, arrays(seed=1))
@@ -299,6 +300,7 @@ def test_fine_tuning_begins_with_its_weights_in_each_fold(tmp_path):
             np.testing.assert_array_equal(weight, other)
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_is_asked_where_no_best_one_is_kept(tmp_path):
     only_last = {"callbacks": [ModelCheckpoint(save_top_k=0)], "max_epochs": 1}
     kept = cross_validate(tmp_path / "1", **only_last)

@@ -30,17 +30,8 @@ def ask_server():
 
 
 @pytest.fixture(scope="module")
-def version(tmp_path_factory):
-    model = kd.DenseNetBC(10, 4, classes=3, input_shape=(16, 16, 3))
-    path = tmp_path_factory.mktemp("served") / "net"
-    return kd.export.savedmodel(
-        model, path, mean=[0, 0, 0], std=[255, 255, 255], class_names=["a", "ü", "車"]
-    )
-
-
-@pytest.fixture(scope="module")
-def session(version):
-    return c_api.Session(version)
+def session(published):
+    return c_api.Session(published)
 
 
 @pytest.fixture
@@ -106,17 +97,17 @@ def assert_golden_is_answered(version, signature, host):
 
 
 @pytest.mark.parametrize("signature", SIGNATURES)
-def test_golden_requests_can_be_sent_as_they_are(version, session, signature):
+def test_golden_requests_can_be_sent_as_they_are(published, session, signature):
     with rest_double(session, "net") as host:
-        assert_golden_is_answered(version, signature, host)
+        assert_golden_is_answered(published, signature, host)
 
 
 @pytest.mark.skipif(
     "TF_SERVING_BIN" not in os.environ,
     reason="TF_SERVING_BIN names no tensorflow_model_server",
 )
-def test_a_real_server_answers_the_golden_requests(version):
-    folder = version.parents[1]
+def test_a_real_server_answers_the_golden_requests(published):
+    folder = published.parents[1]
     kd.export.write_server_config(folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -126,7 +117,7 @@ def test_a_real_server_answers_the_golden_requests(version):
     try:
         wait_for(f"http://127.0.0.1:{port}/v1/models/net")
         for signature in SIGNATURES:
-            assert_golden_is_answered(version, signature, f"127.0.0.1:{port}")
+            assert_golden_is_answered(published, signature, f"127.0.0.1:{port}")
     finally:
         server.terminate()
         server.wait()

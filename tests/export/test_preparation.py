@@ -45,7 +45,7 @@ def write_files(root):
 @pytest.mark.parametrize(
     ("channels", "fit", "colors"),
     [
-        (1, "pad", "gray"),
+        pytest.param(1, "pad", "gray", marks=pytest.mark.slow),
         pytest.param(4, "crop", "RGBA", marks=pytest.mark.slow),
     ],
 )

@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-import keras_densenet as kd
 from keras_densenet.export import replay
 
 SIGNATURES = {"serve", "serving_default", "predict_bytes", "classify", "embed"}
@@ -40,13 +39,6 @@ def test_the_process_fails_where_it_imports_the_package_or_keras(tmp_path, name)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"ModuleNotFoundError: import of {name} halted")
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    model = kd.DenseNetBC(10, 4, classes=3, input_shape=(16, 16, 3))
-    path = tmp_path_factory.mktemp("served") / "net"
-    return kd.export.savedmodel(model, path, mean=[0] * 3, std=[255] * 3)
 
 
 @pytest.fixture

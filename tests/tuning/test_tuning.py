@@ -446,13 +446,15 @@ def test_killed_at_random_moments_no_trial_is_lost_or_run_twice(tmp_path):
     )
     folder, kills, begun = tmp_path / "densenet", 0, []
     draw = random.Random(4)
-    for _ in range(60):
+    for attempt in range(60):
         done = {p: p.read_text() for p, s in statuses(folder).items() if s != "RUNNING"}
         process = subprocess.Popen(
             [sys.executable, "-u", "-c", script], stdout=subprocess.PIPE, text=True
         )
         try:
-            said, _ = process.communicate(timeout=draw.uniform(6, 16))
+            # On a busy machine it takes longer until a trial has begun.
+            wait = draw.uniform(6, 16) * 1.03**attempt
+            said, _ = process.communicate(timeout=wait)
         except subprocess.TimeoutExpired:
             process.kill()
             said, _ = process.communicate()
