@@ -139,6 +139,7 @@ def test_without_the_classifier_nothing_reads_the_last_block():
     assert np.isfinite(last[0, 0])
 
 
+@pytest.mark.slow
 def test_the_picture_is_drawn(tmp_path):
     matrices = kd.analysis.feature_reuse(kd.DenseNetBC(22, 4))
     kd.analysis.plot_feature_reuse(matrices, tmp_path / "reuse.png")

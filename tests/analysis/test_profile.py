@@ -32,7 +32,11 @@ def test_parameters():
     ("make", "measured"),
     [  # MB a picture by benchmarks/memory.py, float32: False, True, "full"
         (lambda: kd.DenseNetBC(100, 12), (37.6, 9.4, 4.9)),
-        (lambda: kd.DenseNetBC(190, 40), (373.7, 65.2, 27.3)),
+        pytest.param(
+            lambda: kd.DenseNetBC(190, 40),
+            (373.7, 65.2, 27.3),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             lambda: kd.DenseNet264k48(weights=None),
             (399.4, 78.7, 43.5),

@@ -90,6 +90,7 @@ def test_a_run_has_its_report_in_its_folder(trained):
     assert not list(trainer.log_dir.glob(".*"))
 
 
+@pytest.mark.slow
 def test_it_loads_nothing_from_elsewhere(trained):
     trainer, module, _ = trained
     page = Page(trainer.report(module))

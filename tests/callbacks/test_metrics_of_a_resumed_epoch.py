@@ -92,6 +92,7 @@ def test_each_metric_is_that_of_an_unbroken_epoch(tmp_path, flags):
         assert whole["largest"] == pytest.approx([0.98201], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_two_replicas_goes_on_on_one_device(tmp_path):
     """Sums are those of all replicas."""
     whole = epoch(tmp_path / "whole", {})

@@ -189,6 +189,7 @@ def test_a_killed_one_goes_on_to_the_bit(tmp_path, monkeypatch, network):
             np.testing.assert_array_equal(weight, other)
 
 
+@pytest.mark.slow
 def test_one_killed_before_it_answers_does_not_train_again(
     found, tmp_path, monkeypatch
 ):

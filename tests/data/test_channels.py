@@ -173,7 +173,7 @@ def test_each_channel_is_that_of_the_file_in_training_test_and_prediction(
     np.testing.assert_allclose(*means, atol=1e-5)
 
 
-@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("channels", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_training_pictures_of_any_channels_are_augmented(tmp_path, channels):
     root = files_of_every_kind(tmp_path)
     strong = {"mixup": 0.2, "cutmix": 1.0, "cutout": 0.5}

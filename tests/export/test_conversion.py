@@ -41,6 +41,7 @@ def asked_by_litert(path, pictures):
     return runner(images=pictures)
 
 
+@pytest.mark.slow
 def test_litert_answers_as_the_model(tmp_path):
     model = network()
     done = kd.export.litert(model, tmp_path / "net.tflite", **HOW)

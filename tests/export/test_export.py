@@ -143,6 +143,7 @@ def test_versions_count_up_and_stay(tmp_path):
     assert set(os.listdir(tmp_path)) == {"1", "7", "8", "v9"}
 
 
+@pytest.mark.slow
 def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
     def fails(*args):
         raise OSError("disk full")

@@ -79,7 +79,7 @@ NETWORKS = {
     "with a head": with_a_head,
     "Keras's own layers": of_keras_own_layers,
 }
-SLOW = ("logits", "with a head")
+SLOW = ("ImageNet's stem", "logits", "with a head")
 
 
 @pytest.mark.parametrize(

@@ -364,6 +364,7 @@ def test_damaged_files_are_named(flowers, tmp_path, name):
         kd.export.verify(tmp_path / "1")
 
 
+@pytest.mark.slow
 def test_a_version_without_labels_or_with_cut_requests(flowers, tmp_path):
     *_, version = flowers
     shutil.copytree(version, tmp_path / "1")

@@ -455,7 +455,8 @@ for ours, theirs in zip(two_devices(), one_device(), strict=True):
 """
 
 
-@pytest.mark.parametrize("mode", [pytest.param(False, marks=pytest.mark.slow), "full"])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [False, "full"])
 def test_unequal_shares_of_a_batch_with_synchronized_batch_norm(mode):
     """Four pictures on one device and two on another are like six on one."""
     code = UNEQUAL_SHARES.format(folders=FOLDERS, mode=mode)

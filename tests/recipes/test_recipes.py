@@ -374,6 +374,7 @@ def test_imagenet_says_what_to_get(tmp_path, run_here):
     assert "Traceback" not in answer.stderr
 
 
+@pytest.mark.slow
 def test_ten_crops_give_the_answer_of_the_mean_logits():
     data = kd.data.Digits(batch_size=2)
     data.setup("test")

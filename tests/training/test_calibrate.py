@@ -148,6 +148,7 @@ def test_other_weights_have_no_decisions(trained, capsys):
     assert "chosen for other weights" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_is_served_decides_as_the_report_does(trained, tmp_path):
     trainer, module, data = trained
     decisions = trainer.calibrate(module, data, rule="youden")

@@ -86,6 +86,7 @@ def answers_to_the_test(module, data):
     return module.model.predict(data.predict_dataset(), verbose=0)
 
 
+@pytest.mark.slow
 def test_members_read_pictures_as_they_were_standardized_for_them(tmp_path):
     """It reads them as the first does, (raw - 100) / 50; the other has 0 and 255."""
     data, other = Blocks(100.0, 50.0), Blocks(0.0, 255.0)

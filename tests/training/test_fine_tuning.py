@@ -394,6 +394,7 @@ def test_standardization_within_rounding_is_the_same():
         refuse_other_preprocessing("imagenet", Odd())
 
 
+@pytest.mark.slow
 def test_a_second_fit_needs_no_source(trained, tmp_path):
     source = tmp_path / "source.keras"
     trained[0].save(source)

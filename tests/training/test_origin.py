@@ -185,6 +185,7 @@ def test_a_config_in_a_runs_folder_means_that_run(first, tmp_path, monkeypatch):
     shutil.rmtree(second.log_dir)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_goes_on_where_it_is_and_another_beside_it(tmp_path):
     data = folder(pictures(tmp_path / "pets"))
     old = fit(tmp_path / "here", data).log_dir

@@ -182,6 +182,7 @@ def test_a_dataset_to_test_on_has_several_labels_as_the_training_had(tmp_path):
     assert found == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_one_label_alone_and_no_test_pictures_are_reported_on(tmp_path):
     """A column of 0 and 1, and a report of what is validated on."""
     names = [f"{number}.png" for number in range(24)]

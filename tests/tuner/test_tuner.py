@@ -379,6 +379,7 @@ def test_the_search(limit, mode, init_val, highest, max_trials, tried, expected)
     assert sizes == tried
 
 
+@pytest.mark.slow
 def test_a_batch_size_that_fits_is_set(tmp_path, capsys):
     def linear(classes, input_shape):  # as in a notebook: nobody else can import it
         flat = [keras.Input(input_shape), keras.layers.Flatten()]
