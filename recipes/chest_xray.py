@@ -190,6 +190,7 @@ def say_how_well(
     from rich.table import Table
 
     answers = trainer.predict(module, datamodule=data)
+    data.setup("test")
     labels = np.concatenate([labels for _, labels in data.test_dataset()])
     members = data.members("test")
     patients = members.groups if members else None
