@@ -207,7 +207,8 @@ def say_how_well(
         table.add_column(name)
     for score in told.label_scores():
         area, low, high = score.area
-        row = (f"{score.prevalence:.1%}", f"{area:.3f}", f"{low:.3f} to {high:.3f}")
+        interval = "" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
+        row = (f"{score.prevalence:.1%}", f"{area:.3f}", interval)
         shares = (f"{score.sensitivity:.3f}", f"{score.specificity:.3f}")
         table.add_row(score.name, *row, *shares)
     table.add_row("mean", "", f"{told.mean_area:.3f}")
