@@ -33,6 +33,7 @@ print(Watch.seen)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("own", "seen"),
     [({}, "1"), pytest.param({"own": "0"}, "0", marks=pytest.mark.slow)],

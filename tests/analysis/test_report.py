@@ -105,6 +105,7 @@ def test_it_loads_nothing_from_elsewhere(trained):
     assert "url(" not in trainer.report(module).read_text()
 
 
+@pytest.mark.slow
 def test_the_worst_mistakes_are_the_pictures_themselves(trained):
     trainer, module, data = trained
     page = Page(trainer.report(module))

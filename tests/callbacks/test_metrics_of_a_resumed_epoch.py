@@ -75,6 +75,7 @@ def epoch(folder, flags, *callbacks, ckpt_path=None):
     return trainer.fit(model, Falling(), ckpt_path=ckpt_path).history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [{}, pytest.param({"strategy": "mirrored", "devices": 2}, marks=pytest.mark.slow)],

@@ -158,6 +158,7 @@ def densenet(classes, input_shape):
     return kd.DenseNetBC(10, 4, 0.5, classes, input_shape, dropout_rate=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network", [with_state, pytest.param(densenet, marks=pytest.mark.slow)]
 )

@@ -115,6 +115,7 @@ def test_each_operation_of_rand_augment_is_keras_own(monkeypatch):
 ALWAYS_THE_SAME = (keras.layers.AutoContrast, keras.layers.Equalization)
 
 
+@pytest.mark.slow
 def test_the_stronger_the_more_is_changed():
     """At 0.02 they are hardly to be seen, below 5 of 255; at 0.9 it is much more."""
     image = tf.constant(picture()[None], tf.float32)

@@ -164,6 +164,7 @@ def test_help_is_given_without_tensorflow(recipe, tmp_path):
     assert expected in answer.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "name"),
     [

@@ -129,6 +129,7 @@ def images_of(root, **options):
     return kd.data.ImageFolder(root, batch_size=2, image_size=8, **unit, **options)
 
 
+@pytest.mark.slow
 def test_ten_is_the_mean_of_corners_and_center_of_both(tmp_path):
     """The first value of each view is a pixel of the picture, or of its mirror image.
 

@@ -331,6 +331,7 @@ def test_a_mistake_of_the_user_ends_it_at_once(tmp_path):
         searched(tmp_path, space(), max_time="10 minutes")
 
 
+@pytest.mark.slow
 def test_no_trial_begins_after_its_time(tmp_path, built):
     found = searched(tmp_path, space(), max_trials=50, max_time={"seconds": 3})
     assert 1 <= len(built) < 10

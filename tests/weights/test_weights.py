@@ -462,6 +462,7 @@ def random_application(**options):
     return theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
