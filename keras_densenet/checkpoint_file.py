@@ -219,9 +219,9 @@ def _no_checkpoint(path: Path) -> str:
 def read_state(path: Path) -> RunState | None:
     """Return what a checkpoint has of its run; None for a plain `.keras` file."""
     with zipfile.ZipFile(path) as archive:
-        if _FACTS not in archive.namelist():
+        facts = _facts_in(archive)
+        if facts is None:
             return None
-        facts = json.loads(archive.read(_FACTS))
         with np.load(io.BytesIO(archive.read(_ARRAYS))) as arrays:
             return RunState(**facts, **_sorted_out(arrays))
 
@@ -234,14 +234,21 @@ def read_preprocessing(path: Path) -> dict[str, Any]:
         known.
     """
     with zipfile.ZipFile(path) as archive:
-        if _FACTS not in archive.namelist():
-            return {}
-        return json.loads(archive.read(_FACTS)).get("preprocessing") or {}
+        return (_facts_in(archive) or {}).get("preprocessing") or {}
+
+
+def _facts_in(archive: zipfile.ZipFile) -> dict[str, Any] | None:
+    """Return the numbers and texts of a run; None in a plain `.keras` file."""
+    if _FACTS not in archive.namelist():
+        return None
+    return json.loads(archive.read(_FACTS))
 
 
 def refuse_plain(path: Path) -> None:
     """Raise `MisconfigurationError` for a `.keras` file without place for decisions."""
-    if read_state(path) is None:
+    with zipfile.ZipFile(path) as archive:
+        is_plain = _facts_in(archive) is None
+    if is_plain:
         raise MisconfigurationError(
             f"{path} is a plain .keras file, which cannot keep decisions: give a "
             "checkpoint of a Trainer, or export what is calibrated right away."
@@ -255,7 +262,7 @@ def write_decisions(path: Path, decisions: Mapping[str, Any]) -> None:
         OSError: It could not be written.
     """
     with zipfile.ZipFile(path) as archive:
-        facts = json.loads(archive.read(_FACTS)) | {"decisions": dict(decisions)}
+        facts = (_facts_in(archive) or {}) | {"decisions": dict(decisions)}
         with whole_file(path) as beside:
             with zipfile.ZipFile(beside, "w") as other:
                 for info in archive.infolist():

@@ -1,7 +1,9 @@
-"""Pictures and figures within a page, so that it needs no files beside it."""
+"""Pictures and figures within a page, which needs no files beside it."""
 
 import base64
 import io
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,6 +12,14 @@ from PIL import Image
 from keras_densenet.analysis.drawn_pictures import drawn
 
 THUMBNAIL = 160  # pixels of the longer side
+
+
+def drawn_or_reason(draw: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what `draw` returns, or under "why_not" the reason that it cannot draw."""
+    try:
+        return draw()
+    except ValueError as error:  # analysis raises it for networks that it cannot read
+        return {"why_not": str(error)}
 
 
 def thumbnail(picture: np.ndarray) -> str:

@@ -18,11 +18,9 @@ COLUMNS = 5  # of small drawings
 
 def drawn_labels(predictions: LabelPredictions) -> list[int]:
     """Return the numbers of the first labels that some pictures have, and some not."""
-    both = [
-        len(np.unique(labels[known])) == 2
-        for labels, known in zip(predictions.labels.T, predictions.known.T, strict=True)
-    ]
-    return np.flatnonzero(both)[:MOST_LABELS].tolist()
+    every = range(len(predictions.class_names))
+    both = [n for n in every if predictions.of_label(n).are_of_both_kinds]
+    return both[:MOST_LABELS]
 
 
 def plot_label_curves(predictions: LabelPredictions) -> Figure:
@@ -62,10 +60,7 @@ def _draw_curves(
     name: str,
     color: Any,
 ) -> None:
-    known = predictions.known[:, number]
-    has = predictions.labels[known, number] >= 0.5
-    shares = predictions.probabilities[known, number]
-    given = shares >= predictions.least[number]
+    has, shares, given, _ = predictions.of_label(number)
     style: Any = {"color": color, "linewidth": 1.3}
     false_positives, found, _ = roc_curve(has, shares)
     left.plot(false_positives, found, label=name, **style)

@@ -1,17 +1,18 @@
 """What a report shows where a picture may have several labels: each by itself."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from matplotlib.figure import Figure
 
 from keras_densenet.analysis.class_activation import (
     class_activation,
     plot_class_activation,
 )
-from keras_densenet.analysis.embedded import embedded, thumbnail
+from keras_densenet.analysis.embedded import drawn_or_reason, embedded, thumbnail
 from keras_densenet.analysis.label_curves import (
     drawn_labels,
     plot_label_curves,
@@ -49,23 +50,15 @@ def parts_of_labels(
         "drawn": len(drawn_labels(predictions)),
         "shown": min(len(names), MOST_SHOWN),
         "groups": _groups(predictions),
-        "curves": _drawn_or_reason(lambda: embedded(plot_label_curves(predictions))),
-        "reliability": _drawn_or_reason(
-            lambda: embedded(plot_label_reliability(predictions))
-        ),
-        "activation": _drawn_or_reason(
-            lambda: _activation(model, predictions.found, names)
-        ),
+        "curves": _picture(lambda: plot_label_curves(predictions)),
+        "reliability": _picture(lambda: plot_label_reliability(predictions)),
+        "activation": _picture(lambda: _activation(model, predictions.found, names)),
         "mistakes": [_mistake(example, names) for example in predictions.mistakes],
     }
 
 
-def _drawn_or_reason(draw: Any) -> Mapping[str, str]:
-    """Return a picture, or under "why_not" the reason that it cannot be drawn."""
-    try:
-        return {"picture": draw()}
-    except ValueError as error:
-        return {"why_not": str(error)}
+def _picture(draw: Callable[[], Figure]) -> dict[str, Any]:
+    return drawn_or_reason(lambda: {"picture": embedded(draw())})
 
 
 def _groups(predictions: LabelPredictions) -> str:
@@ -104,7 +97,7 @@ def _percent(value: float) -> str:
 
 def _activation(
     model: keras.Model, found: Sequence[LabelExample], names: Sequence[str]
-) -> str:
+) -> Figure:
     """Draw Grad-CAM of a picture of each label to which it is rightly given."""
     if not found:
         raise ValueError("no label is rightly given to a picture.")
@@ -115,7 +108,7 @@ def _activation(
         np.array([example.label for example in found]),
     )
     titles = [f"{names[e.label]} {e.probability:.0%}" for e in found]
-    return embedded(plot_class_activation(pictures, heat, titles))
+    return plot_class_activation(pictures, heat, titles)
 
 
 def _mistake(example: LabelExample, names: Sequence[str]) -> dict[str, str]:

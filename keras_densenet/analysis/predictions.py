@@ -78,6 +78,27 @@ class ClassScore(NamedTuple):
     pictures: int
 
 
+class LabelRows(NamedTuple):
+    """The pictures of which one label is known, K of them.
+
+    Attributes:
+        has: Whether each has it, bool `(K,)`.
+        probabilities: Of the label, `(K,)`.
+        given: Whether it is given to each, bool `(K,)`.
+        groups: What each belongs to, `(K,)`; None for each picture by itself.
+    """
+
+    has: np.ndarray
+    probabilities: np.ndarray
+    given: np.ndarray
+    groups: np.ndarray | None
+
+    @property
+    def are_of_both_kinds(self) -> bool:
+        """Whether some have the label, and some have it not."""
+        return len(np.unique(self.has)) == 2
+
+
 class LabelScore(NamedTuple):
     """How well one label is told from its absence.
 
@@ -308,14 +329,23 @@ class LabelPredictions:
 
         See `sklearn.metrics.roc_auc_score`.
         """
-        areas = []
-        for labels, answers, known in zip(
-            self.labels.T, self.probabilities.T, self.known.T, strict=True
-        ):
-            both = len(np.unique(labels[known])) == 2
-            area = roc_auc_score(labels[known], answers[known]) if both else math.nan
-            areas.append(float(area))
-        return areas
+        found = (self.of_label(number) for number in range(len(self.class_names)))
+        return [
+            float(roc_auc_score(rows.has, rows.probabilities))
+            if rows.are_of_both_kinds
+            else math.nan
+            for rows in found
+        ]
+
+    def of_label(self, number: int) -> LabelRows:
+        """Return the pictures of which it is known whether they have a label."""
+        labels = np.asarray(self.labels[:, number], float)
+        known = ~np.isnan(labels)
+        shares = self.probabilities[known, number]
+        groups = None if self.groups is None else self.groups[known]
+        return LabelRows(
+            labels[known] >= 0.5, shares, shares >= self.least[number], groups
+        )
 
     @property
     def mean_area(self) -> float:
@@ -328,11 +358,7 @@ class LabelPredictions:
         return [self._score(number) for number in range(len(self.class_names))]
 
     def _score(self, number: int) -> LabelScore:
-        known = self.known[:, number]
-        has = self.labels[known, number] >= 0.5
-        shares = self.probabilities[known, number]
-        given = self.answers[known, number]
-        groups = None if self.groups is None else self.groups[known]
+        has, shares, given, groups = self.of_label(number)
         return LabelScore(
             self.class_names[number],
             pictures=len(has),
@@ -356,9 +382,8 @@ class LabelPredictions:
             number: Of the label.
             bins: Number of bins of equal width that the probabilities are sorted into.
         """
-        known = self.known[:, number]
-        has = self.labels[known, number] >= 0.5
-        return _reliability(self.probabilities[known, number], has, bins)
+        rows = self.of_label(number)
+        return _reliability(rows.probabilities, rows.has, bins)
 
     @property
     def mean_f1(self) -> float:

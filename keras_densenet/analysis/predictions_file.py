@@ -2,13 +2,16 @@
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from keras_densenet.whole_file import whole_file
+
+Column: TypeAlias = tuple[str, Any]  # its name and its values
 
 
 def write_predictions(
@@ -35,17 +38,7 @@ def write_predictions(
     Returns:
         The path.
     """
-    if np.ndim(probabilities) != 2 or probabilities.shape[1] != len(class_names):
-        raise ValueError(
-            "A table of predictions needs probabilities (N, classes), with a name for "
-            f"each class. Received: probabilities {np.shape(probabilities)}, "
-            f"{len(class_names)} class names"
-        )
-    if files is not None and len(files) < len(probabilities):
-        raise ValueError(
-            f"There are {len(probabilities)} pictures and {len(files)} files: give the "
-            "file of each, as predict_files() of the data does."
-        )
+    _refuse_other_rows(probabilities, class_names, files)
     ranks = range(1, min(top_k, len(class_names)) + 1)
     more = [f"{what}_{k}" for k in ranks[1:] for what in ("class", "probability")]
     named = ["file"] if files is not None else []
@@ -96,17 +89,15 @@ def write_probabilities(
     Returns:
         The path.
     """
-    columns: list[tuple[str, Sequence | np.ndarray]] = [
+    columns: list[Column] = [
         (name, fact) for name, fact in facts.items() if fact is not None
     ]
     several = labels.ndim == 2
     if not several:
         named = np.array(class_names, object)
         columns += [("label", named[labels]), ("class", named[probabilities.argmax(1)])]
-    for n, name in enumerate(class_names):
-        if several:
-            columns.append((name, pd.array(labels[:, n], "Int8")))
-        columns.append((f"probability of {name}", probabilities[:, n]))
+    marks = labels if several else None
+    columns += _of_classes(probabilities, class_names, marks)
     return _written(Path(path), columns, range(len(probabilities)))
 
 
@@ -135,21 +126,54 @@ def write_label_answers(
     Returns:
         The path.
     """
+    _refuse_other_rows(probabilities, class_names, files)
     many = len(probabilities)
+    # With a limit of batches there are fewer answers than files.
     numbers = list(range(many) if files is None else files)[:many]
-    columns: list[tuple[str, Sequence | np.ndarray]] = []
+    columns: list[Column] = []
     if files is not None:
         columns.append(("file", [files[number] for number in numbers]))
-    for n, name in enumerate(class_names):
-        if given is not None:
-            columns.append((name, given[:, n].astype(int)))
-        columns.append((f"probability of {name}", probabilities[:, n]))
+    columns += _of_classes(probabilities, class_names, given)
     return _written(Path(path), columns, numbers)
+
+
+def _refuse_other_rows(
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    files: Mapping[int, str] | None,
+) -> None:
+    if np.ndim(probabilities) != 2 or probabilities.shape[1] != len(class_names):
+        raise ValueError(
+            "A table of predictions needs probabilities (N, classes), with a name for "
+            f"each class. Received: probabilities {np.shape(probabilities)}, "
+            f"{len(class_names)} class names"
+        )
+    if files is not None and len(files) < len(probabilities):
+        raise ValueError(
+            f"There are {len(probabilities)} pictures and {len(files)} files: give the "
+            "file of each, as predict_files() of the data does."
+        )
+
+
+def _of_classes(
+    probabilities: np.ndarray, class_names: Sequence[str], marks: np.ndarray | None
+) -> Iterator[Column]:
+    """Iterate over the columns of each class: 1, 0 or nothing, and its probability.
+
+    Args:
+        probabilities: `(N, classes)`.
+        class_names: A name for each class.
+        marks: 1, 0 and NaN, or True and False, `(N, classes)`; None for no column.
+    """
+    for n, name in enumerate(class_names):
+        if marks is not None:
+            yield name, pd.array(marks[:, n].astype(float), "Int8")
+        yield f"probability of {name}", probabilities[:, n]
 
 
 def _written(
     path: Path,
-    columns: Sequence[tuple[str, Sequence | np.ndarray]],
+    columns: Sequence[Column],
     numbers: Sequence[int],
 ) -> Path:
     """Write columns, of which several may have the same name."""

@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from keras_densenet.analysis.curves import plot_curves, read_metrics
-from keras_densenet.analysis.embedded import embedded, thumbnail
+from keras_densenet.analysis.embedded import drawn_or_reason, embedded, thumbnail
 from keras_densenet.analysis.feature_reuse import (
     feature_reuse,
     observe_feature_reuse,
@@ -78,7 +78,7 @@ def write_report(
             f"{path} is a folder. Give the path of the page, such as "
             f"{path / 'report.html'}."
         )
-    costs = _drawn_or_reason(lambda: {"profile": profile(model)})
+    costs = drawn_or_reason(lambda: {"profile": profile(model)})
     of_run = _run(Path(run)) if run else {}
     environment = Environment(
         loader=PackageLoader("keras_densenet.analysis", ""),
@@ -97,8 +97,8 @@ def write_report(
         config=of_run.get("config"),
         chosen=_chosen(decisions),
         **_of_answers(model, predictions),
-        reuse=_drawn_or_reason(lambda: _reuse(model)),
-        gradients=_drawn_or_reason(lambda: _gradients(model, batch)) if batch else None,
+        reuse=drawn_or_reason(lambda: _reuse(model)),
+        gradients=drawn_or_reason(lambda: _gradients(model, batch)) if batch else None,
         costs=costs | {"modes": MEMORY_MODES},
         versions=_versions(),
         written=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -106,14 +106,6 @@ def write_report(
     with whole_file(path) as beside:
         beside.write_text(page, encoding="utf-8")
     return path
-
-
-def _drawn_or_reason(draw: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what `draw` returns, or under "why_not" the reason that it cannot draw."""
-    try:
-        return draw()
-    except ValueError as error:  # analysis raises it for networks that it cannot read
-        return {"why_not": str(error)}
 
 
 def _chosen(decisions: Decisions | None) -> str:

@@ -2,8 +2,8 @@
 
 Both take raw pictures `images`, gray, RGB or RGBA, of the network's size, and return
 `logits` and `probabilities`, and `decisions` where there are thresholds, as the
-signature `serve` does. Each is run in its own
-runtime, and compared with the model, before it is written.
+signature `serve` does. Each is run in its own runtime, and compared with the model,
+before it is written.
 """
 
 import logging

@@ -24,12 +24,13 @@ def kept_decisions(model: keras.Model, say: Callable[[str], Any]) -> Decisions |
         model: It may have been trained on since.
         say: Takes a line to print, where it was.
     """
-    if are_outdated(model):
+    decisions = decisions_of(model)
+    if decisions is None and are_outdated(model):
         say(
             f"The decisions of {model.name} were chosen for other weights than it has "
             "now, and are left out: calibrate it again."
         )
-    return decisions_of(model)
+    return decisions
 
 
 def refuse_shares(model: keras.Model, data: DataModule) -> None:

@@ -63,7 +63,7 @@ def ensemble(members: Sequence[Member], name: str = "ensemble") -> keras.Model:
     for number, (model, own) in enumerate(zip(models, facts, strict=True), 1):
         copy = _copy(model, f"member{number}")
         numbers = copy(_prepared(pictures, facts[0], own))
-        answers.append(_probabilities(output_of(model), numbers))
+        answers.append(output_of(model).activated(numbers))
     mean = keras.layers.Average(name="mean", dtype="float32")(answers)
     logits, last = keras.ops.log(keras.ops.maximum(mean, LEAST)), "softmax"
     if output.is_of_each_class:
@@ -210,13 +210,3 @@ def _copy(model: keras.Model, name: str) -> keras.Model:
         copy = type(model).from_config({**model.get_config(), "name": name})
     copy.set_weights(model.get_weights())
     return copy
-
-
-def _probabilities(output: ModelOutput, answers: Tensor) -> Tensor:
-    """Return the probabilities of a member's answers, in float32."""
-    answers = keras.ops.cast(answers, "float32")
-    if output.kind == "logits":
-        return keras.ops.softmax(answers)
-    if output.kind == "sigmoid_logits":
-        return keras.ops.sigmoid(answers)
-    return answers

@@ -34,6 +34,15 @@ _LIMITS = (
 )
 
 
+def refuse_shares_of_pictures(method: str, would: str) -> None:
+    """Refuse, on several machines, what needs all pictures in one process."""
+    raise MisconfigurationError(
+        f"{method} on several machines would {would} share alone. "
+        f"{method.capitalize()} in one process, without TF_CONFIG and with "
+        "strategy='auto', num_nodes=1 and the path of a checkpoint, ckpt_path."
+    )
+
+
 def refuse_other_backends() -> None:
     """Refuse to train on Keras's JAX and PyTorch backends."""
     if keras.backend.backend() != "tensorflow":

@@ -89,6 +89,7 @@ from keras_densenet.training.limits import evaluated_batches
 from keras_densenet.training.misconfiguration import (
     refuse_misconfiguration,
     refuse_other_backends,
+    refuse_shares_of_pictures,
 )
 from keras_densenet.training.origin import other_validation, refuse_to_answer_about
 from keras_densenet.training.plan import Plan, make_plan
@@ -334,11 +335,7 @@ class Trainer(LatestFit):
         """
         views = checked_views(views)
         if self.hardware.cluster:
-            raise MisconfigurationError(
-                "predict on several machines would give each the answers of its own "
-                "share alone. Predict in one process, without TF_CONFIG and with "
-                "strategy='auto', num_nodes=1 and the path of a checkpoint, ckpt_path."
-            )
+            refuse_shares_of_pictures("predict", "give each the answers of its own")
         module, data = self._given("predict", module, model, datamodule, dataloaders)
         ckpt_path = checked_path("predict", ckpt_path)
         with self._reading(module, data, "predict"):
@@ -396,11 +393,7 @@ class Trainer(LatestFit):
             ValueError: It is another rule.
         """
         if self.hardware.cluster:
-            raise MisconfigurationError(
-                "calibrate on several machines would choose by each one's share of the "
-                "pictures. Calibrate in one process, without TF_CONFIG and with "
-                "strategy='auto', num_nodes=1 and the path of a checkpoint, ckpt_path."
-            )
+            refuse_shares_of_pictures("calibrate", "choose by each one's own")
         refuse_other_rules(rule)
         module, data = self._given("calibrate", module, model, datamodule, dataloaders)
         ckpt_path = checked_path("calibrate", ckpt_path)

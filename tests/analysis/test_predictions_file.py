@@ -64,3 +64,7 @@ def test_labels_have_their_probabilities_and_what_is_decided(tmp_path):
         ["picture", "probability of a", "probability of a"],
         ["0", "0.25", "0.5"],
     ]
+    with pytest.raises(ValueError, match=r"probabilities \(2, 2\), 1 class names"):
+        write_label_answers(path, shares, ["a"])
+    with pytest.raises(ValueError, match="2 pictures and 1 files"):
+        write_label_answers(path, shares, ["a", "b"], {0: "one.jpg"})

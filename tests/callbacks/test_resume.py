@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 from crash import CrashError, SignalAt, StopAt
+from linear_network import with_state
 
 import keras_densenet as kd
 from keras_densenet.callbacks import ModelCheckpoint
@@ -21,19 +22,6 @@ from keras_densenet.checkpoint_file import is_whole
 from keras_densenet.training import MisconfigurationError
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "interrupted_training.py"
-
-
-def small(classes, input_shape):
-    """Return what trains in no time, with dropout and moving statistics."""
-    return keras.Sequential(
-        [
-            keras.Input(input_shape),
-            keras.layers.Flatten(),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dropout(0.2),
-            keras.layers.Dense(classes, activation="softmax"),
-        ]
-    )
 
 
 def densenet(classes, input_shape):
@@ -70,7 +58,7 @@ def rows(trainer):
 
 
 @pytest.fixture(
-    scope="module", params=[small, pytest.param(densenet, marks=pytest.mark.slow)]
+    scope="module", params=[with_state, pytest.param(densenet, marks=pytest.mark.slow)]
 )
 def network(request):
     return request.param
@@ -240,9 +228,9 @@ def test_another_checkpoint_than_the_last_begins_a_run_of_its_own(tmp_path):
 def test_other_data_are_refused(tmp_path):
     callbacks = [ModelCheckpoint(every_n_train_steps=2), StopAt(3)]
     with pytest.raises(CrashError):
-        train(tmp_path, callbacks, network=small)
+        train(tmp_path, callbacks, network=with_state)
     with pytest.raises(MisconfigurationError, match="batch_size was 250 and is 300"):
-        train(tmp_path, ckpt_path="last", network=small, batch_size=300)
+        train(tmp_path, ckpt_path="last", network=with_state, batch_size=300)
 
 
 # --- processes, killed -----------------------------------------------------------

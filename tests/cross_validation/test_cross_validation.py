@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from crash import CrashError, StopAt
-from linear_network import linear
+from linear_network import linear, with_state
 from PIL import Image
 
 import keras_densenet as kd
@@ -20,20 +20,6 @@ from keras_densenet.training import MisconfigurationError
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
 CLASSES = 3
-
-
-def with_state(classes, input_shape):
-    """Return what has moving statistics and dropout, and trains in no time."""
-    return keras.Sequential(
-        [
-            keras.Input(input_shape),
-            keras.layers.Flatten(),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dropout(0.2),
-            keras.layers.Dense(classes, activation="softmax"),
-        ],
-        name="with_state",
-    )
 
 
 def arrays(shift=0, **options):

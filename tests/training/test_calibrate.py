@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from linear_network import linear
 
 import keras_densenet as kd
 from keras_densenet import checkpoint_file
@@ -32,11 +33,6 @@ class Blocks(kd.data.DigitMosaics):
             name: type(split)(split.images[:96, ::4, ::4], split.labels[:96])
             for name, split in splits.items()
         }
-
-
-def linear(classes, input_shape, classifier_activation="softmax"):
-    dense = keras.layers.Dense(classes, classifier_activation)
-    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), dense])
 
 
 def classifier(**options):

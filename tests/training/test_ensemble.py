@@ -127,8 +127,9 @@ def test_it_is_calibrated_and_exported_as_any_other(tmp_path, activation):
     np.testing.assert_array_equal(answer["decisions"], decisions.given(shares))
 
 
-def linear(classes, input_shape, classifier_activation="softmax"):
-    last = keras.layers.Activation(classifier_activation, dtype="float32")
+def linear_in_float32(classes, input_shape):
+    """Answer in float32, whatever the precision before."""
+    last = keras.layers.Activation("softmax", dtype="float32")
     dense = keras.layers.Dense(classes)
     return keras.Sequential(
         [keras.Input(input_shape), keras.layers.Flatten(), dense, last]
@@ -144,11 +145,13 @@ def test_averages_of_weights_of_half_precision_are_those_of_the_checkpoint(tmp_p
     """What fit leaves in the module are the averages."""
     data = Blocks(100.0, 50.0)
     trainer = kd.Trainer(2, precision="16-mixed", default_root_dir=tmp_path, **QUIET)
-    module = Averaged(linear)
+    module = Averaged(linear_in_float32)
     trainer.fit(module, datamodule=data)
     path = trainer.checkpoint_callback.last_model_path
     expected = trainer.predict(module, datamodule=data)
-    again = trainer.predict(Averaged(linear), datamodule=data, ckpt_path=path)
+    again = trainer.predict(
+        Averaged(linear_in_float32), datamodule=data, ckpt_path=path
+    )
     np.testing.assert_array_equal(again, expected)
     found = trainer.predict(kd.ensemble([path, path]), datamodule=data)
     np.testing.assert_allclose(found, expected, atol=1e-6)

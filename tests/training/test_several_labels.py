@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from linear_network import linear
 
 import keras_densenet as kd
 from keras_densenet.callbacks import ModelCheckpoint
@@ -13,11 +14,6 @@ from keras_densenet.training import MisconfigurationError
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 FEW = {"limit_train_batches": 2, "limit_val_batches": 2}
-
-
-def linear(classes, input_shape, classifier_activation="softmax"):
-    dense = keras.layers.Dense(classes, classifier_activation)
-    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), dense])
 
 
 class Mosaics(kd.data.DigitMosaics):
