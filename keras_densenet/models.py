@@ -15,14 +15,7 @@ from numbers import Integral
 from typing import Any, Literal
 
 import keras
-from keras.layers import (
-    Dense,
-    GlobalAveragePooling2D,
-    GlobalMaxPooling2D,
-    MaxPooling2D,
-    ReLU,
-    ZeroPadding2D,
-)
+from keras.layers import Dense, ReLU
 
 from keras_densenet.layers import (
     BatchNorm,
@@ -288,15 +281,28 @@ DenseNet264k48 = _imagenet_densenet("DenseNet264k48")
 
 
 def _stem(x: Tensor, stem: str, filters: int, sync_batchnorm: bool) -> Tensor:
+    rank = _rank(x)
     if stem == "small":
-        return he_convolution(filters, 3, name="stem_conv")(x)
+        return he_convolution(filters, 3, rank=rank, name="stem_conv")(x)
     # Padded as in Torch, with 3 on all sides; "same" would pad 2 before and 3 after.
-    x = ZeroPadding2D(3, name="stem_pad")(x)
-    x = he_convolution(filters, 7, "valid", strides=2, name="stem_conv")(x)  # H / 2
+    x = _of_rank("ZeroPadding", rank)(3, name="stem_pad")(x)
+    convolution = {"strides": 2, "rank": rank, "name": "stem_conv"}
+    x = he_convolution(filters, 7, "valid", **convolution)(x)  # H / 2
     x = BatchNorm(synchronized=sync_batchnorm, name="stem_bn")(x)
     x = ReLU(name="stem_relu")(x)
-    x = ZeroPadding2D(1, name="stem_pool_pad")(x)  # after ReLU no value is below zero
-    return MaxPooling2D(3, strides=2, name="stem_pool")(x)  # H / 4
+    # After ReLU no value is below zero.
+    x = _of_rank("ZeroPadding", rank)(1, name="stem_pool_pad")(x)
+    return _of_rank("MaxPooling", rank)(3, strides=2, name="stem_pool")(x)  # H / 4
+
+
+def _rank(x: Tensor) -> int:
+    """Return 1 for signals `(N, T, C)`, 2 for pictures, 3 for volumes."""
+    return len(x.shape) - 2
+
+
+def _of_rank(kind: str, rank: int) -> type[keras.layers.Layer]:
+    """Return Keras's layer of a kind for a rank, such as `MaxPooling3D`."""
+    return getattr(keras.layers, f"{kind}{rank}D")
 
 
 def _dense_blocks(
@@ -325,9 +331,9 @@ def _dense_blocks(
 
 def _pool(x: Tensor, pooling: str | None) -> Tensor:
     if pooling == "avg":
-        return GlobalAveragePooling2D(name="global_average_pool")(x)
+        return _of_rank("GlobalAveragePooling", _rank(x))(name="global_average_pool")(x)
     if pooling == "max":
-        return GlobalMaxPooling2D(name="global_max_pool")(x)
+        return _of_rank("GlobalMaxPooling", _rank(x))(name="global_max_pool")(x)
     return x
 
 
@@ -414,13 +420,14 @@ def _check_stem(stem: str, init_features: int | None) -> None:
 
 def _check_size(input_shape: tuple, halvings: int, stem_halvings: int) -> None:
     """Refuse an input that would have no pixels left before the last block."""
-    if len(input_shape) != 3:
+    if len(input_shape) not in (2, 3, 4):
         raise ValueError(
-            "input_shape must have three entries, such as (32, 32, 3), without the "
-            f"batch. Received: input_shape={input_shape}."
+            "input_shape is that of pictures, such as (32, 32, 3), of signals, such as "
+            "(512, 1), or of volumes, such as (64, 64, 64, 1), without the batch. "
+            f"Received: input_shape={input_shape}."
         )
-    axis = channel_axis(checked_data_format(None)) - 1  # input_shape has no batch axis
-    sizes = [size for i, size in enumerate(input_shape) if i != axis]
+    axis = channel_axis(checked_data_format(None)) % (len(input_shape) + 1)
+    sizes = [size for i, size in enumerate(input_shape, 1) if i != axis]
     # The stem's strides round a size up, the transitions' pooling rounds it down.
     smallest = (2**halvings - 1) * 2**stem_halvings + 1
     if any(size is not None and size < smallest for size in sizes):

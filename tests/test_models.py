@@ -93,7 +93,7 @@ def test_layer_names_are_stable_and_readable():
         (lambda: kd.DenseNet(growth_rate=0), ["growth_rate=0", "1 or more"]),
         (lambda: kd.DenseNet(input_shape=(3, 3, 3)), ["4x4 or larger"]),
         (lambda: kd.DenseNet121(input_shape=(28, 64, 3)), ["29x29", "(28, 64, 3)"]),
-        (lambda: kd.DenseNet121(input_shape=(64, 64)), ["three entries"]),
+        (lambda: kd.DenseNet121(input_shape=(64,)), ["(64, 64, 64, 1)", "(64,)"]),
         (lambda: kd.DenseNet(classes=0), ["classes=0"]),
         (lambda: kd.DenseNet121(classes=-1), ["classes=-1"]),
         (lambda: kd.DenseNet(memory_efficient="half"), ["'full'", "'half'"]),

@@ -133,7 +133,8 @@ def _outputs(layer: LayerFunction, x: Tensor, moments: Moments | None) -> list[T
 
 def _one_pixel(x: Tensor) -> Tensor:
     """Return one pixel of a batch: small, but a derivative by the batch goes by it."""
-    return tf.slice(x, [0] * 4, [tf.minimum(tf.shape(x)[0], 1), 1, 1, 1])
+    rest = len(x.shape) - 1
+    return tf.slice(x, [0] * (rest + 1), [tf.minimum(tf.shape(x)[0], 1), *[1] * rest])
 
 
 def _first_derivative_only(
@@ -309,8 +310,9 @@ def _parts(
     if kept or len(layer.layer.stages) == 1:
         return [tf.identity]
     half = (x.shape[0] or tf.shape(x)[0]) // 2
-    begins = [0, 0, 0, 0], [half, 0, 0, 0]
-    sizes = [half, -1, -1, -1], [-1, -1, -1, -1]
+    rest = len(x.shape) - 1
+    begins = [0] * (rest + 1), [half, *[0] * rest]
+    sizes = [half, *[-1] * rest], [-1] * (rest + 1)
     return [
         functools.partial(_slice, begin=tf.stack(begin), size=tf.stack(size))
         for begin, size in zip(begins, sizes, strict=True)
@@ -337,6 +339,7 @@ def _not_before(first: Tensor, tensors: Iterable[Tensor]) -> list[Tensor]:
     XLA heeds no control dependency. Without this it finds that a second run repeats the
     first one, and stores the first one's maps.
     """
-    element = tf.reshape(tf.slice(first, [0] * 4, [1] * 4), [])
+    rank = len(first.shape)
+    element = tf.reshape(tf.slice(first, [0] * rank, [1] * rank), [])
     zero = tf.math.is_nan(element)  # False; with a NaN the gradient is worthless anyway
     return [tensor + tf.cast(zero, tensor.dtype) for tensor in tensors]

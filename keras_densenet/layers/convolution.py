@@ -13,11 +13,10 @@ if keras.backend.backend() == "tensorflow":
 FEW_MAPS = 16  # the lanes of the convolution kernels' vectors: fewer maps waste some
 
 
-@keras.saving.register_keras_serializable(package="keras_densenet")
-class PointwiseConvolution(keras.layers.Conv2D):
+class _Pointwise:
     """A 1x1 convolution, computed as the product of matrices that it is.
 
-    It has the arguments and the weights of `keras.layers.Conv2D`. The product and the
+    It has the arguments and the weights of Keras's convolution. The product and the
     two products of its gradient are each one call of the fastest kernel that there is;
     TensorFlow's convolution takes twice as long for the gradient by the weights.
     """
@@ -29,9 +28,24 @@ class PointwiseConvolution(keras.layers.Conv2D):
         kernel = ops.reshape(self.kernel, (-1, self.filters))  # (C, filters)
         pixels = ops.reshape(inputs, (-1, kernel.shape[0]))  # (N H W, C)
         # A known size saves asking the tensor for it at each step.
-        size = inputs.shape[1:3]
-        batch_and_size = (-1, *size) if all(size) else ops.shape(inputs)[:3]
+        size = inputs.shape[1:-1]
+        batch_and_size = (-1, *size) if all(size) else ops.shape(inputs)[:-1]
         return ops.reshape(pixels @ kernel, (*batch_and_size, self.filters))
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet")
+class PointwiseConvolution1D(_Pointwise, keras.layers.Conv1D):
+    """That of signals: `keras.layers.Conv1D` of size 1, as a product of matrices."""
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet")
+class PointwiseConvolution(_Pointwise, keras.layers.Conv2D):
+    """That of pictures: `keras.layers.Conv2D` of size 1, as a product of matrices."""
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet")
+class PointwiseConvolution3D(_Pointwise, keras.layers.Conv3D):
+    """That of volumes: `keras.layers.Conv3D` of size 1, as a product of matrices."""
 
 
 @keras.saving.register_keras_serializable(package="keras_densenet")
@@ -48,7 +62,16 @@ class NarrowConvolution(keras.layers.Conv2D):
         return tensorflow_kernels.narrow_convolution(inputs, self.kernel)
 
 
-def _is_bare(layer: keras.layers.Conv2D) -> bool:
+# By the rank of a picture: signals, pictures, volumes.
+CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
+POINTWISE = {
+    1: PointwiseConvolution1D,
+    2: PointwiseConvolution,
+    3: PointwiseConvolution3D,
+}
+
+
+def _is_bare(layer: keras.layers.Layer) -> bool:
     """Return whether it is odd-sized, without stride, bias and activation."""
     sizes = {*layer.strides, *layer.dilation_rate, layer.groups}
     is_odd = all(size % 2 for size in layer.kernel_size)
@@ -57,17 +80,24 @@ def _is_bare(layer: keras.layers.Conv2D) -> bool:
 
 
 def he_convolution(
-    filters: int, kernel_size: int, padding: str = "same", **kwargs: Any
-) -> keras.layers.Conv2D:
+    filters: int, kernel_size: int, padding: str = "same", rank: int = 2, **kwargs: Any
+) -> keras.layers.Layer:
     """Make a convolution without bias, initialized as in the paper (section 4.2).
 
-    Weights are drawn from N(0, 2 / (kernel_size^2 * filters)), He et al.'s (2015)
+    Weights are drawn from N(0, 2 / (kernel_size^rank * filters)), He et al.'s (2015)
     variance by fan-out, as in the authors' code.
+
+    Args:
+        filters: Number of maps that it makes.
+        kernel_size: Its size in each direction.
+        padding: "same" or "valid".
+        rank: 1 for signals, 2 for pictures, 3 for volumes.
+        **kwargs: Other arguments of Keras's convolution.
     """
-    convolution = keras.layers.Conv2D
+    convolution = CONVOLUTIONS[rank]
     if kernel_size == 1:
-        convolution = PointwiseConvolution
-    elif keras.backend.backend() == "tensorflow" and filters < FEW_MAPS:
+        convolution = POINTWISE[rank]
+    elif rank == 2 and keras.backend.backend() == "tensorflow" and filters < FEW_MAPS:
         convolution = NarrowConvolution
     initializer = keras.initializers.VarianceScaling(
         scale=2.0, mode="fan_out", distribution="untruncated_normal"

@@ -4,7 +4,7 @@ from math import prod
 
 import keras
 
-_AXES = {"channels_last": 3, "channels_first": 1}
+_AXES = {"channels_last": -1, "channels_first": 1}
 
 
 def checked_data_format(data_format: str | None) -> str:
@@ -34,10 +34,10 @@ def checked_data_format(data_format: str | None) -> str:
 
 
 def channel_axis(data_format: str) -> int:
-    """Return the axis of the channels in a batch of pictures.
+    """Return the axis of the channels in a batch of signals, pictures or volumes.
 
     >>> channel_axis("channels_last")
-    3
+    -1
     """
     return _AXES[data_format]
 
@@ -45,16 +45,19 @@ def channel_axis(data_format: str) -> int:
 def with_channels(shape: tuple, axis: int, channels: int) -> tuple:
     """Return the shape with another number of channels.
 
-    >>> with_channels((None, 32, 32, 24), axis=3, channels=12)
+    >>> with_channels((None, 32, 32, 24), axis=-1, channels=12)
     (None, 32, 32, 12)
     """
+    axis %= len(shape)
     return (*shape[:axis], channels, *shape[axis + 1 :])
 
 
 def pixels_per_picture(shape: tuple, axis: int) -> int:
     """Return H W of a batch's shape, of which `axis` is the channel axis.
 
-    >>> pixels_per_picture((None, 32, 32, 24), axis=3)
+    Of a signal it is T, of a volume D H W.
+
+    >>> pixels_per_picture((None, 32, 32, 24), axis=-1)
     1024
     """
-    return prod(shape[1:axis] + shape[axis + 1 :])
+    return prod(with_channels(shape, axis, 1)[1:])

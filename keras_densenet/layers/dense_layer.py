@@ -97,22 +97,25 @@ class DenseLayer(keras.layers.Layer):
         self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)
         self.axis = channel_axis(self.data_format)
-        self._make_sublayers()
 
-    def _make_sublayers(self) -> None:
+    def _make_sublayers(self, rank: int) -> None:
         shared = {"data_format": self.data_format, "dtype": self.dtype_policy}
         bn = {"synchronized": self.sync_batchnorm, **shared}
         if self.bottleneck:
             self.bottleneck_bn = BatchNorm(name="bottleneck_bn", **bn)
+            wide = self.bn_size * self.growth_rate
             self.bottleneck_conv = he_convolution(
-                self.bn_size * self.growth_rate, 1, name="bottleneck_conv", **shared
+                wide, 1, rank=rank, name="bottleneck_conv", **shared
             )
         self.bn = BatchNorm(name="bn", **bn)
-        self.conv = he_convolution(self.growth_rate, 3, name="conv", **shared)
+        self.conv = he_convolution(
+            self.growth_rate, 3, rank=rank, name="conv", **shared
+        )
         self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=self.dtype_policy)
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights, in the order in which they are used."""
+        self._make_sublayers(rank=len(input_shape) - 2)
         shape = list(input_shape)
         if self.bottleneck:
             self.bottleneck_bn.build(tuple(shape))

@@ -59,7 +59,7 @@ def recomputed_block(
 
     Args:
         layers: The block's dense layers, built.
-        x: Feature maps, a tensor of rank 4.
+        x: Feature maps, of signals, pictures or volumes: a tensor of rank 3 to 5.
         mode: True to store what each layer's convolutions make; `"full"` to store only
             the k new maps of each layer.
         axis: The channel axis.
@@ -84,7 +84,7 @@ def recomputed_stage(
     Args:
         layer: The layer, built.
         stage: A method of the layer, to be called on `(x, moments, training)`.
-        x: Feature maps, a tensor of rank 4.
+        x: Feature maps, of signals, pictures or volumes: a tensor of rank 3 to 5.
         axis: The channel axis.
         synchronized: Whether moments are those of the batches of all replicas.
 

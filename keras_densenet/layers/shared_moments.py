@@ -32,10 +32,10 @@ class Moments(NamedTuple):
 
 
 def batch_moments(x: Tensor, axis: int, synchronized: bool = False) -> Moments:
-    """Compute the moments of each channel over batch, height and width.
+    """Compute the moments of each channel over all pixels of the batch.
 
     Args:
-        x: Feature maps, a tensor of rank 4.
+        x: Feature maps, of signals, pictures or volumes: a tensor of rank 3 to 5.
         axis: The channel axis.
         synchronized: Whether the batch is that of all replicas of a TensorFlow
             strategy, instead of this replica's share.
@@ -48,7 +48,8 @@ def batch_moments(x: Tensor, axis: int, synchronized: bool = False) -> Moments:
         moments_of = kernels.synchronized_moments if synchronized else kernels.moments
         return Moments(*moments_of(x))
     x = ops.cast(x, statistics_dtype(x))
-    return Moments(*ops.moments(x, axes=_all_but(axis)))
+    rank = len(x.shape)
+    return Moments(*ops.moments(x, axes=[i for i in range(rank) if i != axis % rank]))
 
 
 def concatenate_moments(first: Moments, second: Moments) -> Moments:
@@ -70,7 +71,7 @@ def normalize(
     On TensorFlow one kernel computes it.
 
     Args:
-        x: Feature maps, a tensor of rank 4.
+        x: Feature maps, of signals, pictures or volumes: a tensor of rank 3 to 5.
         moments: Mean and variance of each channel.
         gamma: Scale, `(C,)`, float32 at least.
         beta: Offset, `(C,)`, float32 at least.
@@ -87,7 +88,7 @@ def normalize(
         return kernel(x, gamma, beta, *moments, epsilon)
     scale = gamma * ops.rsqrt(moments.variance + epsilon)  # (C,)
     offset = beta - moments.mean * scale
-    shape = [1, 1, 1, 1]
+    shape = [1] * len(x.shape)
     shape[axis] = -1  # (C,) -> (1, 1, 1, C) or (1, C, 1, 1)
     y = ops.cast(x, scale.dtype) * ops.reshape(scale, shape)
     return ops.cast(y + ops.reshape(offset, shape), x.dtype)
@@ -124,7 +125,3 @@ def statistics_dtype(x: Tensor) -> str:
 
 def _has_fused_kernels(x: Tensor) -> bool:
     return keras.backend.backend() == "tensorflow" and x.dtype != "float64"
-
-
-def _all_but(axis: int) -> list[int]:
-    return [i for i in range(4) if i != axis % 4]

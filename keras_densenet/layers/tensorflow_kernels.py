@@ -1,4 +1,8 @@
-"""What only TensorFlow has: fused kernels for feature maps of shape (N, H, W, C)."""
+"""What only TensorFlow has: fused kernels for feature maps of shape (N, H, W, C).
+
+Those of signals `(N, T, C)` and of volumes `(N, D, H, W, C)` are taken for pictures of
+one column, `(N, pixels, 1, C)`: to a batch norm a pixel's place does not matter.
+"""
 
 import functools
 import math
@@ -102,19 +106,27 @@ def _groups(x: Tensor, multiple: int) -> int:
     It is 1 where the size is unknown, or does not divide into groups of pixels.
     """
     groups = multiple // math.gcd(multiple, x.shape[-1])
-    height, width = x.shape[1:3]
-    return groups if height and width and height * width % groups == 0 else 1
+    pixels = x.shape[1:-1].num_elements()
+    return groups if pixels and pixels % groups == 0 else 1
 
 
 def _grouped(x: Tensor, groups: int) -> Tensor:
-    if groups == 1:
+    """Return maps as those of pictures, with so many pixels taken as one."""
+    if groups == 1 and x.shape.rank == 4:
         return x
-    _, height, width, channels = x.shape
-    return tf.reshape(x, [-1, height * width // groups, 1, groups * channels])
+    channels, pixels = x.shape[-1], x.shape[1:-1].num_elements()
+    if pixels is None:
+        return tf.reshape(x, [tf.shape(x)[0], -1, 1, channels])
+    return tf.reshape(x, [-1, pixels // groups, 1, groups * channels])
 
 
 def _ungrouped(y: Tensor, x: Tensor, groups: int) -> Tensor:
-    return y if groups == 1 else tf.reshape(y, [-1, *x.shape[1:]])
+    """Return what `_grouped` was given as it was, of the shape of `x`."""
+    if groups == 1 and x.shape.rank == 4:
+        return y
+    known = x.shape[1:].is_fully_defined()
+    y = tf.reshape(y, [-1, *x.shape[1:]] if known else tf.shape(x))
+    return tf.ensure_shape(y, x.shape)
 
 
 def _repeated(vectors: list[Tensor], groups: int) -> list[Tensor]:
@@ -140,7 +152,8 @@ def normalize_batch(
         mean, variance = _moments(x)
         y = normalize_with_moments(x, gamma, beta, mean, variance, epsilon)
         return y, tf.stop_gradient(mean), tf.stop_gradient(variance)
-    return _training_form(x, gamma, beta, epsilon)
+    y, mean, variance = _training_form(_grouped(x, 1), gamma, beta, epsilon)
+    return _ungrouped(y, x, 1), mean, variance
 
 
 def _training_form(
@@ -161,7 +174,7 @@ def _training_form(
 
 def _pixels(x: Tensor, dtype: tf.DType) -> Tensor:
     """Return N H W of `(N, H, W, C)`: a number where it is known, else a tensor."""
-    known = x.shape[:3].num_elements()
+    known = x.shape[:-1].num_elements()
     return known or tf.cast(tf.size(x, tf.int64), dtype) / x.shape[-1]
 
 
@@ -196,9 +209,13 @@ def _of_all_pixels(
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Compute mean and biased variance of each channel, `(C,)`, at least float32."""
     if x.dtype == tf.float64:  # which the kernel lacks
-        mean = tf.reduce_mean(x, [0, 1, 2])
-        return mean, tf.reduce_mean(tf.square(x - mean), [0, 1, 2])
+        mean = _mean_of_pixels(x)
+        return mean, _mean_of_pixels(tf.square(x - mean))
     return _moments(x)
+
+
+def _mean_of_pixels(x: Tensor) -> Tensor:
+    return tf.reduce_mean(x, list(range(x.shape.rank - 1)))
 
 
 def moments_gradient(
@@ -228,7 +245,7 @@ def _second_derivative(
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         wide = tf.cast(x, d_mean.dtype)
-        centered = wide - tf.reduce_mean(wide, [0, 1, 2])
+        centered = wide - _mean_of_pixels(wide)
         d_x = (2.0 * d_variance * centered + d_mean) / _pixels(x, d_mean.dtype)
         d_x = tf.cast(d_x, x.dtype)
     return tape.gradient(d_x, inputs, d_d_x)

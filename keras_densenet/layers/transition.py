@@ -99,6 +99,7 @@ class Transition(keras.layers.Layer):
         self.conv = he_convolution(
             self._kept(input_shape[self.axis]),
             1,
+            rank=len(input_shape) - 2,
             data_format=self.data_format,
             dtype=self.dtype_policy,
             name="conv",
@@ -141,16 +142,14 @@ class Transition(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
         """Return half the height and width, and floor(theta m) channels."""
         kept = self._kept(input_shape[self.axis])
-        height, width = (i for i in (1, 2, 3) if i != self.axis)
-        shape = list(with_channels(input_shape, self.axis, kept))
-        for axis in (height, width):
-            shape[axis] = shape[axis] and shape[axis] // 2
-        return tuple(shape)
+        batch, *sizes = with_channels(input_shape, self.axis, 2 * kept)
+        return (batch, *(size and size // 2 for size in sizes))
 
     def multiply_adds(self, input_shape: tuple) -> int:
         """Return the convolution's multiply-adds for one picture, as in the paper.
 
-        There it comes before the pooling; after it, as here, they are a quarter.
+        There it comes before the pooling; after it, as here, they are a quarter (of
+        signals a half, of volumes an eighth).
         """
         return pixels_per_picture(input_shape, self.axis) * prod(self.conv.kernel.shape)
 
@@ -164,7 +163,7 @@ class Transition(keras.layers.Layer):
             input_shape[self.axis],
             pixels_per_picture(input_shape, self.axis),
         )
-        pooled = pixels // 4
+        pooled = pixels // 2 ** (len(input_shape) - 2)
         kept = self._kept(maps) * pooled
         return kept if memory_efficient else kept + maps * (pixels + pooled)
 

@@ -28,6 +28,7 @@ class Architecture(NamedTuple):
         init_features: Maps that the stem makes.
         stem: "imagenet" or "small".
         channels: Of a picture.
+        rank: 1 for signals, 2 for pictures, 3 for volumes.
         outputs: Of the classifier; None where there is none, or one that is not a layer
             with a bias, as ours is.
     """
@@ -39,6 +40,7 @@ class Architecture(NamedTuple):
     init_features: int
     stem: str
     channels: int
+    rank: int
     outputs: int | None
 
 
@@ -68,18 +70,18 @@ def _architecture_of(arrays: Mapping[str, Any]) -> Architecture:
     found = (_DENSE_LAYER.fullmatch(name) for name in arrays)
     layers = Counter(int(match[1]) for match in found if match)
     blocks = tuple(layers[number] for number in sorted(layers))
-    size, _, channels, init_features = _kernel(arrays, STEM)
+    size, *others, channels, init_features = _kernel(arrays, STEM)
     first = "features.denseblock1.denselayer1"
     *_, width = _kernel(arrays, f"{first}.conv1.weight")
     has_bottlenecks = f"{first}.conv2.weight" in arrays
     growth_rate = width
     if has_bottlenecks:
-        growth_rate = _kernel(arrays, f"{first}.conv2.weight")[3]
+        growth_rate = _kernel(arrays, f"{first}.conv2.weight")[-1]
     maps, kept = init_features, []
     for block, num_layers in enumerate(blocks, 1):
         for layer in range(1, num_layers + 1):
             name = f"features.denseblock{block}.denselayer{layer}.conv1.weight"
-            if _kernel(arrays, name)[2] != maps:
+            if _kernel(arrays, name)[-2] != maps:
                 raise ValueError(f"{name} does not read {maps} maps")
             maps += growth_rate
         if block < len(blocks):
@@ -94,6 +96,7 @@ def _architecture_of(arrays: Mapping[str, Any]) -> Architecture:
         init_features,
         STEMS.get(size, f"{size}x{size}"),
         channels,
+        1 + len(others),
         _outputs(arrays),
     )
     _refuse_others(arrays, dict(_shapes(architecture)))
@@ -101,10 +104,10 @@ def _architecture_of(arrays: Mapping[str, Any]) -> Architecture:
 
 
 def _kernel(arrays: Mapping[str, Any], name: str) -> tuple[int, ...]:
-    """Return the shape of a convolution's kernel: `(H, W, in, out)`."""
+    """Return the shape of a convolution's kernel, such as `(H, W, in, out)`."""
     shape = tuple(arrays[name].shape)
-    if len(shape) != 4:
-        raise ValueError(f"{name} has {len(shape)} axes, and not 4")
+    if len(shape) not in (3, 4, 5):
+        raise ValueError(f"{name} has {len(shape)} axes, and not 3, 4 or 5")
     return shape
 
 
@@ -137,11 +140,12 @@ def _outputs(arrays: Mapping[str, Any]) -> int | None:
 
 def _shapes(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Iterate over names and shapes of all weights before the classifier."""
-    blocks, k, bn_size, compression, maps, stem, channels, _ = architecture
+    blocks, k, bn_size, compression, maps, stem, channels, rank, _ = architecture
     sizes = {name: size for size, name in STEMS.items()}
     if stem not in sizes:
         raise ValueError(f"its first convolution is {stem}, and not 7x7 or 3x3")
-    yield STEM, (sizes[stem], sizes[stem], channels, maps)
+    pixel, square = (1,) * rank, (3,) * rank
+    yield STEM, (*(sizes[stem],) * rank, channels, maps)
     if stem == "imagenet":
         yield from _of_norm("features.norm0", maps)
     for block, num_layers in enumerate(blocks, 1):
@@ -149,16 +153,16 @@ def _shapes(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]]]
             name = f"features.denseblock{block}.denselayer{layer}"
             yield from _of_norm(f"{name}.norm1", maps)
             if bn_size is None:
-                yield f"{name}.conv1.weight", (3, 3, maps, k)
+                yield f"{name}.conv1.weight", (*square, maps, k)
             else:
-                yield f"{name}.conv1.weight", (1, 1, maps, bn_size * k)
+                yield f"{name}.conv1.weight", (*pixel, maps, bn_size * k)
                 yield from _of_norm(f"{name}.norm2", bn_size * k)
-                yield f"{name}.conv2.weight", (3, 3, bn_size * k, k)
+                yield f"{name}.conv2.weight", (*square, bn_size * k, k)
             maps += k
         if block < len(blocks):
             kept = kept_maps(compression, maps)
             yield from _of_norm(f"features.transition{block}.norm", maps)
-            yield f"features.transition{block}.conv.weight", (1, 1, maps, kept)
+            yield f"features.transition{block}.conv.weight", (*pixel, maps, kept)
             maps = kept
     yield from _of_norm("features.norm5", maps)
 
@@ -183,7 +187,7 @@ def _refuse_others(
 def variant_of(architecture: Architecture) -> tuple[str, dict[str, Any]]:
     """Return the function that makes a network, and the arguments that say which.
 
-    >>> cifar = Architecture((16, 16, 16), 12, 4, 0.5, 24, "small", 3, 10)
+    >>> cifar = Architecture((16, 16, 16), 12, 4, 0.5, 24, "small", 3, 2, 10)
     >>> variant_of(cifar)
     ('DenseNetBC', {'depth': 100, 'growth_rate': 12, 'compression': 0.5})
     """

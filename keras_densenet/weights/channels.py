@@ -18,21 +18,22 @@ def adapted_kernel(kernel: np.ndarray, channels: int) -> np.ndarray:
     latter is a multiple, equal channels have the same effect as before.
 
     Args:
-        kernel: `(H, W, in, out)`.
+        kernel: `(H, W, in, out)`; of signals `(T, in, out)`, of volumes
+            `(D, H, W, in, out)`.
         channels: How many channels pictures will have, >= 1.
 
     Returns:
-        `(H, W, channels, out)`.
+        The same with so many channels for `in`.
 
     >>> adapted_kernel(np.float32([[[[1], [2], [3]]]]), 1).ravel().tolist()
     [6.0]
     >>> adapted_kernel(np.float32([[[[1], [2], [3]]]]), 4).ravel().tolist()
     [0.75, 1.5, 2.25, 0.75]
     """
-    before = kernel.shape[2]
+    before = kernel.shape[-2]
     wide = kernel.astype("float32")  # in which timm adapts kernels of all precisions
     if channels == 1:
-        return wide.sum(axis=2, keepdims=True).astype(kernel.dtype)
+        return wide.sum(axis=-2, keepdims=True).astype(kernel.dtype)
     times = -(-channels // before)
-    repeated = np.tile(wide, (1, 1, times, 1))[:, :, :channels]
+    repeated = np.tile(wide, (times, 1))[..., :channels, :]
     return (repeated * np.float32(before / channels)).astype(kernel.dtype)

@@ -119,7 +119,7 @@ def _line(source: Source, architecture: Architecture, network: Network) -> str:
         if architecture.outputs is None
         else {"classes": architecture.outputs}
     )
-    call["input_shape"] = (side, side, architecture.channels)
+    call["input_shape"] = (*(side,) * architecture.rank, architecture.channels)
     if network.library == XRAYS:
         call["classifier_activation"] = "sigmoid"
     given = ", ".join(

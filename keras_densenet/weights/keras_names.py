@@ -174,7 +174,7 @@ def _names_in_order(layers: Mapping[str, Layer]) -> dict[str, str]:
     kernels = {
         path: layer["kernel"].shape[0]
         for path, layer in layers.items()
-        if "kernel" in layer and layer["kernel"].ndim == 4
+        if "kernel" in layer and layer["kernel"].ndim > 2
     }
     norms = [path for path, layer in layers.items() if _is_norm(layer)]
     has_norm0 = len(norms) > len(kernels)

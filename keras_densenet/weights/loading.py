@@ -14,6 +14,7 @@ from keras_densenet.layers import DenseBlock
 from keras_densenet.weights.architecture import architecture_of, variant_of
 from keras_densenet.weights.channels import STEM, adapted_kernel
 from keras_densenet.weights.errors import WeightsError
+from keras_densenet.weights.inflation import inflated
 from keras_densenet.weights.names import (
     CLASSIFIER,
     Weight,
@@ -71,7 +72,13 @@ class Loaded(NamedTuple):
         return "; ".join(parts)
 
 
-def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loaded:
+def load(
+    model: keras.Model,
+    source: Source,
+    *,
+    include_top: bool = True,
+    inflate: bool = False,
+) -> Loaded:
     """Load weights of another library, or of a file, into a DenseNet.
 
     All weights are accounted for: where one is missing, unexpected or of another shape,
@@ -101,6 +108,9 @@ def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loa
               within another model
         include_top: Whether the classifier is loaded, too. False leaves the network's
             own classifier as it is, which may have other classes.
+        inflate: Whether weights of a network for pictures are loaded into one for
+            volumes: each kernel is repeated along the depth, and divided by how often
+            (Carreira and Zisserman 2017).
 
     Returns:
         What was loaded, and what was not.
@@ -120,6 +130,8 @@ def load(model: keras.Model, source: Source, *, include_top: bool = True) -> Loa
     if not include_top:
         ours = [weight for weight in ours if not weight.name.startswith(CLASSIFIER)]
     found = network_of(_downloaded(model) if source == IMAGENET else source)
+    if inflate:
+        found = found._replace(arrays=inflated(found.arrays))
     theirs, channels = _for_our_channels(found, ours)
     arrays, unused = _matched(ours, theirs)
     for weight, array in zip(ours, arrays, strict=True):
@@ -146,11 +158,15 @@ def _for_our_channels(
 ) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
     """Adapt the first convolution; return how many channels it has and had, too."""
     kernel = found.arrays.get(STEM)
-    (channels,) = (w.variable.shape[2] for w in ours if w.name == STEM)
-    if kernel is None or kernel.ndim != 4 or kernel.shape[2] in (0, channels):
+    (stem,) = (w.variable for w in ours if w.name == STEM)
+    channels = stem.shape[-2]
+    if kernel is None or kernel.ndim != len(stem.shape):
+        return found.arrays, (channels, channels)
+    before = kernel.shape[-2]
+    if before in (0, channels):
         return found.arrays, (channels, channels)
     adapted = {STEM: adapted_kernel(kernel, channels)}
-    return found.arrays | adapted, (kernel.shape[2], channels)
+    return found.arrays | adapted, (before, channels)
 
 
 def _refuse_unloaded(
@@ -256,8 +272,17 @@ def _matched(
             else "Give weights of the same network; keras_densenet.weights.describe "
             "says what a file has"
         )
+        if _are_of_pictures_for_volumes(ours, theirs):
+            hint = "Those of pictures are loaded for volumes with inflate=True"
         raise WeightsError(f"These are weights of another network. {found}. {hint}.")
     return [theirs[weight.name] for weight in ours], unused
+
+
+def _are_of_pictures_for_volumes(
+    ours: Sequence[Weight], theirs: Mapping[str, np.ndarray]
+) -> bool:
+    ranks = {w.name: (len(w.variable.shape), np.ndim(theirs.get(w.name))) for w in ours}
+    return ranks.get(STEM) == (5, 4)
 
 
 def counted(names: Sequence[str]) -> str:

@@ -265,14 +265,16 @@ def at_our_epsilon(variance: np.ndarray, epsilon: float) -> np.ndarray:
 def to_pytorch(array: np.ndarray) -> np.ndarray:
     """Turn a kernel `(H, W, in, out)` or `(in, out)` into PyTorch's `(out, in, H, W)`.
 
+    Those of signals and of volumes have one axis fewer, and one more.
+
     >>> to_pytorch(np.zeros((3, 5, 16, 12))).shape, to_pytorch(np.zeros((7, 10))).shape
     ((12, 16, 3, 5), (10, 7))
     """
-    if array.ndim == 4:
-        return array.transpose(3, 2, 0, 1)
-    return array.T
+    if array.ndim > 1:
+        return np.moveaxis(array, (-1, -2), (0, 1))
+    return array
 
 
 def from_pytorch(array: np.ndarray) -> np.ndarray:
     """Turn PyTorch's kernel into Keras's: the inverse of `to_pytorch`."""
-    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+    return np.moveaxis(array, (0, 1), (-1, -2)) if array.ndim > 1 else array

@@ -17,12 +17,23 @@ from keras_densenet.devices.strategy import make_strategy
 
 FOLDERS = [str(folder) for folder in Path(__file__).parents[:2]]
 MODES = [True, "full"]
-SHAPE = (6, 8, 8, 5)
+SHAPES = {1: (6, 64, 5), 2: (6, 8, 8, 5), 3: (6, 4, 4, 4, 5)}
+SHAPE = SHAPES[2]
 RUNS = {
     "eager": lambda step: step,
     "graph": tf.function,
     "xla": lambda step: tf.function(step, jit_compile=True),
 }
+
+
+@pytest.fixture(
+    autouse=True,
+    params=[2, *(pytest.param(rank, marks=pytest.mark.slow) for rank in (1, 3))],
+    ids=["pictures", "signals", "volumes"],
+)
+def _of_rank(request, monkeypatch):
+    """Let every test be one of signals, and one of volumes, too."""
+    monkeypatch.setattr(sys.modules[__name__], "SHAPE", SHAPES[request.param])
 
 
 def normal(*shape, seed=0):
@@ -162,7 +173,8 @@ def test_moving_statistics_move_once_a_step(mode):
     x = normal(*SHAPE)
     RUNS["graph"](training_step(layer))(tf.constant(x))
     # From 0 and 1, with momentum 0.9.
-    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    pixels = tuple(range(x.ndim - 1))
+    mean, variance = x.mean(pixels), x.var(pixels)
     bn = layer.dense_layers[0].bottleneck_bn
     np.testing.assert_allclose(bn.moving_mean, 0.1 * mean, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(bn.moving_variance, 0.9 + 0.1 * variance, rtol=1e-4)
@@ -240,12 +252,12 @@ def test_in_a_branch_and_in_a_loop(mode):
         return run(x, tf.constant(True))
 
     def branch(x, yes):
-        wide = tf.zeros([*SHAPE[:3], SHAPE[3] + 12])
+        wide = tf.zeros([*SHAPE[:-1], SHAPE[-1] + 12])
         return tf.cond(yes, lambda: layer(x, training=True), lambda: wide)
 
     def loop(x, yes):
         del yes
-        y = tf.zeros([*SHAPE[:3], SHAPE[3] + 12])
+        y = tf.zeros([*SHAPE[:-1], SHAPE[-1] + 12])
         _, y = tf.while_loop(
             lambda i, y: i < 1,
             lambda i, y: (i + 1, y + layer(x, training=True)),
@@ -301,7 +313,7 @@ def floats_kept_for_the_gradient(layer):
         if tensor.op.name not in backward
     }
     shapes = [tensor.deref().shape for tensor in kept]
-    pixels = SHAPE[0] * SHAPE[1] * SHAPE[2]
+    pixels = np.prod(SHAPE[:-1])
     of_pictures = [s for s in shapes if s.rank and s[0] in (SHAPE[0], pixels)]
     sizes = [shape.num_elements() for shape in of_pictures]
     return sum(size for size in sizes if size >= pixels) / pixels

@@ -40,7 +40,7 @@ def random_weights(model, beginning=""):
     ],
 )
 def test_the_variants_of_the_paper(blocks, k, name):
-    paper = Architecture(blocks, k, 4, 0.5, 2 * k, "imagenet", 3, 1000)
+    paper = Architecture(blocks, k, 4, 0.5, 2 * k, "imagenet", 3, 2, 1000)
     assert variant_of(paper) == (name, {})
     for other in (
         paper._replace(bn_size=2),

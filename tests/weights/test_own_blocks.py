@@ -1,15 +1,21 @@
 """Networks of unusual blocks: what MONAI and torchvision make of them, ours are.
 
+Those of signals and of volumes, too.
+
 What they have and answer was written by `own_blocks_answers.py`, where they are.
 """
 
 import json
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import keras
 import numpy as np
 import own_blocks_answers as answers
 import pytest
 import pytorch_answers as pytorch
+import tensorflow as tf
 
 import keras_densenet as kd
 
@@ -35,6 +41,12 @@ OURS = {
         "input_shape": (None, None, 3),
     },
 }
+SMALL = {"blocks": (2, 2), "growth_rate": 4, "init_features": 8, "classes": 3}
+OF_RANK = {"monai_signals": 1, "monai_volumes": 3}
+OURS |= {
+    name: {**SMALL, "input_shape": (*(None,) * rank, 1)}
+    for name, rank in OF_RANK.items()
+}
 
 
 @pytest.mark.parametrize("library", OURS)
@@ -47,10 +59,65 @@ def test_weights_and_answers_of(library, memory_efficient):
     assert trainable == expected["parameters"]
     state = {n: pytorch.weight(n, tuple(s)) for n, s in expected["shapes"].items()}
     kd.weights.load(model, state)
-    channels = model.input_shape[-1]
-    logits = model(answers.pictures(channels), training=False)
+    rank, channels = len(model.input_shape) - 2, model.input_shape[-1]
+    logits = model(answers.pictures(channels, rank), training=False)
     scale = np.abs(expected["logits"]).max()
     np.testing.assert_allclose(logits, expected["logits"], rtol=0, atol=1e-5 * scale)
+
+
+def pooled(pool, volumes, size):
+    """Pool volumes by 2, a direction after the other.
+
+    TensorFlow's kernels for volumes have no float64, and those for pictures have.
+    """
+    _, depth, height, width, channels = volumes.shape
+    slices = tf.reshape(volumes, [-1, height, width, channels])
+    slices = pool(slices, size, 2, "VALID")
+    columns = tf.reshape(slices, [-1, depth, np.prod(slices.shape[1:3]), channels])
+    columns = pool(columns, (size, 1), (2, 1), "VALID")
+    return tf.reshape(columns, [-1, columns.shape[1], *slices.shape[1:]])
+
+
+def pool_in_float64(monkeypatch):
+    largest = partial(pooled, tf.nn.max_pool2d, size=3)
+    mean = partial(pooled, tf.nn.avg_pool2d, size=2)
+    call = lambda self, volumes: largest(volumes)  # noqa: E731
+    monkeypatch.setattr(keras.layers.MaxPooling3D, "call", call)
+    monkeypatch.setattr(kd.layers.Transition, "_pool", lambda self, maps: mean(maps))
+
+
+@pytest.mark.parametrize("library", OF_RANK)
+@pytest.mark.parametrize(
+    "mode", [False, *(pytest.param(m, marks=pytest.mark.slow) for m in (True, "full"))]
+)
+def test_twenty_steps_of_signals_and_of_volumes(library, mode, monkeypatch):
+    rank, expected = OF_RANK[library], PEERS[library]
+    if rank == 3:
+        pool_in_float64(monkeypatch)
+    shape = (*(32,) * rank, 1)
+    with of_policy("float64"):
+        options = {**OURS[library], **IMAGENET_STYLE, "input_shape": shape}
+        model = kd.DenseNetBC(**options, memory_efficient=mode)
+    state = {n: pytorch.weight(n, tuple(s)) for n, s in expected["shapes"].items()}
+    kd.weights.load(model, state)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    sgd = kd.training.TorchSGD(0.1, 0.9, weight_decay=1e-4)
+    model.compile(sgd, loss, jit_compile=False)
+    losses = []
+    for images, labels in zip(*answers.batches(rank, 3), strict=True):
+        losses.append(float(model.train_on_batch(images, labels)))
+        model.reset_metrics()
+    np.testing.assert_allclose(losses, expected["losses"], rtol=1e-4)
+
+
+@contextmanager
+def of_policy(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def test_parameters_of_the_peers_by_hand():
@@ -64,3 +131,8 @@ def test_parameters_of_the_peers_by_hand():
     # b = 24: 26c + 1776. From 10 on, 34 halved to 17, 33 at the end.
     by_hand = 1490 + 26 * (54 + 42) + 5 * 1776 + (68 + 34 * 17) + 66 + 136
     assert PEERS["torchvision"]["parameters"] == by_hand == 13_714
+    # b = 16: 18c + 32 + 64 * 3 of signals, * 27 of volumes. From 8 on, 16 halved to 8.
+    for name, size, stem in (("signals", 3, 7), ("volumes", 27, 343)):
+        block = 18 * (8 + 12) + 2 * (32 + 64 * size)
+        by_hand = stem * 8 + 16 + 2 * block + (32 + 16 * 8) + 32 + 51
+        assert PEERS[f"monai_{name}"]["parameters"] == by_hand
