@@ -286,8 +286,8 @@ def _stem(x: Tensor, stem: str, filters: int, sync_batchnorm: bool) -> Tensor:
         return he_convolution(filters, 3, rank=rank, name="stem_conv")(x)
     # Padded as in Torch, with 3 on all sides; "same" would pad 2 before and 3 after.
     x = _of_rank("ZeroPadding", rank)(3, name="stem_pad")(x)
-    convolution = {"strides": 2, "rank": rank, "name": "stem_conv"}
-    x = he_convolution(filters, 7, "valid", **convolution)(x)  # H / 2
+    conv = he_convolution(filters, 7, "valid", rank, strides=2, name="stem_conv")
+    x = conv(x)  # H / 2
     x = BatchNorm(synchronized=sync_batchnorm, name="stem_bn")(x)
     x = ReLU(name="stem_relu")(x)
     # After ReLU no value is below zero.

@@ -1,19 +1,21 @@
-"""Data sets that fit in memory: CIFAR, SVHN, the digits."""
+"""Data sets that fit in memory: CIFAR, SVHN, the digits, arrays of one's own."""
 
 import abc
 import copy
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
 
 from keras_densenet.data import fingerprint
-from keras_densenet.data.augment import mirror_and_shift
+from keras_densenet.data.augment import center_window, mirror_and_shift, mirrored_axes
 from keras_densenet.data.datamodule import Members
 from keras_densenet.data.folds import Fold, fold_of, folds_of, kept_fold
+from keras_densenet.data.raw_arrays import KINDS
 from keras_densenet.data.sampling import shuffled
 from keras_densenet.data.seeded import SeededDataModule
 from keras_densenet.data.strong_augmentation import StrongAugmentation
@@ -26,7 +28,8 @@ class Split(NamedTuple):
     """Pictures and their labels, in memory.
 
     Attributes:
-        images: Pictures, uint8 `(N, H, W, channels)`, an array or a tensor.
+        images: Pictures, uint8 `(N, H, W, channels)`, an array or a tensor; or signals
+            `(N, T, channels)` or volumes `(N, D, H, W, channels)`.
         labels: Class numbers, int64 `(N,)`.
     """
 
@@ -61,12 +64,23 @@ class ArrayDataModule(SeededDataModule):
     Args:
         batch_size: Pictures in a global batch, over all replicas.
         augment: Whether training pictures are shifted, and mirrored with `mirror`.
+        mirror: Whether about half of the augmented pictures are mirrored, left to
+            right; or along which axes, each by a coin of its own: `(1, 2)` is height
+            and width of volumes `(D, H, W, channels)`. Of signals and volumes the axes
+            must be named, as nobody knows which is left to right.
+        shift: By how many pixels or steps augmentation shifts at most, >= 0.
+        crop: Size of the windows that the network sees, such as `(48, 48, 48)`, or one
+            number for all axes: cut out at random places to train on, else in the
+            middle. None for whole pictures.
 
     Attributes:
         title: What people call the data set.
     """
 
     batch_size: int = 64
+    _: KW_ONLY
+    shift: int = 4
+    crop: int | Sequence[int] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse `mirrors`, which nothing reads: the option is `mirror`."""
@@ -79,8 +93,13 @@ class ArrayDataModule(SeededDataModule):
             )
 
     def __post_init__(self) -> None:
-        """Begin with no arrays."""
+        """Check the arguments, and begin with no arrays."""
         super().__post_init__()
+        *sides, channels = self.input_shape
+        self.mirror = _checked_mirror(self.mirror, len(sides))
+        self.shift = _checked_shift(self.shift)
+        self._window = _checked_window(self.crop, sides)
+        self.input_shape = (*(self._window or sides), channels)
         self._splits: dict[str, Split] = {}
         self._members: Members | None = None
 
@@ -171,7 +190,11 @@ class ArrayDataModule(SeededDataModule):
             images = strong.pictures(tf.gather(pictures, number), seeds)
             images = self._standardized(images)
             if self.augment:
-                images = mirror_and_shift(images, seeds, flip=self.mirror)
+                images = mirror_and_shift(
+                    images, seeds, self.shift, self.mirror, self._window
+                )
+            elif self._window:
+                images = mirror_and_shift(images, seeds, 0, False, self._window)
             return strong.batch(images, tf.gather(labels, number), seeds)
 
         steps_from_here = tf.data.Dataset.counter(step)
@@ -194,10 +217,16 @@ class ArrayDataModule(SeededDataModule):
         strong = StrongAugmentation(self.num_classes, self.strong)
         batches = tf.data.Dataset.from_tensor_slices(tuple(self._splits[split]))
         batches = batches.batch(self.batch_size).map(
-            lambda images, labels: (self._standardized(images), strong.labels(labels)),
+            lambda images, labels: (self._seen(images), strong.labels(labels)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         return batches.prefetch(tf.data.AUTOTUNE)
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """Return pictures that are not trained on, as the network sees them."""
+        if self._window:
+            images = center_window(images, self._window)
+        return self._standardized(images)
 
 
 def divided(
@@ -254,3 +283,54 @@ def _refuse_other_labels(
             f"num_classes={num_classes} says, and those of its {split} split are in "
             f"{lowest}..{highest}. Count classes from 0, or set num_classes."
         )
+
+
+# --- checks of the arguments -----------------------------------------------------
+
+
+def _checked_mirror(mirror: bool | Sequence[int], rank: int) -> bool | tuple[int, ...]:
+    """Return along which axes to mirror, refusing a left side that nobody knows."""
+    kind = KINDS[rank]
+    if mirror is True and rank != 2:
+        raise ValueError(
+            f"mirror=True mirrors pictures left to right, and of {kind.name} nobody "
+            f"knows which axis that is. Name the axes: of {kind.shape} they are 0 to "
+            f"{rank - 1}, and mirror=({rank - 1},) is the last one; or leave it out, "
+            "where a mirrored one is not of its class."
+        )
+    axes = mirror if isinstance(mirror, bool) else tuple(mirror)
+    if not set(mirrored_axes(axes, rank)) <= set(range(rank)):
+        raise ValueError(
+            f"mirror names axes of {kind.shape}, from 0, the first after N, to "
+            f"{rank - 1}. Received: mirror={mirror!r}"
+        )
+    return axes
+
+
+def _checked_shift(shift: int) -> int:
+    if not isinstance(shift, Integral) or shift < 0:
+        raise ValueError(
+            "shift is by how many pixels or steps training pictures are shifted at "
+            f"most, 0 or more. Received: shift={shift!r}"
+        )
+    return int(shift)
+
+
+def _checked_window(
+    crop: int | Sequence[int] | None, sides: Sequence[int]
+) -> tuple[int, ...] | None:
+    """Return the size of windows by axis, refusing what does not fit into `sides`."""
+    if crop is None:
+        return None
+    sizes = [crop] * len(sides) if isinstance(crop, int) else list(crop)
+    are_whole = all(isinstance(size, Integral) for size in sizes)
+    if (
+        not are_whole
+        or len(sizes) != len(sides)
+        or not all(0 < size <= side for size, side in zip(sizes, sides, strict=True))
+    ):
+        raise ValueError(
+            f"crop is the size of the windows that are cut out of {tuple(sides)}, a "
+            f"number for each axis, or one for all. Received: crop={crop!r}"
+        )
+    return tuple(map(int, sizes))

@@ -5,6 +5,7 @@ interpolation can leave the range a little.
 """
 
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -27,7 +28,7 @@ def sides(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def fit_of(fit: str | None, size: Size) -> str:
+def fit_of(fit: str | None, size: int | Sequence[int]) -> str:
     """Return how a whole picture is made `size`; None leaves it to the size.
 
     Args:
@@ -42,7 +43,8 @@ def fit_of(fit: str | None, size: Size) -> str:
     ('crop', 'squash', 'pad')
     """
     if fit is None:
-        return "squash" if len({*sides(size)}) > 1 else "crop"
+        is_square = isinstance(size, int) or len({*size}) == 1
+        return "crop" if is_square else "squash"
     if fit not in FITS:
         raise ValueError(
             'fit must be "crop", to cut the center out, "pad", to resize the whole '

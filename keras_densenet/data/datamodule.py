@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_densenet.data.augment import mirrored_axes
 from keras_densenet.errors import MisconfigurationError
 
 _LIGHTNING_NAMES = {
@@ -54,16 +55,19 @@ class DataModule(abc.ABC):
 
     A `tf.data.Dataset` it returns has global batches: under a strategy with R
     replicas each replica sees `batch_size / R` pictures. Pictures are float32 of shape
-    `(N, H, W, channels)`, standardized with `mean` and `std`; labels are class
+    `(N, H, W, channels)`, signals `(N, T, channels)` and volumes
+    `(N, D, H, W, channels)`, all standardized with `mean` and `std`. Labels are class
     numbers of shape `(N,)`, probabilities `(N, classes)` with `soft_labels`, or what
     `labels` says.
 
     Attributes:
         num_classes: Number of classes.
-        input_shape: `(H, W, channels)` of one picture.
+        input_shape: `(H, W, channels)` of one picture, `(T, channels)` of a signal,
+            `(D, H, W, channels)` of a volume.
         class_names: One name a class, in the order of the class numbers.
-        mean: Mean of each channel in the training pictures, in 0..255.
-        std: Standard deviation of each channel, in 0..255.
+        mean: Mean of each channel in the training pictures, in 0..255; of signals and
+            volumes in their own unit.
+        std: Standard deviation of each channel, likewise.
         batch_size: Pictures in a global batch, over all replicas.
         soft_labels: Whether labels are probabilities, in all datasets.
         labels: "one" where each picture is of one class; "several" where it may have
@@ -76,7 +80,7 @@ class DataModule(abc.ABC):
     """
 
     num_classes: int
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     class_names: Sequence[str]
     mean: Sequence[float]
     std: Sequence[float]
@@ -112,7 +116,7 @@ class DataModule(abc.ABC):
 
         Pictures of other sizes are prepared so, for evaluation and when served.
         """
-        return min(self.input_shape[:2])
+        return min(self.input_shape[:-1])
 
     @abc.abstractmethod
     def train_dataset(self) -> tf.data.Dataset:
@@ -243,12 +247,13 @@ class DataModule(abc.ABC):
         )
 
     def _refuse_mirrored(self, views: Any) -> None:
-        if not getattr(self, "mirror", True):
+        mirror, last = getattr(self, "mirror", True), len(self.input_shape) - 2
+        if last not in mirrored_axes(mirror, last + 1):
             raise MisconfigurationError(
                 f"views={views!r} asks about mirrored pictures, too, which "
-                f"{type(self).__name__}(mirror=False) says are not of their class, as "
-                "those of a chest or of a digit: no network has learnt them. Predict "
-                "without views."
+                f"{type(self).__name__}(mirror={mirror}) says are not of their class, "
+                "as those of a chest or of a digit: no network has learnt them. "
+                "Predict without views."
             )
 
     def predict_files(self) -> Mapping[int, str] | None:

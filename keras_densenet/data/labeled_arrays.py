@@ -1,9 +1,10 @@
-"""Pictures and labels of one's own, as NumPy arrays."""
+"""Pictures, signals or volumes of one's own with labels, as NumPy arrays."""
 
 import copy
+import os
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -12,27 +13,26 @@ from sklearn.model_selection import train_test_split
 from keras_densenet.data.arrays import ArrayDataModule, Split, divided
 from keras_densenet.data.datamodule import Members
 from keras_densenet.data.folds import Fold
-
-AT_A_TIME = 1_000  # pictures whose moments are taken
-_RAW = (
-    "pictures are raw ones, in 0..255, or floats in 0..1, as they are standardized "
-    "here. Of pictures that are standardized already make a tf.data.Dataset: "
-    "kd.data.Datasets(tf.data.Dataset.from_tensor_slices((images, labels)).batch(64))"
-)
+from keras_densenet.data.npz_file import pairs_in
+from keras_densenet.data.raw_arrays import KINDS, checked_arrays, moments
+from keras_densenet.errors import few
 
 
 class Arrays(ArrayDataModule):
-    """Pictures and labels in memory, such as `keras.datasets` gives them.
+    """Pictures, signals or volumes in memory, with their labels.
 
-    `trainer.fit(module, (images, labels))` makes one. Training pictures are shuffled,
-    and all are standardized. The arguments that are not listed here are those of
+    `trainer.fit(module, (images, labels))` makes one. Those to train on are shuffled,
+    and all are standardized. What is said of pictures holds for signals and volumes,
+    too. The arguments that are not listed here are those of `ArrayDataModule` and of
     `SeededDataModule`.
 
     Args:
-        images: Pictures to train on, `(N, H, W, channels)`, in 0..255 or as floats in
-            0..1. Those are kept, and written of in `mean` and `std`, as 0..255.
+        images: What to train on: pictures `(N, H, W, channels)`, in 0..255 or as floats
+            in 0..1, which are kept, and written of in `mean` and `std`, as 0..255; or
+            signals `(N, T, channels)` or volumes `(N, D, H, W, channels)`, of any
+            finite numbers, in their own unit.
         labels: Class numbers `(N,)` or `(N, 1)`, or probabilities `(N, classes)`, such
-            as one-hot ones.
+            as one-hot ones; or what `multi_label` says.
         batch_size: Pictures in a global batch, over all replicas.
         validation_data: Pictures and labels to validate on, such as `(images, labels)`.
         validation_split: Share of the training pictures to validate on, 0 <= x < 1:
@@ -40,12 +40,21 @@ class Arrays(ArrayDataModule):
         test_data: Pictures and labels to test on.
         num_classes: Number of classes; by default that of the names, or of the labels.
         class_names: One name a class; by default its number.
+        multi_label: Whether a picture may have several labels, or none: `labels` are
+            then `(N, classes)`, 1 where a picture has one, 0 where it has not, NaN
+            where that is not known.
+        rank: 1 for signals, 2 for pictures, 3 for volumes; None where the shape of
+            `images` says it.
         augment: Whether training pictures are shifted, and mirrored with `mirror`.
-        mean: Mean of each channel, in 0..255; None for that of the training pictures.
-        std: Standard deviation of each channel, in 0..255; None for theirs.
+        mirror: As `ArrayDataModule` has it; None is True for pictures, and False for
+            signals and volumes.
+        mean: Mean of each channel, in the unit of the values; None for that of the
+            training pictures.
+        std: Standard deviation of each channel, likewise.
 
     Raises:
-        ValueError: What is given are no such arrays, or a label is none of a class.
+        ValueError: What is given are no such arrays, or may be of two kinds; a label is
+            none of a class; or another argument is out of its range.
 
     Example:
         >>> images = np.arange(8, dtype="uint8").reshape(2, 2, 2, 1)
@@ -65,22 +74,27 @@ class Arrays(ArrayDataModule):
         test_data: tuple[Any, Any] | None = None,
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
+        multi_label: bool = False,
+        rank: int | None = None,
         augment: bool = False,
-        mirror: bool = True,
+        mirror: bool | Sequence[int] | None = None,
+        shift: int = 4,
+        crop: int | Sequence[int] | None = None,
         seed: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         strong: dict[str, float] | None = None,
     ) -> None:
         self.validation_split = validation_split
-        train = _split("", images, labels)
+        self.labels = "several" if multi_label else "one"
+        train = _split("", images, labels, multi_label, rank)
         self._arrays = _held_out(train, validation_split, validation_data)
         self._all = train  # in their order, which that of the parts is not
         for name, pair in (("val", validation_data), ("test", test_data)):
             if pair is not None:
-                self._arrays[name] = _pair(name, pair, like=train)
+                self._arrays[name] = _pair(name, pair, train, multi_label)
         self.input_shape = tuple(train.images.shape[1:])
-        self.num_classes = _classes(self._arrays, num_classes, class_names)
+        self.num_classes = _classes(self._arrays, num_classes, class_names, multi_label)
         self.class_names = tuple(map(str, class_names or range(self.num_classes)))
         self._given = mean, std
         mean, std = _moments_of(self._arrays["train"].images, mean, std)
@@ -88,13 +102,46 @@ class Arrays(ArrayDataModule):
         super().__init__(
             batch_size,
             augment=augment,
-            mirror=mirror,
+            mirror=len(self.input_shape) == 3 if mirror is None else mirror,
+            shift=shift,
+            crop=crop,
             seed=seed,
             mean=mean,
             std=std,
             strong=strong,
         )
         self._say_whether_labels_are_soft(train.labels)
+
+    @classmethod
+    def from_npz(
+        cls, path: str | os.PathLike, batch_size: int = 64, **options: Any
+    ) -> Self:
+        """Read a file of the layout of MedMNIST (Yang et al. 2023).
+
+        It has the arrays `train_images`, `train_labels`, and those of `val_` and
+        `test_` likewise, where there are such. Pictures `(N, H, W)` are gray, and
+        `(N, D, H, W)` are volumes unless the last axis has 1, 3 or 4 numbers, which are
+        channels. Labels of several columns are several labels a picture, unless each
+        row's sum is 1.
+
+        Args:
+            path: The `.npz` file.
+            batch_size: Pictures in a global batch, over all replicas.
+            **options: Other arguments of the class, such as `class_names`, which the
+                file has not.
+
+        Returns:
+            The data, with all the splits that the file has.
+
+        Raises:
+            ValueError: It is no such file, or as for the class.
+            FileNotFoundError: There is no such file.
+        """
+        pairs = pairs_in(path, options.get("rank"))
+        images, labels = pairs.pop("train")
+        options.setdefault("multi_label", _are_of_several(labels))
+        splits: dict[str, Any] = {f"{name}_data": it for name, it in pairs.items()}
+        return cls(images, labels, batch_size, **splits, **options)
 
     def with_split(self, name: str, images: Any, labels: Any = None) -> "Arrays":
         """Return these with other pictures as "val", "test" or "predict".
@@ -110,9 +157,11 @@ class Arrays(ArrayDataModule):
         train = self._arrays["train"]
         if labels is None:
             labels = np.zeros((len(images), *train.labels.shape[1:]), "int64")
-            split = Split(_checked_images(_SPLITS[name], images), labels)
+            checked = checked_arrays(_SPLITS[name], images, train.images.ndim - 2)
+            split = Split(checked, labels)
         else:
-            split = _pair(name, (images, labels), like=train)
+            several = self.labels == "several"
+            split = _pair(name, (images, labels), train, several)
             _refuse_others(_SPLITS[name], split.labels, self.num_classes)
         other = copy.copy(self)
         other._arrays, other._splits = {**self._arrays, name: split}, {}
@@ -137,10 +186,17 @@ class Arrays(ArrayDataModule):
         every = self._all
         if not self.validation_split and "val" in self._arrays:
             every = every.followed_by(self._arrays["val"])
-        return divided(every, fold, self.class_names, several=False)
+        return divided(every, fold, self.class_names, self.labels == "several")
 
     def load_splits(self, stage: str) -> dict[str, Split]:
-        """Return the splits that there are."""
+        """Return the splits that there are.
+
+        Raises:
+            ValueError: There is a label that no picture to train on has, or that all
+                have: nothing could be learnt of it.
+        """
+        if stage == "fit" and self.labels == "several":
+            _refuse_unlearnable(self._arrays["train"].labels, self.class_names)
         nothing = Split(*(array[:0] for array in self._arrays["train"]))
         return {name: self._arrays.get(name, nothing) for name in _SPLITS}
 
@@ -156,7 +212,7 @@ class Arrays(ArrayDataModule):
         return self._in_order(split).map(lambda images, labels: images)
 
     def _say_whether_labels_are_soft(self, labels: np.ndarray) -> None:
-        if labels.ndim == 1:
+        if labels.ndim == 1 or self.labels == "several":
             return
         if self.soft_labels:
             raise ValueError(
@@ -182,24 +238,6 @@ def is_pair(given: Any) -> bool:
         and len(given) == 2
         and all(hasattr(array, "shape") for array in given)
     )
-
-
-def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel of pictures `(N, H, W, C)`.
-
-    A channel that is the same everywhere has the standard deviation 1.0.
-    """
-    channels = images.shape[-1]
-    total, squares = np.zeros(channels), np.zeros(channels)
-    for first in range(0, len(images), AT_A_TIME):
-        some = images[first : first + AT_A_TIME].astype("float64")
-        total += some.sum(axis=(0, 1, 2))
-        squares += (some**2).sum(axis=(0, 1, 2))
-    pixels = images.size // channels
-    mean = total / pixels
-    std = np.sqrt(np.maximum(squares / pixels - mean**2, 0.0))
-    std[std < 1e-6] = 1.0
-    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def _moments_of(
@@ -234,16 +272,18 @@ def _held_out(
     }
 
 
-def _pair(name: str, pair: Any, like: Split) -> Split:
+def _pair(name: str, pair: Any, like: Split, multi_label: bool) -> Split:
     """Return the pictures to validate or to test on."""
     if not is_pair(pair):
         raise ValueError(
             f"{_SPLITS[name]}two arrays, (images, labels), are needed. Received: a "
             f"{type(pair).__name__}"
         )
-    split = _split(_SPLITS[name], *pair)
+    rank = like.images.ndim - 2
+    images, labels = pair
+    split = _split(_SPLITS[name], images, labels, multi_label, rank)
     for what, theirs, ours in (
-        ("pictures", split.images.shape[1:], like.images.shape[1:]),
+        (KINDS[rank].name, split.images.shape[1:], like.images.shape[1:]),
         ("labels", split.labels.shape[1:], like.labels.shape[1:]),
     ):
         if theirs != ours:
@@ -254,43 +294,21 @@ def _pair(name: str, pair: Any, like: Split) -> Split:
     return split
 
 
-def _split(which: str, images: Any, labels: Any) -> Split:
-    images, labels = _checked_images(which, images), np.asarray(labels)
+def _split(
+    which: str, images: Any, labels: Any, multi_label: bool, rank: int | None
+) -> Split:
+    images, labels = checked_arrays(which, images, rank), np.asarray(labels)
+    name = KINDS[images.ndim - 2].name
     if len(images) != len(labels):
         raise ValueError(
-            f"{which}there are {len(images)} pictures and {len(labels)} labels: each "
-            "picture needs one."
+            f"{which}there are {len(images)} {name} and {len(labels)} labels: each "
+            f"{name[:-1]} needs one."
         )
-    return Split(images, _checked_labels(which, labels))
+    check = _checked_known if multi_label else _checked_labels
+    return Split(images, check(which, labels))
 
 
-def _checked_images(which: str, images: Any) -> np.ndarray:
-    """Return pictures in 0..255: uint8, or float32 where they were floats."""
-    images = np.asarray(images)
-    if images.ndim != 4 or not images.size:
-        one = images.shape[-1:] in ((1,), (3,))
-        place = "np.newaxis" if one else "..., np.newaxis"
-        hint = f" Give images[{place}]." if images.ndim == 3 else ""
-        raise ValueError(
-            f"{which}pictures are arrays of the shape (N, H, W, channels). Received: "
-            f"the shape {images.shape}.{hint}"
-        )
-    is_square = images.shape[2] == images.shape[3]
-    channels_first = images.shape[1] == 3 or (images.shape[1] == 1 and is_square)
-    if channels_first and images.shape[3] > 4:
-        raise ValueError(
-            f"{which}pictures have their channels last, (N, H, W, channels). Received: "
-            f"the shape {images.shape}. Give np.moveaxis(images, 1, -1)."
-        )
-    if images.dtype.kind not in "buif":
-        raise ValueError(f"{which}{_RAW}. Received: {images.dtype}")
-    least, most = float(images.min()), float(images.max())
-    if not (least >= 0 and most <= 255):  # NaN is neither
-        raise ValueError(f"{which}{_RAW}. Received: values in {least:.4g}..{most:.4g}")
-    if images.dtype.kind != "f":
-        return images.astype("uint8", copy=False)
-    images = images.astype("float32", copy=False)
-    return images * np.float32(255) if most <= 1 else images
+# --- labels ----------------------------------------------------------------------
 
 
 def _checked_labels(which: str, labels: np.ndarray) -> np.ndarray:
@@ -309,8 +327,7 @@ def _checked_labels(which: str, labels: np.ndarray) -> np.ndarray:
         if (labels < 0).any() or not np.allclose(labels.sum(axis=1), 1, atol=1e-3):
             raise ValueError(
                 f"{which}labels (N, classes) are probabilities, whose sum is 1 for "
-                "each picture. For several labels a picture make a tf.data.Dataset: "
-                'kd.data.Datasets(train, ..., labels="several").'
+                "each picture. For several labels a picture say multi_label=True."
             )
         return labels.astype("float32", copy=False)
     if (labels != np.floor(labels)).any():
@@ -318,8 +335,33 @@ def _checked_labels(which: str, labels: np.ndarray) -> np.ndarray:
     return labels.astype("int64", copy=False)
 
 
+def _checked_known(which: str, labels: np.ndarray) -> np.ndarray:
+    """Return several labels a picture: 1, 0 or NaN, float32 `(N, classes)`."""
+    known = labels.dtype.kind in "buif" and labels.ndim == 2
+    if known:
+        known = bool((np.isin(labels, (0, 1)) | np.isnan(labels)).all())
+    if not known:
+        raise ValueError(
+            f"{which}with multi_label=True labels are (N, classes), 1 where a picture "
+            "has one, 0 where it has not, NaN where that is not known; of one label "
+            f"labels[:, np.newaxis]. Received: {labels.dtype} of the shape "
+            f"{labels.shape}"
+        )
+    return labels.astype("float32", copy=False)
+
+
+def _are_of_several(labels: np.ndarray) -> bool:
+    """Return whether the rows of a file's labels are more than one class each."""
+    if labels.ndim != 2 or labels.shape[1] == 1:
+        return False
+    return not np.allclose(labels.sum(axis=1), 1, atol=1e-3)
+
+
 def _classes(
-    arrays: dict[str, Split], num_classes: int | None, names: Sequence[str] | None
+    arrays: dict[str, Split],
+    num_classes: int | None,
+    names: Sequence[str] | None,
+    multi_label: bool,
 ) -> int:
     """Return the number of classes, refusing labels that are of none."""
     labels = {
@@ -338,7 +380,7 @@ def _classes(
             "Where yours count from 1 give labels - 1; else say num_classes=.",
             stacklevel=3,
         )
-    if classes < 2:
+    if classes < 2 and not multi_label:
         raise ValueError(
             f"All labels are of one class, {int(labels[''][0]) if of_labels else 0}, "
             "and a classifier tells two or more apart. Where others are to come, say "
@@ -347,6 +389,18 @@ def _classes(
     for which, some in labels.items():
         _refuse_others(which, some, classes)
     return classes
+
+
+def _refuse_unlearnable(labels: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse labels that no picture to train on has, and those that all have."""
+    for value, what in ((1, "has"), (0, "is known to be without")):
+        there = (labels == value).any(axis=0)
+        unused = [name for name, any_ in zip(names, there, strict=True) if not any_]
+        if unused:
+            raise ValueError(
+                f"No picture to train on {what} the labels {few(unused)}, so that "
+                "nothing can be learnt of them: leave their columns out."
+            )
 
 
 def _of_labels(labels: np.ndarray) -> int:
@@ -358,8 +412,8 @@ def _refuse_others(which: str, labels: np.ndarray, classes: int) -> None:
     if labels.ndim == 2:
         if labels.shape[1] != classes:
             raise ValueError(
-                f"{which}labels are probabilities of {labels.shape[1]} classes, and "
-                f"there are {classes}."
+                f"{which}labels have a column for each of {labels.shape[1]} classes, "
+                f"and there are {classes}."
             )
         return
     wrong = np.unique(labels[(labels < 0) | (labels >= classes)])

@@ -52,7 +52,7 @@ class TenCrops(DataModule):
         self._data = data
         for fact in FACTS:
             setattr(self, fact, getattr(data, fact))
-        self.input_shape = (10, *data.input_shape)  # type: ignore[assignment]
+        self.input_shape = (10, *data.input_shape)
 
     def prepare_data(self) -> None:
         """Prepare the pictures."""

@@ -31,7 +31,8 @@ class SeededDataModule(DataModule):
         batch_size: Pictures in a global batch, over all replicas.
         augment: Whether training pictures are augmented.
         mirror: Whether about half of the augmented pictures are mirrored, left to
-            right; False where a mirrored picture is not of its class.
+            right; False where a mirrored picture is not of its class. Of signals and
+            volumes, along which axes: see `Arrays`.
         seed: Seed of shuffling and augmentation, in 0..2^31 - 1; None draws it from
             Python's `random`, which `keras_densenet.seed_everything` sets.
         mean: Mean of each channel, in 0..255; None for that of the class.
@@ -46,7 +47,7 @@ class SeededDataModule(DataModule):
     batch_size: int
     _: KW_ONLY
     augment: bool = True
-    mirror: bool = True
+    mirror: bool | Sequence[int] = True
     seed: int | None = None
     mean: Sequence[float] | None = None  # type: ignore[assignment]
     std: Sequence[float] | None = None  # type: ignore[assignment]
@@ -68,7 +69,7 @@ class SeededDataModule(DataModule):
             if name in vars(self):
                 setattr(self, name, _of_kind(name, getattr(self, name), kind))
         _refuse_normalization(*self._normalization(), self.input_shape[-1])
-        refuse_unknown(self.strong or {}, self.input_shape[-1])
+        refuse_unknown(self.strong or {}, self.input_shape)
         self.soft_labels = mixes_labels(self.strong)
         if self.soft_labels and self.labels == "several":
             raise ValueError(

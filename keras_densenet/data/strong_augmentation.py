@@ -6,7 +6,7 @@ generator `Drawn` instead, whose numbers depend on the seed of the picture or of
 batch alone, so that a training can be resumed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import keras
@@ -202,15 +202,18 @@ def _mixed(
     )
 
 
-def refuse_unknown(options: Mapping[str, float], channels: int = 3) -> None:
+def refuse_unknown(
+    options: Mapping[str, float], input_shape: Sequence[int] = (32, 32, 3)
+) -> None:
     """Refuse options of other names, strengths that are not in 0..1, and other colors.
 
     Args:
         options: As `StrongAugmentation` takes them.
-        channels: Of the pictures.
+        input_shape: Of the pictures, `(H, W, channels)`.
 
     Raises:
-        ValueError: There are such, or RandAugment of pictures that are neither gray nor
+        ValueError: There are such, or they are for signals or volumes, which Keras's
+            layers do not take; or RandAugment of pictures that are neither gray nor
             RGB: it would brighten and solarize alpha as it does colors.
     """
     wrong = {
@@ -222,6 +225,13 @@ def refuse_unknown(options: Mapping[str, float], channels: int = 3) -> None:
         raise ValueError(
             f"strong takes {', '.join(OPTIONS)}, each in 0..1. Received: {wrong}"
         )
+    if any(options.values()) and len(input_shape) in (2, 4):
+        raise ValueError(
+            f"{', '.join(OPTIONS)} are for pictures (H, W, channels), and these have "
+            f"the shape {tuple(input_shape)}: leave strong out. augment=True shifts "
+            "them, and mirrors them with mirror=."
+        )
+    channels = input_shape[-1]
     if options.get("rand_augment") and channels not in (1, 3):
         raise ValueError(
             "rand_augment changes gray and RGB pictures, of 1 or 3 channels, and here "

@@ -13,7 +13,7 @@ if keras.backend.backend() == "tensorflow":
 FEW_MAPS = 16  # the lanes of the convolution kernels' vectors: fewer maps waste some
 
 
-class _Pointwise:
+class _Pointwise(keras.layers.Layer):
     """A 1x1 convolution, computed as the product of matrices that it is.
 
     It has the arguments and the weights of Keras's convolution. The product and the

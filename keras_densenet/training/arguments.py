@@ -177,12 +177,16 @@ def _of_arrays(
     images, labels = given if is_pair(given) else (given, None)
     if not isinstance(remembered, Arrays):
         assert remembered is not None
+        several = remembered.labels == "several"
+        none = np.zeros((len(images), *[remembered.num_classes] * several), int)
         remembered = Arrays(
             images,
-            np.zeros(len(images), int) if labels is None else labels,
+            none if labels is None else labels,
             remembered.batch_size or BATCH_SIZE,
             num_classes=remembered.num_classes,
             class_names=remembered.class_names,
+            multi_label=several,
+            rank=len(remembered.input_shape) - 1,
             mean=remembered.mean,
             std=remembered.std,
         )

@@ -281,8 +281,8 @@ def _matched(
 def _are_of_pictures_for_volumes(
     ours: Sequence[Weight], theirs: Mapping[str, np.ndarray]
 ) -> bool:
-    ranks = {w.name: (len(w.variable.shape), np.ndim(theirs.get(w.name))) for w in ours}
-    return ranks.get(STEM) == (5, 4)
+    ranks = [len(w.variable.shape) for w in ours if w.name == STEM]
+    return ranks == [5] and STEM in theirs and theirs[STEM].ndim == 4
 
 
 def counted(names: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ def test_what_is_known_of_arrays():
 
 
 def test_each_channel_has_its_own_moments_in_pieces(monkeypatch):
-    monkeypatch.setattr("keras_densenet.data.labeled_arrays.AT_A_TIME", 4)
+    monkeypatch.setattr("keras_densenet.data.raw_arrays.AT_A_TIME", 4)
     images = np.random.default_rng(0).integers(0, 256, (10, 3, 2, 3))
     images[..., 2] = 7  # which has no variance
     data = Arrays(images, np.arange(10) % 2, batch_size=2)
@@ -81,7 +81,7 @@ def test_a_share_is_held_out_and_is_not_trained_on():
         (
             (IMAGES[..., 0], LABELS),
             {},
-            r"\(6, 2, 2\)\. Give images\[\.\.\., np.newaxis",
+            r"\(6, 2, 2\)\. Give images\[\.\.\., np.newaxis\] if these are pictures",
         ),
         ((IMAGES[0].repeat(3, -1), LABELS), {}, r"Give images\[np.newaxis\]"),
         ((np.zeros((6, 3, 9, 9)), LABELS), {}, r"moveaxis\(images, 1, -1\)"),
