@@ -3,7 +3,7 @@
 import abc
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from typing import Any, NamedTuple, Self
@@ -322,7 +322,7 @@ def _checked_window(
     """Return the size of windows by axis, refusing what does not fit into `sides`."""
     if crop is None:
         return None
-    sizes = [crop] * len(sides) if isinstance(crop, int) else list(crop)
+    sizes = list(crop) if isinstance(crop, Iterable) else [crop] * len(sides)
     are_whole = all(isinstance(size, Integral) for size in sizes)
     if (
         not are_whole

@@ -51,10 +51,10 @@ def pairs_in(
 def _read(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a file by their names; none of a single array."""
     try:
-        read = np.load(path, allow_pickle=False)  # a pickle could run code
-        if not isinstance(read, np.lib.npyio.NpzFile):
-            return {}
-        with read:
+        with path.open("rb") as file:
+            read = np.load(file, allow_pickle=False)  # a pickle could run code
+            if not isinstance(read, np.lib.npyio.NpzFile):
+                return {}
             return {name: read[name] for name in read.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         raise ValueError(

@@ -1,6 +1,5 @@
 """Which arrays are pictures, signals or volumes, and what they must be."""
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,10 +120,10 @@ def _checked_values(which: str, arrays: np.ndarray) -> np.ndarray:
         return arrays.astype("uint8")
     if arrays.dtype in ("uint8", "int16"):
         return arrays
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of an overflow: see below
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
         arrays = arrays.astype("float32", copy=False)
-    if not np.isfinite(arrays.sum()) and not np.isfinite(arrays).all():
+        may_have_others = not np.isfinite(arrays.sum())
+    if may_have_others and not np.isfinite(arrays).all():
         raise ValueError(
             f"{which}{name} have NaNs, infinite numbers or some beyond float32's "
             "3.4e38: replace them, such as by np.nan_to_num(images)."
