@@ -15,6 +15,10 @@ from keras_densenet.data import fingerprint
 from keras_densenet.data.augment import center_window, mirror_and_shift, mirrored_axes
 from keras_densenet.data.datamodule import Members
 from keras_densenet.data.folds import Fold, fold_of, folds_of, kept_fold
+from keras_densenet.data.label_balance import (
+    balancing_class_weight,
+    balancing_positive_weight,
+)
 from keras_densenet.data.raw_arrays import KINDS
 from keras_densenet.data.sampling import shuffled
 from keras_densenet.data.seeded import SeededDataModule
@@ -106,6 +110,33 @@ class ArrayDataModule(SeededDataModule):
     @abc.abstractmethod
     def load_splits(self, stage: str) -> dict[str, Split]:
         """Read the splits that a stage needs: "train", "val", "test"."""
+
+    @property
+    def positive_weight(self) -> np.ndarray:
+        """Return how many times as many pictures have not each label as have it.
+
+        Of those to train on of which it is known, float `(classes,)`: the weight that
+        makes up for rare labels in binary cross-entropy.
+        """
+        labels = self._labels_to_train_on()
+        if labels.ndim == 1:
+            labels = labels[:, np.newaxis] == np.arange(self.num_classes)
+        return balancing_positive_weight(labels)
+
+    @property
+    def class_weight(self) -> dict[int, float]:
+        """Return weights that make up for unequal classes, for Keras's `class_weight`.
+
+        A class with n_c of n pictures to train on weighs n / (classes * n_c), so that
+        the mean over the pictures is 1. Of probabilities the largest counts.
+        """
+        labels = self._labels_to_train_on()
+        numbers = labels if labels.ndim == 1 else labels.argmax(axis=1)
+        return balancing_class_weight(numbers, self.num_classes)
+
+    def _labels_to_train_on(self) -> np.ndarray:
+        self.setup("fit")  # once; what is tested may have been set up for the test
+        return np.asarray(self._splits["train"].labels)
 
     def setup(self, stage: str) -> None:
         """Read what `stage` needs, once."""

@@ -11,6 +11,10 @@ import tensorflow as tf
 
 from keras_densenet.data.datamodule import Members
 from keras_densenet.data.folds import fold_of, kept_fold
+from keras_densenet.data.label_balance import (
+    balancing_class_weight,
+    balancing_positive_weight,
+)
 from keras_densenet.data.labeled_files import LabeledFiles, refuse_on_error
 from keras_densenet.data.picture_files import PictureFiles
 from keras_densenet.data.pictures import PictureDataModule
@@ -82,10 +86,9 @@ class LabeledPictures(PictureDataModule):
         makes up for rare labels in binary cross-entropy.
         """
         files = self._files("train")
-        positive = files.has_label(self.num_classes).sum(0)
         several = files.labels.ndim == 2
-        known = (~np.isnan(files.labels)).sum(0) if several else len(files)
-        return (known - positive) / positive
+        labels = files.labels if several else files.has_label(self.num_classes)
+        return balancing_positive_weight(labels)
 
     @property
     def class_weight(self) -> dict[int, float]:
@@ -97,10 +100,7 @@ class LabeledPictures(PictureDataModule):
         """
         if self.balanced:
             return dict.fromkeys(range(self.num_classes), 1.0)
-        labels = self._files("train").labels
-        many = np.bincount(labels, minlength=self.num_classes)
-        weights = len(labels) / (self.num_classes * many)
-        return dict(enumerate(weights.tolist()))
+        return balancing_class_weight(self._files("train").labels, self.num_classes)
 
     def setup(self, stage: str) -> None:
         """Find the files that `stage` needs, and look at each of them, once."""

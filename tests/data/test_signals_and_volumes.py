@@ -187,6 +187,17 @@ def test_several_labels():
     ten.fold(1, 2).setup("fit")
 
 
+def test_rare_labels_are_made_up_for():
+    """Of a it is known of 5 pictures, 2 of which have it; of b of 5, which 3 have."""
+    data = Arrays(VOLUMES, SEVERAL, 6, multi_label=True)
+    assert data.positive_weight.tolist() == [3 / 2, 2 / 3]
+    one = Arrays(VOLUMES, [0, 0, 0, 1, 1, 2], 6)
+    assert one.class_weight == {0: 6 / 9, 1: 6 / 6, 2: 6 / 3}
+    assert one.positive_weight.tolist() == [3 / 3, 4 / 2, 5 / 1]
+    hot = Arrays(VOLUMES, np.eye(3)[[0, 0, 0, 1, 1, 2]], 6)
+    assert hot.class_weight == one.class_weight
+
+
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
