@@ -150,6 +150,7 @@ def main(
     data.refuse_empty("test")  # which comes after the training
 
     small = {"depth": depth, "growth_rate": growth_rate}
+    options: dict[str, Any] = {k: v for k, v in small.items() if v is not None}
     if learning_rate is None:
         learning_rate = 0.1 if from_scratch else 0.01
     module = kd.FineTuning(
@@ -163,7 +164,7 @@ def main(
         weight_decay=1e-4,
         class_weight="balanced" if class_weight else None,
         memory_efficient=memory_efficient,
-        **{name: value for name, value in small.items() if value is not None},
+        **options,
     )
     trainer = kd.Trainer(
         max_epochs=max_epochs,

@@ -16,6 +16,7 @@ from keras_densenet.data.crops import (
 from keras_densenet.data.datamodule import DataModule
 from keras_densenet.data.datasets import Datasets
 from keras_densenet.data.digit_mosaics import DigitMosaics
+from keras_densenet.data.digit_volumes import DigitVolumes
 from keras_densenet.data.digits import Digits
 from keras_densenet.data.image_folder import ImageFolder
 from keras_densenet.data.image_table import ImageTable
@@ -41,6 +42,7 @@ __all__ = [
     "DataUnavailableError",
     "Datasets",
     "DigitMosaics",
+    "DigitVolumes",
     "Digits",
     "ImageFolder",
     "ImageNet",

@@ -40,6 +40,9 @@ class FineTuning(ImageClassifier):
             package, keras.applications, torchvision or timm, a model. None for random
             weights, to compare with. Where a checkpoint replaces them they are not
             loaded, and their file is not needed.
+        inflate: Whether weights of pictures are made those of volumes: see
+            `keras_densenet.weights.load`. Volumes have a unit of their own, so that
+            they are standardized as the data say, whatever the pictures were.
         frozen: Name of the last layer that stays as it is, such as "dense_block2";
             "backbone" for all but the classifier; None for none.
         layer_decay: The learning rate of a layer divided by that of the layer after it,
@@ -62,6 +65,7 @@ class FineTuning(ImageClassifier):
         network: Callable[..., keras.Model],
         *,
         weights: Any = "imagenet",
+        inflate: bool = False,
         frozen: str | None = None,
         layer_decay: float = 0.8,
         learning_rate: float = 0.01,
@@ -73,6 +77,7 @@ class FineTuning(ImageClassifier):
         )
         _refuse_decay(layer_decay)
         self.weights = weights
+        self.inflate = inflate
         self.frozen = frozen
         self.layer_decay = layer_decay
         self._layer_rates: dict[str, float] = {}
@@ -83,10 +88,13 @@ class FineTuning(ImageClassifier):
         is_first_fit = self.model is None  # the second goes on with its weights
         model = super().configure_model(data, **flags)
         if self.weights is not None and is_first_fit:
-            if not self.from_checkpoint or _is_there(self.weights):
+            is_known = not self.from_checkpoint or _is_there(self.weights)
+            if is_known and not self.inflate:
                 refuse_other_preprocessing(self.weights, data)
             if not self.from_checkpoint:
-                weights.load(model, self.weights, include_top=False)
+                weights.load(
+                    model, self.weights, include_top=False, inflate=self.inflate
+                )
         freeze(model, self.frozen)
         self._layer_rates = layer_rates(model, self.layer_decay)
         return model

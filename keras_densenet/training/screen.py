@@ -93,8 +93,9 @@ class Screen:
 
 def _table(name: str, layers: list[LayerCost]) -> Table:
     table = Table(title=name, title_justify="left", box=None, pad_edge=False)
-    for column in ("layer", "type", "output"):
+    for column in ("layer", "type"):
         table.add_column(column)
+    table.add_column("output", no_wrap=True)  # a volume's shape is wide
     for column in ("parameters", "multiply-adds"):
         table.add_column(column, justify="right")
     for layer in layers[:MOST_ROWS]:

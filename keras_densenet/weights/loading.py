@@ -273,7 +273,10 @@ def _matched(
             "says what a file has"
         )
         if _are_of_pictures_for_volumes(ours, theirs):
-            hint = "Those of pictures are loaded for volumes with inflate=True"
+            hint = (
+                "Those of pictures are loaded for volumes with inflate=True, of "
+                "keras_densenet.weights.load or FineTuning"
+            )
         raise WeightsError(f"These are weights of another network. {found}. {hint}.")
     return [theirs[weight.name] for weight in ours], unused
 

@@ -273,6 +273,7 @@ def assert_bit_identical(weights, expected):
         (signal.SIGKILL, 30, ()),
         (signal.SIGTERM, 10, ()),
         (signal.SIGKILL, 10, ("--mosaics",)),
+        (signal.SIGKILL, 10, ("--volumes",)),
     ],
 )
 def test_killed_at_random_moments(tmp_path, number, kills, flags):

@@ -286,6 +286,29 @@ def test_other_files_are_refused(tmp_path):
         Arrays.from_npz(tmp_path / "other.npz")
 
 
+# --- what is built in ------------------------------------------------------------
+
+
+def test_digits_in_relief_are_the_digits_from_three_sides():
+    """A column is as high as its pixel is dark; seen along it, the digit is there."""
+    data = kd.data.DigitVolumes(6, augment=False)
+    data.setup("fit")
+    volumes = data._splits["train"].images.numpy()[..., 0]
+    np.testing.assert_allclose(data.mean, volumes.mean(dtype="float64"), atol=0.05)
+    np.testing.assert_allclose(data.std, volumes.std(dtype="float64"), atol=0.05)
+    digits = kd.data.Digits(6)
+    digits.setup("fit")
+    pictures, labels = digits._splits["train"]
+    np.testing.assert_array_equal(data._splits["train"].labels, labels)
+    gray = pictures.numpy()[:, ::2, ::2, 0]  # 16x16, a pixel being 2x2
+    for n in range(9):
+        # Turned back, so that its columns are along the first axis.
+        lying = volumes[n].transpose(((0, 1, 2), (1, 2, 0), (2, 0, 1))[n % 3])
+        heights = (lying == 255).sum(0)
+        np.testing.assert_array_equal(np.round(heights * 255 / 16), gray[n])
+        assert (np.diff(lying.astype(int), axis=0) <= 0).all()  # no hole below
+
+
 # --- training --------------------------------------------------------------------
 
 

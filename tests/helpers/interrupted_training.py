@@ -1,13 +1,14 @@
 """Trains a small network with all that has a state; killed by test_resume.py.
 
     python tests/helpers/interrupted_training.py FOLDER [--resume] [--kill-at=PLACE] \
-        [--mosaics]
+        [--mosaics | --volumes]
 
 Dropout and augmentation, early stopping with the best weights put back, a learning rate
 that falls on plateaus, averages of the weights. Ends with `weights.npz` in FOLDER.
 `--kill-at` ends it in the work that follows the last checkpoint: before or after the
 best weights are put back, or where the curves are drawn. `--mosaics` has several labels
-a picture, of which some are not known and those that are there count twice.
+a picture, of which some are not known and those that are there count twice. `--volumes`
+has three dimensions, and layers that are computed again.
 """
 
 import os
@@ -59,6 +60,9 @@ def main() -> None:
     if "--mosaics" in sys.argv:
         data = kd.data.DigitMosaics(batch_size=64, unknown=0.3)
         options["positive_weight"] = 2.0
+    if "--volumes" in sys.argv:
+        data = kd.data.DigitVolumes(64, crop=8, shift=2, mirror=(0, 2))
+        options["memory_efficient"] = "full"
     module = Averaged(kd.DenseNetBC, learning_rate=0.05, **options)
     stopping = keras.callbacks.EarlyStopping(
         "val_loss", patience=3, restore_best_weights=True

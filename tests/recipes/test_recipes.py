@@ -556,6 +556,31 @@ def test_chest_xray_goes_the_whole_way_with_mosaics(tmp_path, run_here):
     assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
 
 
+def test_volumes_reads_medmnists_files(given, tmp_path):
+    volumes = np.zeros((4, 9, 9, 9), "uint8")
+    splits = {"train_images": volumes, "train_labels": np.array([[0], [1], [0], [1]])}
+    np.savez(tmp_path / "organs.npz", **splits)
+    options = ("--data", tmp_path / "organs.npz", "--batch-size", 2, "--mirror", 0, 1)
+    fitted = given("volumes.py", *options, "--weights", "mine.keras")
+    data, module = fitted.data, fitted.module
+    assert (data.input_shape, data.mirror, data.shift) == ((9, 9, 9, 1), (0, 1), 1)
+    assert (module.weights, module.inflate) == ("mine.keras", True)
+    plain = given(
+        "volumes.py", "--network", "DenseNet121", "--memory-efficient", "full"
+    )
+    assert type(plain.data) is kd.data.DigitVolumes
+    assert plain.module.options == {"memory_efficient": "full"}
+
+
+@pytest.mark.slow
+def test_volumes_goes_the_whole_way_with_what_is_built_in(tmp_path, run_here):
+    options = ("--fast-dev-run", "--export-dir", tmp_path / "served")
+    answer = run_here("volumes.py", *options, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "accuracy of the test volumes: " in answer.stdout
+    assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
+
+
 def test_it_goes_on_from_the_last_checkpoint_or_from_the_one_that_is_named(given):
     assert given("cifar10.py").ckpt_path is None
     assert given("cifar10.py", "--resume").ckpt_path == "last"

@@ -425,3 +425,17 @@ def test_another_network_is_refused(trained):
     module = kd.FineTuning(kd.DenseNetBC, weights=trained[1], depth=16, growth_rate=4)
     with pytest.raises(WeightsError, match="another network"):
         module.configure_model(Odd())
+
+
+def test_weights_of_pictures_are_made_those_of_volumes(trained, tmp_path):
+    """A gray voxel reads the sum of three colors' kernels, a third in each slice."""
+    model, source = trained
+    module = fine_tuning(source, inflate=True)
+    made = module.configure_model(kd.data.DigitVolumes(2))
+    assert made.input_shape == (None, 16, 16, 16, 1)
+    flat = model.get_layer("stem_conv").kernel.numpy().sum(axis=2, keepdims=True)
+    for slice_ in made.get_layer("stem_conv").kernel.numpy():
+        np.testing.assert_allclose(slice_, flat / 3, atol=1e-6)
+    data = kd.data.DigitVolumes(2, mean=DIGITS[0][:1], std=DIGITS[1][:1])
+    with pytest.raises(WeightsError, match=r"inflate=True, of .*load or FineTuning"):
+        fine_tuning(source).configure_model(data)
