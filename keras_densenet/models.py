@@ -433,9 +433,9 @@ def _check_size(input_shape: tuple, halvings: int, stem_halvings: int) -> None:
     if any(size is not None and size < smallest for size in sizes):
         raise ValueError(
             f"The input is halved {halvings + stem_halvings} times, so it must be "
-            f"{smallest}x{smallest} or larger. Enlarge the pictures, or use fewer "
-            "blocks or the stem 'small' (DenseNet and DenseNetBC of a depth: 4x4 or "
-            f"larger). Received: input_shape={input_shape}."
+            f"{'x'.join([str(smallest)] * len(sizes))} or larger. Enlarge the pictures, "
+            "or use fewer blocks or the stem 'small' (DenseNet and DenseNetBC of a "
+            f"depth: 4x4 or larger). Received: input_shape={input_shape}."
         )
 
 

@@ -24,6 +24,13 @@ assert losses[-1] < losses[0], losses
 assert not np.allclose(before, keras.ops.convert_to_numpy(statistics))
 assert model.predict(images, verbose=0).shape == (8, 10)
 
+for shape in ((16, 2), (4, 4, 4, 2)):
+    some = rng.normal(size=(8, *shape)).astype("float32")
+    model = kd.DenseNetBC(blocks=(1, 1), growth_rate=4, input_shape=shape)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    of_rank = [float(model.train_on_batch(some, labels)) for _ in range(8)]
+    assert of_rank[-1] < of_rank[0], (shape, of_rank)
+
 keras.config.set_image_data_format("channels_first")
 model = kd.DenseNetBC(16, 4, input_shape=(3, 32, 32))
 assert model.get_layer("dense_block1").output.shape[1:] == (16, 32, 32)

@@ -142,10 +142,18 @@ def test_the_smallest_input_leaves_one_position(build, smallest):
     assert np.isfinite(model(np.ones((1, smallest, smallest, 1), "float32"))).all()
 
 
-def test_imagenet_feature_maps_have_the_sizes_of_table_1():
-    model = kd.DenseNet121()
-    sizes = [model.get_layer(f"dense_block{i}").output.shape[1:] for i in (1, 2, 3, 4)]
-    assert sizes == [(56, 56, 256), (28, 28, 512), (14, 14, 1024), (7, 7, 1024)]
+@pytest.mark.parametrize("rank", [1, 3])
+def test_each_axis_of_signals_and_volumes_is_halved_as_those_of_pictures(rank):
+    """With the stem of ImageNet 64 becomes 16, 8, 4 and 2, and 28 is too small."""
+    options = {"blocks": (1, 1, 1, 1), "growth_rate": 2, "stem": "imagenet"}
+    shape = (*[64] * rank, 2)
+    model = kd.DenseNetBC(**options, input_shape=shape, include_top=False)
+    sizes = [model.get_layer(f"dense_block{n}").output.shape[1:-1] for n in range(1, 5)]
+    assert sizes == [(side,) * rank for side in (16, 8, 4, 2)]
+    with pytest.raises(ValueError, match=f"be {'x'.join(['29'] * rank)} or larger"):
+        kd.DenseNetBC(**options, input_shape=(*[28] * rank, 2))
+    with pytest.raises(ValueError, match="of volumes, such as"):
+        kd.DenseNetBC(**options, input_shape=(2,))
 
 
 def test_tops_of_keras_applications_signature(monkeypatch):
@@ -200,6 +208,16 @@ NARROW = {"blocks": (2, 3), "growth_rate": 8, "bn_size": 2, "init_features": 10}
         (
             lambda: kd.DenseNet(blocks=[1] * 5, growth_rate=4),
             432 + 38 * 120 + (440 + 624 + 840 + 1088) + 72 + 370,
+        ),
+        # Signals: 3 where pictures have 9, so that a layer has 18c + 32 + 384, and the
+        # stem 3 10 of one channel. Volumes: 27, a layer 18c + 32 + 3456, and 27 10.
+        (
+            lambda: kd.DenseNetBC(**NARROW, input_shape=(64, 1)),
+            30 + (18 * 28 + 2 * 416) + 390 + (18 * 63 + 3 * 416) + 74 + 380,
+        ),
+        (
+            lambda: kd.DenseNetBC(**NARROW, input_shape=(8, 8, 8, 1)),
+            270 + (18 * 28 + 2 * 3488) + 390 + (18 * 63 + 3 * 3488) + 74 + 380,
         ),
         # The paper's, by its blocks.
         (lambda: kd.DenseNet(blocks=(12, 12, 12)), 1_019_722),

@@ -12,10 +12,10 @@ def pictures(*shape):
     return np.random.default_rng(1).normal(2.0, 3.0, size=shape).astype("float32")
 
 
-def keras_batch_norm(like):
+def keras_batch_norm(like, axes=4):
     """Return Keras's own BN with the paper's constants and the weights of ours."""
     theirs = keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9)
-    theirs.build((None, None, None, like.gamma.shape[0]))
+    theirs.build((*[None] * (axes - 1), like.gamma.shape[0]))
     theirs.set_weights(like.get_weights())
     return theirs
 
@@ -92,9 +92,11 @@ def reference_block(block, x, training):
     for layer in block.dense_layers:
         h = x
         if layer.bottleneck:
-            h = keras_batch_norm(layer.bottleneck_bn)(h, training=training)
+            h = keras_batch_norm(layer.bottleneck_bn, len(x.shape))(
+                h, training=training
+            )
             h = layer.bottleneck_conv(ops.relu(h))
-        h = keras_batch_norm(layer.bn)(h, training=training)
+        h = keras_batch_norm(layer.bn, len(x.shape))(h, training=training)
         x = ops.concatenate([x, layer.conv(ops.relu(h))], axis=-1)
     return x
 
@@ -272,3 +274,74 @@ def test_he_convolution_is_a_convolution(options):
         results = [result[:1] for result in results]
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+# --- signals and volumes ---------------------------------------------------------
+
+SIDES = {1: (12,), 3: (4, 2, 6)}
+
+
+@pytest.mark.parametrize("rank", SIDES)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_block_of_any_rank_is_a_block_of_keras_batch_norms(rank, training):
+    block = kd.layers.DenseBlock(2, 4)
+    x = tf.Variable(pictures(4, *SIDES[rank], 5))
+    block.build(x.shape)
+    kernels = [layer.conv.kernel for layer in block.dense_layers]
+    assert kernels[0].shape == (*[3] * rank, 16, 4)
+    weights = pictures(4, *SIDES[rank], 13)
+    results = []
+    for call in (block, lambda x, training: reference_block(block, x, training)):
+        with tf.GradientTape() as tape:
+            y = call(x, training=training)
+            loss = tf.reduce_sum(y * weights)
+        values = [kernel.value for kernel in kernels]
+        results.append([y, *tape.gradient(loss, [x, *values])])
+    for ours, expected in zip(*results, strict=True):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("rank", SIDES)
+def test_a_transition_averages_two_along_each_axis(rank):
+    """Of 12 steps 6 means of two, of 4x2x6 voxels 2x1x3 means of eight."""
+    layer = kd.layers.Transition(1.0)
+    sides = SIDES[rank]
+    layer.build((None, *sides, 1))
+    layer.set_weights([*layer.get_weights()[:4], np.ones((1,) * (rank + 2))])
+    x = np.random.default_rng(0).uniform(1, 2, (3, *sides, 1)).astype("float32")
+    pairs = [n for side in sides for n in (side // 2, 2)]
+    expected = x.reshape(3, *pairs, 1).mean(tuple(range(2, 2 * rank + 1, 2)))
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-4)  # BN is the identity
+    assert layer.compute_output_shape(x.shape) == expected.shape
+
+
+@pytest.mark.parametrize("rank", SIDES)
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_a_convolution_of_any_rank_is_keras_own(rank, kernel_size):
+    x = tf.constant(pictures(2, *SIDES[rank], 5))
+    ours = kd.layers.he_convolution(8, kernel_size, rank=rank)
+    keras_s = getattr(keras.layers, f"Conv{rank}D")(
+        8, kernel_size, padding="same", use_bias=False
+    )
+    results = []
+    for layer in (ours, keras_s):
+        layer.build(x.shape)
+        layer.set_weights(ours.get_weights())
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            loss = tf.reduce_sum(y**2)
+        results.append([y, *tape.gradient(loss, [x, *layer.trainable_variables])])
+    for one, other in zip(*results, strict=True):
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5 * scale)
+
+
+def test_he_normal_by_fan_out_counts_all_axes():
+    """The variance is 2 / (3^3 * 64) in three dimensions, 2 / (3 * 64) in one."""
+    for rank, values in ((1, 3), (3, 27)):
+        layer = kd.layers.he_convolution(64, 3, rank=rank)
+        layer.build((None, *[8] * rank, 64))
+        variance = np.var(layer.kernel.numpy())
+        assert variance == pytest.approx(2 / (values * 64), rel=0.05)
