@@ -82,7 +82,9 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
             121, 169 and 201. See `keras_densenet.weights.load`.
         include_top: Whether the network ends in the classifier.
         classes: Number of classes, >= 1.
-        input_shape: `(H, W, channels)`, or None as H and W for any size. Each
+        input_shape: `(H, W, channels)` of pictures; `(T, channels)` of signals and
+            `(D, H, W, channels)` of volumes make it a network of these, all else being
+            the same in one and in three dimensions. None as H and W for any size. Each
             transition halves the size: with the "small" stem and three blocks H and W
             are 4 or more, with the "imagenet" stem and four blocks 29 or more. The
             network expects standardized pictures: zero mean and unit variance in each
@@ -244,6 +246,8 @@ _IMAGENET_DOC = """Build {} for ImageNet (Table 1): k = {}, blocks of
         include_top: Whether the network ends in the classifier.
         classes: Number of classes, >= 1.
         input_shape: `(H, W, channels)`, H and W of 29 or more, or None for any size.
+            `(T, channels)` makes it a network of signals, `(D, H, W, channels)` one of
+            volumes.
         pooling: Without the classifier: "avg" or "max" over each map, or None for the
             maps themselves.
         classifier_activation: "softmax" for one class a picture, "sigmoid" for a
@@ -431,11 +435,12 @@ def _check_size(input_shape: tuple, halvings: int, stem_halvings: int) -> None:
     # The stem's strides round a size up, the transitions' pooling rounds it down.
     smallest = (2**halvings - 1) * 2**stem_halvings + 1
     if any(size is not None and size < smallest for size in sizes):
+        least = "x".join([str(smallest)] * len(sizes))
         raise ValueError(
             f"The input is halved {halvings + stem_halvings} times, so it must be "
-            f"{'x'.join([str(smallest)] * len(sizes))} or larger. Enlarge the pictures, "
-            "or use fewer blocks or the stem 'small' (DenseNet and DenseNetBC of a "
-            f"depth: 4x4 or larger). Received: input_shape={input_shape}."
+            f"{least} or larger. Enlarge the pictures, or use fewer blocks or the stem "
+            "'small' (DenseNet and DenseNetBC of a depth: 4x4 or larger). Received: "
+            f"input_shape={input_shape}."
         )
 
 

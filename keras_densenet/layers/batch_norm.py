@@ -79,7 +79,8 @@ class BatchNorm(keras.layers.Layer):
             configured format.
 
     Call arguments:
-        x: Feature maps of shape `(N, H, W, C)`, or `(N, C, H, W)`.
+        x: Feature maps of shape `(N, H, W, C)`, or `(N, C, H, W)`; of signals and
+            volumes they have one axis less, or more.
         moments: The batch's `Moments` of `x`, used in training; computed if None.
         training: Whether to normalize with the batch's moments.
     """

@@ -46,7 +46,8 @@ class DenseBlock(keras.layers.Layer):
             configured format.
 
     Call arguments:
-        x: Feature maps of shape `(N, H, W, k0)`.
+        x: Feature maps of shape `(N, H, W, k0)`; `(N, T, k0)` of signals, and
+            `(N, D, H, W, k0)` of volumes.
         training: Whether to normalize with the batch's moments, and to apply dropout.
 
     Returns:

@@ -63,7 +63,8 @@ class DenseLayer(keras.layers.Layer):
             configured format.
 
     Call arguments:
-        x: The concatenated feature maps of all earlier layers, `(N, H, W, C)`.
+        x: The concatenated feature maps of all earlier layers, `(N, H, W, C)`;
+            `(N, T, C)` of signals, and `(N, D, H, W, C)` of volumes.
         moments: The batch's `Moments` of `x`, used in training; computed if None.
         training: Whether to normalize with the batch's moments, and to apply dropout.
 

@@ -44,6 +44,8 @@ def check_compression(compression: float) -> None:
 class Transition(keras.layers.Layer):
     """BN-ReLU-1x1 convolution, then 2x2 average pooling.
 
+    Of signals it pools 2 steps, of volumes 2x2x2 voxels.
+
     Args:
         compression: theta in (0, 1]; m maps become floor(theta m).
         dropout_rate: Share of values dropped after the convolution, in [0, 1).
@@ -55,7 +57,8 @@ class Transition(keras.layers.Layer):
             configured format.
 
     Call arguments:
-        x: Feature maps of shape `(N, H, W, m)`.
+        x: Feature maps of shape `(N, H, W, m)`; `(N, T, m)` of signals, and
+            `(N, D, H, W, m)` of volumes.
         training: Whether to normalize with the batch's moments, and to apply dropout.
 
     Returns:
