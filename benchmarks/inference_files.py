@@ -23,7 +23,7 @@ NETWORKS = {
     ),
     "bc_100_12": (
         lambda: kd.DenseNetBC(100, 12),
-        lambda: keras_peers.applications(100, 12, 32),
+        lambda: keras_peers.applications(100, 12, (32, 32, 3)),
     ),
 }
 

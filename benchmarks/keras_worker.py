@@ -35,26 +35,24 @@ import tensorflow as tf  # noqa: E402
 OURS = {"plain": False, "true": True, "full": "full", "recompute_grad": "full"}
 
 
-def build(variant: str, depth: int, growth_rate: int, image_size: int) -> keras.Model:
-    """Build the variant's network."""
+def build(
+    variant: str, depth: int, growth_rate: int, shape: tuple[int, ...]
+) -> keras.Model:
+    """Build the variant's network: the paper's for ImageNet of that depth, or BC."""
     if variant in OURS:
         import keras_densenet as kd
 
         if variant == "recompute_grad":  # instead of one gradient for a whole block
             _use_recompute_grad()
-        options = {
-            "input_shape": (image_size, image_size, 3),
-            "memory_efficient": OURS[variant],
-        }
-        if image_size < 224:
-            return kd.DenseNetBC(depth, growth_rate, **options)
-        name = f"DenseNet{depth}"  # one of the paper's for ImageNet
-        wide = name + f"k{growth_rate}"
-        return getattr(kd, wide if hasattr(kd, wide) else name)(**options)
+        options = {"input_shape": shape, "memory_efficient": OURS[variant]}
+        for name in (f"DenseNet{depth}k{growth_rate}", f"DenseNet{depth}"):
+            if hasattr(kd, name):
+                return getattr(kd, name)(**options, classes=10)
+        return kd.DenseNetBC(depth, growth_rate, **options)
     import keras_peers
 
     peer = "applications" if variant == "applications" else "functional"
-    return getattr(keras_peers, peer)(depth, growth_rate, image_size)
+    return getattr(keras_peers, peer)(depth, growth_rate, shape)
 
 
 def _use_recompute_grad() -> None:
@@ -74,7 +72,7 @@ def main() -> None:
         arguments.variant,
         arguments.depth,
         arguments.growth_rate,
-        arguments.image_size,
+        worker.shape(arguments),
     )
     model.compile(
         keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
@@ -83,8 +81,8 @@ def main() -> None:
     )
     model.optimizer.build(model.trainable_variables)  # so that Keras traces once
     rng = np.random.default_rng(0)
-    size = arguments.image_size
-    images = rng.normal(size=(arguments.batch_size, size, size, 3)).astype("float32")
+    size = (arguments.batch_size, *worker.shape(arguments))
+    images = rng.normal(size=size).astype("float32")
     labels = rng.integers(0, 10, arguments.batch_size)
     worker.serve(
         lambda: model.train_on_batch(images, labels),

@@ -4,6 +4,8 @@ r"""Memory of training: MB an image, and how it grows with depth.
     python benchmarks/memory.py --depths 100 --variants full torch_checkpoint
     python benchmarks/memory.py --depths 264 --growth-rate 48 --image-size 224 \
         --variants plain true --batch-sizes plain=2,4,6 true=2,8,16
+    python benchmarks/memory.py --rank 3 --image-size 64 --depths 121 \
+        --growth-rate 32 --variants keras plain true full torch_monai
 
 Each point is the largest resident set of a process of its own, after some steps at one
 batch size. The slope over batch sizes is what an image needs; what the libraries, the
@@ -19,7 +21,7 @@ import numpy as np
 import side_by_side
 
 VARIANTS = ["keras", "plain", "true", "full", "recompute_grad", "torch"]
-VARIANTS += ["torch_checkpoint"]
+VARIANTS += ["torch_checkpoint", "torch_monai"]
 
 
 def main() -> None:
@@ -27,6 +29,7 @@ def main() -> None:
     parser = side_by_side.parser(__doc__, VARIANTS)
     parser.add_argument("--depths", nargs="+", type=int, default=[40, 100, 190])
     parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--rank", type=int, default=2, help="1 signals, 3 volumes")
     parser.add_argument(
         "--batch-sizes",
         nargs="*",
@@ -57,14 +60,15 @@ def main() -> None:
             slope, rest = np.polyfit(sizes, peaks, 1)
             row[f"L={depth}"] = float(slope)
             if len(arguments.depths) == 1:
-                row |= _largest_batches(slope, rest)
+                row |= _largest(slope, rest, arguments)
             print(variant, depth, dict(zip(sizes, peaks, strict=True)), flush=True)
         if len(arguments.depths) > 1:
             slopes = [row[f"L={depth}"] for depth in arguments.depths]
             row["exponent"] = _exponent(arguments.depths, slopes)
         rows.append(row)
-    size = arguments.image_size
-    title = f"MB an image, k={arguments.growth_rate}, {size}x{size}, float32"
+    size = side_by_side.sides(arguments)
+    title = f"MB an image, k={arguments.growth_rate}, {size}, float32"
+    size = arguments.image_size if arguments.rank == 2 else size
     name = "_".join(str(n) for n in (*arguments.depths, arguments.growth_rate, size))
     side_by_side.report(f"memory_{name}", title, rows, versions, arguments.output_dir)
     if len(arguments.depths) > 1:
@@ -72,12 +76,19 @@ def main() -> None:
         _draw(rows, arguments.depths, title, picture)
 
 
-def _largest_batches(slope: float, rest: float) -> dict[str, int]:
-    """Return how many images fit the memory of a small and a large accelerator."""
-    return {
-        f"largest batch at {gigabytes} GB": int((gigabytes * 1024 - rest) // slope)
-        for gigabytes in (16, 80)
+def _largest(
+    slope: float, rest: float, arguments: argparse.Namespace
+) -> dict[str, int]:
+    """Return how many images fit the memory of accelerators, and how large a cube."""
+    rooms = {gb: gb * 1024 - rest for gb in (16, 24, 80)}
+    row = {f"batch at {gb} GB": int(room // slope) for gb, room in rooms.items()}
+    if arguments.rank != 3:
+        return row
+    cubes = {
+        f"cube at {gb} GB": int(arguments.image_size * (room / slope) ** (1 / 3))
+        for gb, room in rooms.items()
     }
+    return row | cubes
 
 
 def _variant_and_sizes(text: str) -> tuple[str, list[int]]:
@@ -92,8 +103,13 @@ def _batch_sizes(variant: str, depth: int, arguments: argparse.Namespace) -> lis
     exponent = 1 if variant == "full" else 2
     an_image = guess.get(variant, 34) * (depth / 100) ** exponent
     an_image *= arguments.growth_rate / 12
+    an_image *= arguments.image_size**arguments.rank / 32**2
+    if depth == 121:  # whose stem leaves a quarter of each side
+        an_image /= 4**arguments.rank
     largest = min(352, arguments.megabytes / an_image)
     sizes = np.linspace(largest / 6, largest, arguments.points)
+    if largest < 64:
+        return sorted({max(1, round(size)) for size in sizes})
     return [max(8, int(size) // 8 * 8) for size in sizes]
 
 
@@ -105,6 +121,7 @@ def _peak(
         depth=depth,
         growth_rate=arguments.growth_rate,
         image_size=arguments.image_size,
+        rank=arguments.rank,
         batch_size=batch_size,
     ) as worker:
         return worker.take(2)["peak_mb"], worker.first["versions"]

@@ -36,6 +36,7 @@ LABELS = {
     "torch": "PyTorch channels_last",
     "torch_compile": "PyTorch, torch.compile",
     "torch_checkpoint": "PyTorch, checkpointed bottlenecks",
+    "torch_monai": "MONAI, channels_last",
     "trainer_plain": "Trainer.fit, memory_efficient=False",
     "trainer_true": "Trainer.fit, memory_efficient=True",
     "trainer_full": 'Trainer.fit, memory_efficient="full"',
@@ -140,6 +141,11 @@ def parser(
         "--output-dir", type=Path, default=RESULTS, help="where the results are written"
     )
     return options
+
+
+def sides(arguments: argparse.Namespace) -> str:
+    """Return the size of a picture, such as "32x32", of a volume "64x64x64"."""
+    return "x".join([str(arguments.image_size)] * arguments.rank)
 
 
 def available(variants: Iterable[str]) -> list[str]:

@@ -1,39 +1,44 @@
 """A process that trains one PyTorch variant of DenseNet-BC; see `worker.py`.
 
 `torch_checkpoint` computes each layer's concatenation, batch norm, ReLU and 1x1
-convolution again, in the way of efficient_densenet_pytorch.
+convolution again, in the way of efficient_densenet_pytorch. `torch_monai` is MONAI's
+own network, which is DenseNet-121 alone.
 """
 
 import time
 
 STARTED = time.perf_counter()  # before what takes seconds to import
 
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
 
 import torch  # noqa: E402
 import worker  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
-VARIANTS = ["torch", "torch_compile", "torch_checkpoint"]
+VARIANTS = ["torch", "torch_compile", "torch_checkpoint", "torch_monai"]
+IMAGENET = {121: (6, 12, 24, 16)}  # depth: dense layers in each block
 
 
 class DenseLayer(nn.Module):
     """BN-ReLU-1x1 convolution, BN-ReLU-3x3 convolution."""
 
-    def __init__(self, channels: int, growth_rate: int, efficient: bool) -> None:
+    def __init__(
+        self, channels: int, growth_rate: int, efficient: bool, rank: int = 2
+    ) -> None:
         super().__init__()
         self.efficient = efficient
         width = 4 * growth_rate
+        norm, conv = _of_rank("BatchNorm", rank), _of_rank("Conv", rank)
         self.bottleneck = nn.Sequential(
-            nn.BatchNorm2d(channels),
+            norm(channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channels, width, 1, bias=False),
+            conv(channels, width, 1, bias=False),
         )
         self.new = nn.Sequential(
-            nn.BatchNorm2d(width),
+            norm(width),
             nn.ReLU(inplace=True),
-            nn.Conv2d(width, growth_rate, 3, padding=1, bias=False),
+            conv(width, growth_rate, 3, padding=1, bias=False),
         )
 
     def forward(self, *features: torch.Tensor) -> torch.Tensor:
@@ -58,52 +63,74 @@ class DenseBlock(nn.ModuleList):
         return torch.cat(features, 1)
 
 
-def densenet_bc(depth: int, growth_rate: int, efficient: bool) -> nn.Module:
-    """Build the paper's network for 32x32 pictures, as torchvision writes it."""
-    channels = 2 * growth_rate
-    stem = [nn.Conv2d(3, channels, 3, padding=1, bias=False)]
+def densenet_bc(
+    depth: int, growth_rate: int, efficient: bool, rank: int = 2, channels: int = 3
+) -> nn.Module:
+    """Build the paper's network for small pictures, as torchvision writes it.
+
+    Of rank 1 or 3 it is one of signals or volumes; of depth 121 DenseNet-121.
+    """
+    if depth in IMAGENET:
+        return densenet_121(rank, channels, 10, efficient)
+    made = 2 * growth_rate
+    stem = [_of_rank("Conv", rank)(channels, made, 3, padding=1, bias=False)]
     sizes = [(depth - 4) // 6] * 3
-    return _network(stem, sizes, channels, growth_rate, 10, efficient)
+    return _network(stem, sizes, made, growth_rate, 10, efficient, rank)
 
 
-def densenet_121() -> nn.Module:
+def densenet_121(
+    rank: int = 2, channels: int = 3, classes: int = 1000, efficient: bool = False
+) -> nn.Module:
     """Build DenseNet-121 for 224x224 pictures, as torchvision writes it."""
     stem = [
-        nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),
-        nn.BatchNorm2d(64),
+        _of_rank("Conv", rank)(channels, 64, 7, stride=2, padding=3, bias=False),
+        _of_rank("BatchNorm", rank)(64),
         nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, stride=2, padding=1),
+        _of_rank("MaxPool", rank)(3, stride=2, padding=1),
     ]
-    return _network(stem, [6, 12, 24, 16], 64, 32, 1000, efficient=False)
+    return _network(stem, IMAGENET[121], 64, 32, classes, efficient, rank)
+
+
+def monai_121(rank: int, channels: int) -> nn.Module:
+    """Build MONAI's DenseNet-121."""
+    from monai.networks.nets import DenseNet121
+
+    return DenseNet121(spatial_dims=rank, in_channels=channels, out_channels=10)
+
+
+def _of_rank(kind: str, rank: int) -> type[nn.Module]:
+    """Return PyTorch's layer of a kind for signals, pictures or volumes."""
+    return getattr(nn, f"{kind}{rank}d")
 
 
 def _network(
-    stem: list[nn.Module],
-    sizes: list[int],
+    stem: Sequence[nn.Module],
+    sizes: Sequence[int],
     channels: int,
     growth_rate: int,
     classes: int,
     efficient: bool,
+    rank: int,
 ) -> nn.Module:
     layers = list(stem)
     for i, size in enumerate(sizes):
         if i:
             layers += [
-                nn.BatchNorm2d(channels),
+                _of_rank("BatchNorm", rank)(channels),
                 nn.ReLU(inplace=True),
-                nn.Conv2d(channels, channels // 2, 1, bias=False),
-                nn.AvgPool2d(2),
+                _of_rank("Conv", rank)(channels, channels // 2, 1, bias=False),
+                _of_rank("AvgPool", rank)(2),
             ]
             channels //= 2
         block = DenseBlock()
         for _ in range(size):
-            block.append(DenseLayer(channels, growth_rate, efficient))
+            block.append(DenseLayer(channels, growth_rate, efficient, rank))
             channels += growth_rate
         layers.append(block)
     layers += [
-        nn.BatchNorm2d(channels),
+        _of_rank("BatchNorm", rank)(channels),
         nn.ReLU(inplace=True),
-        nn.AdaptiveAvgPool2d(1),
+        _of_rank("AdaptiveAvgPool", rank)(1),
         nn.Flatten(),
         nn.Linear(channels, classes),
     ]
@@ -132,13 +159,23 @@ def main() -> None:
     imported = time.perf_counter()
     torch.manual_seed(0)
     efficient = arguments.variant == "torch_checkpoint"
-    model = densenet_bc(arguments.depth, arguments.growth_rate, efficient)
-    model = model.to(memory_format=torch.channels_last).train()
+    *sides, channels = worker.shape(arguments)
+    rank = len(sides)
+    # Signals have no layout of their own.
+    layout = {2: torch.channels_last, 3: torch.channels_last_3d}.get(
+        rank, torch.contiguous_format
+    )
+    if arguments.variant == "torch_monai":
+        model = monai_121(rank, channels)
+    else:
+        model = densenet_bc(
+            arguments.depth, arguments.growth_rate, efficient, rank, channels
+        )
+    model = model.to(memory_format=layout).train()
     if arguments.variant == "torch_compile":
         model = torch.compile(model)
-    size = arguments.image_size
-    images = torch.randn(arguments.batch_size, 3, size, size)
-    images = images.to(memory_format=torch.channels_last)
+    images = torch.randn(arguments.batch_size, channels, *sides)
+    images = images.to(memory_format=layout)
     labels = torch.randint(0, 10, (arguments.batch_size,))
     worker.serve(
         training_step(model, images, labels),

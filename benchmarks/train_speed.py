@@ -4,6 +4,8 @@ r"""Images a second in training: every variant and peer in turn, round after rou
     python benchmarks/train_speed.py --depth 40 --batch-size 32
     python benchmarks/train_speed.py --name others --variants keras plain \
         torch_compile recompute_grad keras_default applications
+    python benchmarks/train_speed.py --rank 3 --image-size 64 --depth 121 \
+        --growth-rate 32 --batch-size 2 --variants keras plain true full torch_monai
 
 All processes exist at the same time, with up to 3.4 GB each for the default network:
 choose variants that fit the machine's memory. Ratios are of two speeds in the same
@@ -18,6 +20,7 @@ import side_by_side
 
 PEERS = ["keras", "plain", "true", "full", "torch", "torch_checkpoint"]
 VARIANTS = [*PEERS, "torch_compile", "recompute_grad", "keras_default", "applications"]
+VARIANTS += ["torch_monai"]
 
 
 def main() -> None:
@@ -25,6 +28,8 @@ def main() -> None:
     parser = side_by_side.parser(__doc__, VARIANTS, PEERS)
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--rank", type=int, default=2, help="1 signals, 3 volumes")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--name", default="peers", help="part of the result's name")
     arguments = parser.parse_args()
@@ -32,6 +37,8 @@ def main() -> None:
         "depth": arguments.depth,
         "growth_rate": arguments.growth_rate,
         "batch_size": arguments.batch_size,
+        "image_size": arguments.image_size,
+        "rank": arguments.rank,
     }
     versions = {}
     with ExitStack() as stack:
@@ -49,9 +56,12 @@ def main() -> None:
     rows = [_row(variant, speeds) for variant in speeds]
     title = (
         f"Training DenseNet-BC (L={arguments.depth}, k={arguments.growth_rate}), "
-        f"32x32, batch {arguments.batch_size}, float32, {arguments.rounds} rounds"
+        f"{side_by_side.sides(arguments)}, batch {arguments.batch_size}, float32, "
+        f"{arguments.rounds} rounds"
     )
     name = f"train_speed_{arguments.name}_{arguments.depth}_{arguments.growth_rate}"
+    if arguments.rank != 2:
+        name += f"_{side_by_side.sides(arguments)}"
     side_by_side.report(name, title, rows, versions, arguments.output_dir)
 
 
@@ -63,7 +73,7 @@ def _row(variant: str, speeds: dict[str, list[float]]) -> dict:
         "slowest": min(own),
         "fastest": max(own),
     }
-    for peer in ("keras", "torch"):
+    for peer in ("keras", "torch", "torch_monai"):
         if peer in speeds:
             ratios = [a / b for a, b in zip(own, speeds[peer], strict=True)]
             row[f"/ {peer}"] = statistics.median(ratios)

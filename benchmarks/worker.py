@@ -21,9 +21,16 @@ def parse(variants: list[str]) -> argparse.Namespace:
     parser.add_argument("--growth-rate", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--rank", type=int, default=2, help="1 signals, 3 volumes")
     parser.add_argument("--folder", help="of pictures, or of exported files")
     parser.add_argument("--xla", action="store_true")
     return parser.parse_args()
+
+
+def shape(arguments: argparse.Namespace) -> tuple[int, ...]:
+    """Return the shape of a picture: RGB, or one channel of a signal or a volume."""
+    channels = 3 if arguments.rank == 2 else 1
+    return (*[arguments.image_size] * arguments.rank, channels)
 
 
 def serve(

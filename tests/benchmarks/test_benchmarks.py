@@ -55,6 +55,19 @@ def run(name, options, folder):
             1,
         ),
         (
+            "memory",
+            "--depths 10 --growth-rate 4 --rank 3 --image-size 16 --variants full "
+            "--batch-sizes full=1,8",
+            "memory_10_4_16x16x16",
+            1,
+        ),
+        (
+            "train_speed",
+            f"{NETWORK} --batch-size 8 --rank 1 --rounds 1 --variants keras full",
+            "train_speed_peers_10_4_32",
+            2,
+        ),
+        (
             "wrapper_overhead",
             f"{NETWORK} --batch-size 8 --steps 3 --rounds 1",
             "wrapper_overhead",
