@@ -14,7 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_densenet.layers import BatchNorm, DenseBlock, Transition
-from keras_densenet.layers.convolution import NarrowConvolution, PointwiseConvolution
+from keras_densenet.layers.convolution import (
+    CONVOLUTIONS,
+    POINTWISE,
+    NarrowConvolution,
+)
 from keras_densenet.layers.tensorflow_kernels import affine
 from keras_densenet.model_output import ModelOutput, is_functional, output_of
 
@@ -25,10 +29,10 @@ class Network(NamedTuple):
     """A network for inference.
 
     Attributes:
-        answers: Takes standardized pictures `(N, H, W, channels)`, and returns "logits"
-            `(N, classes)` and "features" `(N, D)`, which are what the classifier reads.
-            There are no "features" where the last layer is not a classifier that is
-            known.
+        answers: Takes standardized pictures `(N, H, W, channels)`, or signals or
+            volumes, and returns "logits" `(N, classes)` and "features" `(N, D)`, which
+            are what the classifier reads. There are no "features" where the last layer
+            is not a classifier that is known.
         activation: Takes logits, and returns probabilities.
     """
 
@@ -44,9 +48,9 @@ def inference_network(model: keras.Model) -> Network:
     """Return a copy of a model for inference, its batch norms folded.
 
     Args:
-        model: Takes pictures, and returns class probabilities or logits
-            `(N, classes)`. Its precision and the strategy that it was made under may be
-            any.
+        model: Takes pictures, signals or volumes, and returns class probabilities or
+            logits `(N, classes)`. Its precision and the strategy that it was made under
+            may be any.
     """
     copy = _folded(model) if is_functional(model) else in_float32(model)
     return _with_logits(copy, output_of(model))
@@ -119,10 +123,10 @@ def _takes_a_bias(layer: Any) -> bool:
 
 def _is_by_channel(bn: keras.Layer) -> bool:
     axis = bn.axis[0] if isinstance(bn.axis, list | tuple) else bn.axis
-    return axis in (-1, 3)
+    return axis in (-1, len(bn.input.shape) - 1)
 
 
-def _absorbing(convolution: keras.layers.Conv2D, bn: keras.Layer) -> list[np.ndarray]:
+def _absorbing(convolution: keras.Layer, bn: keras.Layer) -> list[np.ndarray]:
     """Return a convolution's kernel and bias with the batch norm after it in them."""
     scale, offset = scale_and_offset(bn)
     kernel, *bias = convolution.get_weights()
@@ -187,15 +191,15 @@ class FoldedDenseBlock(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         """Create each layer's weights, in the order of their use."""
-        channels, k = input_shape[-1], self.growth_rate
+        channels, k, rank = input_shape[-1], self.growth_rate, len(input_shape) - 2
         wide = self.bn_size * k
         self.layer_weights = []
         for i in range(self.num_layers):
             reads = channels + i * k
             shapes: list[tuple] = [(reads,), (reads,)]
             if self.bottleneck:
-                shapes += [(1, 1, reads, wide), (wide,)]
-            shapes += [(3, 3, wide if self.bottleneck else reads, k)]
+                shapes += [(*(1,) * rank, reads, wide), (wide,)]
+            shapes += [(*(3,) * rank, wide if self.bottleneck else reads, k)]
             self.layer_weights.append(_vectors_and_kernels(self, shapes, f"layer{i}"))
 
     def call(self, x: Any, training: bool | None = None) -> Any:
@@ -240,15 +244,15 @@ class FoldedTransition(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights."""
-        maps = input_shape[-1]
-        shapes: list[tuple] = [(maps,), (maps,), (1, 1, maps, self.kept)]
+        maps, ones = input_shape[-1], (1,) * (len(input_shape) - 2)
+        shapes: list[tuple] = [(maps,), (maps,), (*ones, maps, self.kept)]
         self.scale, self.offset, self.kernel = _vectors_and_kernels(self, shapes, "")
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """Return half the height and width, and the maps kept."""
         del training
         # Means of mixtures are mixtures of means, and of those there are a quarter.
-        x = tf.nn.avg_pool2d(_relu_of(x, self.scale, self.offset), 2, 2, "VALID")
+        x = tf.nn.avg_pool(_relu_of(x, self.scale, self.offset), 2, 2, "VALID")
         return _convolve(x, self.kernel)
 
     def folded_weights(self, transition: Transition) -> list[np.ndarray]:
@@ -308,7 +312,7 @@ def _affine(x: Any, scale: Any, offset: Any) -> Any:
 
 
 def _convolve(x: Any, kernel: Any) -> Any:
-    return tf.nn.conv2d(x, tf.convert_to_tensor(kernel), 1, "SAME")
+    return tf.nn.convolution(x, tf.convert_to_tensor(kernel), padding="SAME")
 
 
 # --- copying ---------------------------------------------------------------------
@@ -346,7 +350,7 @@ def _without_policies(config: Any) -> Any:
 
 
 _PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid)
-_CONVOLUTIONS = (keras.layers.Conv2D, NarrowConvolution, PointwiseConvolution)
+_CONVOLUTIONS = (*CONVOLUTIONS.values(), *POINTWISE.values(), NarrowConvolution)
 
 
 # --- logits and features ---------------------------------------------------------
