@@ -35,9 +35,12 @@ _MATRICES = (
     keras.layers.Conv3D,
 )
 _AVERAGING = (
+    keras.layers.AveragePooling1D,
     keras.layers.AveragePooling2D,
+    keras.layers.AveragePooling3D,
     keras.layers.GlobalAveragePooling1D,
     keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalAveragePooling3D,
 )
 _PASSING = (  # what leaves logits logits, and probabilities probabilities
     keras.layers.Identity,

@@ -230,14 +230,14 @@ def preprocessing_of(data: DataModule) -> dict[str, Any]:
     """Return how pictures are prepared; empty where the data do not say.
 
     That is what they are standardized with, a number for each channel, and how they
-    become the network's size.
+    become the network's size: None of signals and volumes, which have it.
     """
     if not (hasattr(data, "mean") and hasattr(data, "std")):
         return {}
     return {
         "mean": list(map(float, data.mean)),
         "std": list(map(float, data.std)),
-        "fit": fit_of(data.fit, data.input_shape[-3:-1]),
+        "fit": fit_of(data.fit, data.input_shape[:-1]),
     }
 
 

@@ -20,9 +20,9 @@ def standardize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
     """Return `(images - mean) / std` channel by channel, as float32.
 
     Args:
-        images: Pictures `(N, H, W, channels)` in 0..255; or signals or volumes, in a
-            unit of their own.
-        mean: Mean of each channel, in the same unit.
+        images: Pictures `(N, H, W, channels)` in 0..255; or signals `(N, T, channels)`
+            or volumes `(N, D, H, W, channels)`, in their own units.
+        mean: Mean of each channel, in 0..255 or in these units.
         std: Standard deviation of each channel, likewise.
 
     Example:
@@ -30,16 +30,17 @@ def standardize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
         >>> standardize(pictures, mean=(8.0, 20.0), std=(4.0, 5.0)).numpy().tolist()
         [[[[0.5, 0.0]]]]
     """
-    *sides, channels = images.shape[1:]
-    if None in sides:
+    *size, channels = images.shape[1:]
+    if None in size:
         scale = 1.0 / tf.constant(std, tf.float32)
         return (tf.cast(images, tf.float32) - tf.constant(mean, tf.float32)) * scale
-    # One long row a picture: broadcasting over three channels is half as fast.
-    pixels = math.prod(sides)
+    # One long row a picture: broadcasting over three channels is half as fast. Of a
+    # volume each slice is a row.
+    pixels = math.prod(size[-2:])
     rows = tf.reshape(tf.cast(images, tf.float32), [-1, pixels * channels])
     mean_row = tf.tile(tf.constant(mean, tf.float32), [pixels])
     scale_row = tf.tile(1.0 / tf.constant(std, tf.float32), [pixels])
-    return tf.reshape((rows - mean_row) * scale_row, [-1, *sides, channels])
+    return tf.reshape((rows - mean_row) * scale_row, [-1, *size, channels])
 
 
 def mirror(images: Tensor, seed: Tensor) -> Tensor:

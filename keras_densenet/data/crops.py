@@ -28,23 +28,35 @@ def sides(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def fit_of(fit: str | None, size: int | Sequence[int]) -> str:
+def fit_of(fit: str | None, size: int | tuple[int, ...]) -> str | None:
     """Return how a whole picture is made `size`; None leaves it to the size.
+
+    Signals and volumes are read in the size that they have: of theirs it is None.
 
     Args:
         fit: "crop", "pad" or "squash", as `resize_to_input` takes it; None for "crop"
             where `size` is a square, and "squash" where it is none.
-        size: Height and width of the result, in pixels; one number for both.
+        size: Height and width of the result, in pixels; one number for both. Of a
+            signal `(T,)`, of a volume `(D, H, W)`.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: It is something else, or not of pictures.
 
     >>> fit_of(None, 224), fit_of(None, (192, 256)), fit_of("pad", 224)
     ('crop', 'squash', 'pad')
+    >>> fit_of(None, (64, 64, 64)) is None
+    True
     """
+    if isinstance(size, tuple) and len(size) != 2:
+        if fit is not None:
+            raise ValueError(
+                "fit says how a picture becomes what a network reads; signals and "
+                "volumes are read in the size that they have. Leave it out. Received: "
+                f"fit={fit!r} for the size {size}"
+            )
+        return None
     if fit is None:
-        is_square = isinstance(size, int) or len({*size}) == 1
-        return "crop" if is_square else "squash"
+        return "squash" if len({*sides(size)}) > 1 else "crop"
     if fit not in FITS:
         raise ValueError(
             'fit must be "crop", to cut the center out, "pad", to resize the whole '

@@ -44,7 +44,6 @@ def write_facts(
     import keras_densenet
 
     fingerprint = tf.saved_model.experimental.read_fingerprint(str(version))
-    channels = preprocessing.input_shape[-1]
     content = {
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
         "signatures": {
@@ -54,12 +53,7 @@ def write_facts(
             }
             for name, s in served.items()
         },
-        "preprocessing": {
-            **preprocessing._asdict(),
-            "channels": COLORS.get(channels, channels),
-            "value_range": [0, 255],
-            "antialias": True,
-        },
+        "preprocessing": _said_of(preprocessing),
         **facts,
         "versions": {
             "keras_densenet": keras_densenet.__version__,
@@ -75,6 +69,20 @@ def write_facts(
         _finite(content), indent=2, ensure_ascii=False, default=_plain, allow_nan=False
     )
     (version / "assets.extra" / "export.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _said_of(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return how raw values are prepared; what only pictures have is left out."""
+    channels = preprocessing.input_shape[-1]
+    said = {key: it for key, it in preprocessing._asdict().items() if it is not None}
+    if not preprocessing.is_of_pictures:
+        return {**said, "channels": channels}
+    return {
+        **said,
+        "channels": COLORS.get(channels, channels),
+        "value_range": [0, 255],
+        "antialias": True,
+    }
 
 
 def _finite(content: Any) -> Any:
@@ -105,37 +113,61 @@ def _plain(value: Any) -> Any:
 # --- golden requests -------------------------------------------------------------
 
 
-def made_pictures(preprocessing: Preprocessing) -> list[np.ndarray]:
-    """Make two pictures, uint8: one of the network's size, one larger and not square.
+def made_input(preprocessing: Preprocessing) -> np.ndarray:
+    """Make a raw picture, signal or volume of the network's size.
 
-    They have slopes and edges, as pictures have; nothing depends on what they show.
+    It has slopes and edges, as pictures have; nothing depends on what it shows.
+
+    Returns:
+        `(H, W, channels)`, uint8; or `(T, channels)` or `(D, H, W, channels)`, float32
+        about the mean of each channel, with few digits.
     """
-    height, width, channels = preprocessing.input_shape
-    height, width = height or 64, width or 64
-    sizes = [(height, width), (height * 3 // 2 + 1, width * 2 + 1)]
-    return [made_picture(*size, channels) for size in sizes]
+    *size, channels = preprocessing.input_shape
+    waves = _waves([n or 64 for n in size], channels)
+    if preprocessing.is_of_pictures:
+        return _picture(waves)
+    step = 2.0 ** math.floor(math.log2(min(preprocessing.std) / 64))
+    values = np.array(preprocessing.mean) + waves * np.array(preprocessing.std)
+    return ((values / step).round() * step).astype("float32")
 
 
-def made_picture(height: int, width: int, channels: int) -> np.ndarray:
-    """Make a picture, uint8, with slopes and edges."""
-    y, x = np.mgrid[0:height, 0:width] / max(height, width)
-    waves = [np.sin(9 * x + 2 * c) + np.cos(7 * y - c * x) for c in range(channels)]
-    picture = 127.5 + 60 * np.stack(waves, -1)
-    picture[height // 3 : height // 2, width // 4 : width // 2] = 230  # an edge
-    return picture.round().clip(0, 255).astype(np.uint8)
+def _picture(waves: np.ndarray) -> np.ndarray:
+    return (127.5 + 60 * waves).round().clip(0, 255).astype(np.uint8)
+
+
+def _waves(size: Sequence[int], channels: int) -> np.ndarray:
+    """Make waves of about 0 that differ along all axes, with a block in them."""
+    *others, x = np.mgrid[tuple(slice(n) for n in size)] / max(size)
+    waves = np.stack(
+        [
+            sum((np.cos(7 * y - c * x) for y in others), start=np.sin(9 * x + 2 * c))
+            for c in range(channels)
+        ],
+        axis=-1,
+    )
+    *rows, width = size
+    block = (*(slice(n // 3, n // 2) for n in rows), slice(width // 4, width // 2))
+    waves[block] = 1.7
+    return waves
 
 
 def golden_batches(
-    pictures: Sequence[np.ndarray], served: Mapping[str, Signature]
+    preprocessing: Preprocessing, served: Mapping[str, Signature]
 ) -> dict[str, np.ndarray]:
-    """Return what each signature is asked: the first picture, or both as files."""
+    """Return what each signature is asked: one input, or two pictures as files.
+
+    One picture is of the network's size, the other larger and not square.
+    """
+    first = made_input(preprocessing)
     batches: dict[str, np.ndarray] = {}
     for name, signature in served.items():
         kind = signature.takes.name
         if kind == "images":
-            batches[name] = pictures[0][np.newaxis].astype("float32")
+            batches[name] = first[np.newaxis].astype("float32")
         else:
-            files = _files(pictures)
+            height, width, channels = first.shape
+            larger = (height * 3 // 2 + 1, width * 2 + 1)
+            files = _files([first, _picture(_waves(larger, channels))])
             rows = files if kind == "image_bytes" else list(map(_example, files))
             batches[name] = np.array(rows, object)
     return batches
@@ -193,7 +225,8 @@ def _request(name: str, batch: np.ndarray) -> dict[str, Any]:
     if batch.dtype == object:
         rows = [_base64(row) for row in batch]
     else:
-        rows = batch.astype(int).tolist()
+        whole = batch.astype(int)
+        rows = (whole if (whole == batch).all() else batch).tolist()
     return {"signature_name": name, "instances": rows}
 
 

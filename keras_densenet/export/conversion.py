@@ -1,9 +1,11 @@
 """Other formats of the same network: LiteRT and ONNX.
 
-Both take raw pictures `images`, gray, RGB or RGBA, of the network's size, and return
-`logits` and `probabilities`, and `decisions` where there are thresholds, as the
-signature `serve` does. Each is run in its own runtime, and compared with the model,
-before it is written.
+Both take raw pictures `images`, gray, RGB or RGBA, of the network's size, or signals or
+volumes, and return `logits` and `probabilities`, and `decisions` where there are
+thresholds, as the signature `serve` does. Each is run in its own runtime, and compared
+with the model, before it is written.
+
+LiteRT has no pooling of volumes, and convolves them in float32 alone; ONNX has it all.
 """
 
 import logging
@@ -11,6 +13,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +23,7 @@ import tensorflow as tf
 
 from keras_densenet.data import DataModule
 from keras_densenet.decisions import Decisions
-from keras_densenet.export.assets import made_picture
+from keras_densenet.export.assets import made_input
 from keras_densenet.export.inference import (
     inference_network,
     refuse_unknown_answers,
@@ -42,6 +45,8 @@ BATCH = 32
 CALIBRATION = 500  # pictures
 HELD_OUT = 2000
 OPSET = 18
+LITERT_LACKS = {"AvgPool3D", "MaxPool3D"}
+LITERT_LACKS_IN_8_BITS = {"Conv3D"}  # its weights and its sums stay float32
 
 Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
@@ -75,10 +80,12 @@ def onnx(
     """Write a network as ONNX, by tf2onnx, and run it in ONNX Runtime.
 
     Args:
-        model: Takes standardized pictures, and returns class probabilities or logits.
+        model: Takes standardized pictures, signals or volumes, and returns class
+            probabilities or logits.
         path: Path of the file, such as "cifar10.onnx".
-        mean: Mean of each channel, in 0..255.
-        std: Standard deviation of each channel, in 0..255.
+        mean: Mean of each channel: of pictures in 0..255, of signals and volumes in
+            their own units.
+        std: Standard deviation of each channel, likewise.
         class_names: Kept in the file's metadata as "class_names", one name a line.
         decisions: Temperatures and thresholds of the labels: then it also answers
             "decisions" (N, classes), bool.
@@ -128,14 +135,18 @@ def litert(
     """Write a network for LiteRT, which was TensorFlow Lite, and run it there.
 
     Args:
-        model: Takes standardized pictures, and returns class probabilities or logits.
+        model: Takes standardized pictures or signals, and returns class probabilities
+            or logits. Volumes only where none are pooled, as in a single block.
         path: Path of the file, such as "cifar10.tflite".
-        mean: Mean of each channel, in 0..255.
-        std: Standard deviation of each channel, in 0..255.
+        mean: Mean of each channel: of pictures in 0..255, of signals and volumes in
+            their own units.
+        std: Standard deviation of each channel, likewise.
         quantize: None for float32; "dynamic" for weights of 8 bits; "int8" for weights
-            and activations of 8 bits, whose input is raw pixels as uint8.
-        calibration: 100 or more raw pictures `(N, H, W, channels)` in 0..255, such as
-            the network will see; "int8" needs them for the ranges of activations.
+            and activations of 8 bits, whose input is raw pixels as uint8, and signals
+            in their own units as float32. Not for volumes.
+        calibration: 100 or more raw pictures `(N, H, W, channels)` in 0..255, or
+            signals `(N, T, channels)`, such as the network will see; "int8" needs them
+            for the ranges of activations.
         held_out: Other raw pictures and their class numbers; "int8" needs them to
             measure how much accuracy it loses.
         max_drop: How much accuracy may be lost on these; 0.02 is 2 percentage points.
@@ -145,7 +156,7 @@ def litert(
     Raises:
         ImportError: The extra `litert` is not installed.
         ValueError: What "int8" needs is missing, or the model is not one that can be
-            converted.
+            converted; LiteRT lacks an operation of it, which is named.
         ExportError: It does not answer as the model does, or loses too much accuracy,
             and nothing was written.
     """
@@ -161,7 +172,8 @@ def litert(
             "labels to measure the accuracy that is lost."
         )
     networks = _Networks.of(model, mean, std, decisions)
-    content = _converted(networks.served, quantize, calibration)
+    _refuse_what_litert_lacks(networks.served, quantize)
+    content = _converted(networks, quantize, calibration)
     run = _litert_run(content)
     if quantize == "int8":
         difference = networks.difference(run, float("inf"), calibration)
@@ -209,15 +221,14 @@ def litert_of_data(
 def _raw_pictures(
     dataset: Any, data: DataModule, many: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first pictures of a dataset, in 0..255, and their class numbers.
+    """Return the first pictures of a dataset, as they were, and their class numbers.
 
     Of several labels a picture they are the rows of labels.
     """
     batches = list(dataset.unbatch().batch(BATCH).take(-(-many // BATCH)))
     images = np.concatenate([images for images, _ in batches])[:many]
     labels = np.concatenate([labels for _, labels in batches])[:many]
-    mean, std = (np.array(values, "float32") for values in (data.mean, data.std))
-    raw = (images * std + mean).round().clip(0, 255)
+    raw = Preprocessing(data.input_shape, data.mean, data.std).raw(images)
     is_shares = labels.ndim > 1 and np.allclose(labels.sum(axis=1), 1, atol=1e-2)
     return raw, labels.argmax(axis=1) if is_shares else labels
 
@@ -227,6 +238,7 @@ class _Networks(NamedTuple):
 
     served: Signature
     expected: Signature
+    preprocessing: Preprocessing
 
     @classmethod
     def of(
@@ -238,31 +250,29 @@ class _Networks(NamedTuple):
     ) -> "_Networks":
         refuse_others(model)
         refuse_other_decisions(model, decisions)
-        height, width, channels = model.input_shape[1:]
-        if height is None or width is None:
+        shape = model.input_shape[1:]
+        if None in shape:
             raise ValueError(
-                "Only a network whose input has a fixed height and width can be "
-                f"converted. Received: input_shape={model.input_shape[1:]}"
+                "Only a network whose input has a fixed size, of pictures a fixed "
+                "height and width, can be converted. Build it with the sizes in "
+                f"input_shape. Received: input_shape={shape}"
             )
         refuse_unknown_answers(model)
-        shape = height, width, channels
-        side = min(height, width)  # no files are taken, whose pictures are resized
-        preprocessing = Preprocessing(shape, mean, std, side, "bicubic", "squash")
+        preprocessing = Preprocessing(shape, mean, std)
         serving = Serving(preprocessing, [], 1, decisions)
         spec = tf.TensorSpec([None, *shape], tf.float32, name="images")
-        return cls(
-            *(
-                Signature.of(_of_pictures(serving, network), spec)
-                for network in (inference_network(model), unfolded_network(model))
-            )
+        served, expected = (
+            Signature.of(_of_pictures(serving, network), spec)
+            for network in (inference_network(model), unfolded_network(model))
         )
+        return cls(served, expected, preprocessing)
 
     def difference(
         self, run: Run, allowed: float, images: np.ndarray | None = None
     ) -> float:
         """Return how far logits are from the model's, as a share of the largest."""
         if images is None:
-            images = made_picture(*self.served.takes.shape[1:])[np.newaxis]
+            images = made_input(self.preprocessing)[np.newaxis]
         images = np.asarray(images[:BATCH], "float32")
         expected = self.expected.function(tf.constant(images))["logits"].numpy()
         found = run(images)["logits"]
@@ -304,9 +314,28 @@ def _accuracy(run: Run, images: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(logits.argmax(axis=1) == labels))
 
 
+def _refuse_what_litert_lacks(served: Signature, quantize: str | None) -> None:
+    graph = served.function.get_concrete_function().graph.as_graph_def()
+    functions = (function.node_def for function in graph.library.function)
+    operations = {node.op for node in chain(graph.node, *functions)}
+    if missing := operations & LITERT_LACKS:
+        raise ValueError(
+            f"LiteRT has no {', '.join(sorted(missing))}, which the network needs, and "
+            "nothing was written. Export it as ONNX or as a SavedModel, whose runtimes "
+            "have all that volumes need."
+        )
+    if quantize and (missing := operations & LITERT_LACKS_IN_8_BITS):
+        raise ValueError(
+            f"LiteRT has {', '.join(sorted(missing))} in float32 alone, so that 8 bits "
+            "would make the network neither smaller nor faster, and nothing was "
+            f"written. Leave quantize out. Received: quantize={quantize!r}"
+        )
+
+
 def _converted(
-    served: Signature, quantize: str | None, calibration: np.ndarray | None
+    networks: _Networks, quantize: str | None, calibration: np.ndarray | None
 ) -> bytes:
+    served, is_of_pictures = networks.served, networks.preprocessing.is_of_pictures
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
         archive.add_endpoint("serve", served.function, [served.takes])
@@ -321,7 +350,9 @@ def _converted(
         if quantize == "int8":
             assert calibration is not None
             operations = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = tf.uint8
+            if is_of_pictures:
+                converter.inference_input_type = tf.uint8
+                calibration = _with_whole_range(calibration)
             converter.representative_dataset = lambda: _one_by_one(calibration)
         converter.target_spec.supported_ops = operations
         with warnings.catch_warnings():
@@ -330,16 +361,19 @@ def _converted(
             return converter.convert()
 
 
-def _one_by_one(pictures: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    """Yield pictures one by one, the first with the whole range of 0..255 in it.
+def _with_whole_range(pictures: np.ndarray) -> np.ndarray:
+    """Return pictures, the first with the whole range of 0..255 in it.
 
     The input's scale is then 1: a raw pixel as uint8 stands for itself.
     """
-    for number, picture in enumerate(np.asarray(pictures, "float32")):
-        if number == 0:
-            picture = picture.copy()
-            picture[0, 0], picture[-1, -1] = 0.0, 255.0
-        yield {"images": picture[np.newaxis]}
+    pictures = np.array(pictures, "float32")
+    pictures[0, 0, 0], pictures[0, -1, -1] = 0.0, 255.0
+    return pictures
+
+
+def _one_by_one(calibration: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    for one in np.asarray(calibration, "float32"):
+        yield {"images": one[np.newaxis]}
 
 
 def _litert_run(content: bytes) -> Run:
@@ -349,7 +383,8 @@ def _litert_run(content: bytes) -> Run:
     kind = runner.get_input_details()["images"]["dtype"]
 
     def run(images: np.ndarray) -> Mapping[str, np.ndarray]:
-        return runner(images=np.asarray(images).round().astype(kind))
+        whole = np.rint(images) if np.issubdtype(kind, np.integer) else images
+        return runner(images=np.asarray(whole).astype(kind))
 
     return run
 

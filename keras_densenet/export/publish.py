@@ -40,16 +40,20 @@ def savedmodel(
     std: Sequence[float],
     class_names: Sequence[str] = (),
     short_side: int | None = None,
-    method: str = "bicubic",
+    method: str | None = None,
     fit: str | None = None,
     top_k: int = 5,
     facts: Mapping[str, Any] | None = None,
     decisions: Decisions | None = None,
 ) -> Path:
-    """Write `<path>/<version>/`, a SavedModel on raw pictures: gray, RGB or RGBA.
+    """Write `<path>/<version>/`, a SavedModel on raw pictures, signals or volumes.
+
+    Pictures are gray, RGB or RGBA; signals and volumes are in their own units, such as
+    Hounsfield's, and of the network's size.
 
     Its signatures are `serve`, which is also `serving_default`, `predict_bytes`,
-    `classify` and `embed`: see `Serving.signatures`. The graph resizes and standardizes
+    `classify` and `embed`: see `Serving.signatures`; signals and volumes come not as
+    files, and have `serve` and `embed` alone. The graph resizes and standardizes
     pictures as evaluation does. It computes in float32, whatever precision the model
     was trained in, with batch norms folded into weights where that is exact, and holds
     no code of this package.
@@ -61,14 +65,17 @@ def savedmodel(
     version, and the versions before it stay.
 
     Args:
-        model: Takes standardized pictures, and returns class probabilities or logits.
+        model: Takes standardized pictures, signals or volumes, and returns class
+            probabilities or logits.
         path: Folder of the model's versions; its name is the name to serve under.
-        mean: Mean of each channel, in 0..255.
-        std: Standard deviation of each channel, in 0..255.
+        mean: Mean of each channel: of pictures in 0..255, of signals and volumes in
+            their own units.
+        std: Standard deviation of each channel, likewise.
         class_names: One name a class; by default the numbers of the classes.
         short_side: Pixels that a picture's short side is resized to before its center
-            is cut out; by default the shorter side of what the model reads.
-        method: How `tf.image.resize` resizes: "bicubic" or "bilinear".
+            is cut out; by default the shorter side of what the model reads. It,
+            `method` and `fit` are of pictures alone.
+        method: How `tf.image.resize` resizes: "bicubic", the default, or "bilinear".
         fit: How a picture becomes what the model reads, as the data module's `fit` has
             it: "crop", "pad" or "squash"; None for "crop" where the model reads a
             square, and "squash" where it reads none.
@@ -82,19 +89,17 @@ def savedmodel(
         The folder of the new version, whose number is one above the highest there.
 
     Raises:
-        ValueError: The model does not take pictures and return a number for each class,
-            or nobody knows whether these are logits; mean or std do not fit the
-            channels, or class_names or decisions the classes; another argument is
-            wrong.
+        ValueError: The model does not take pictures, signals or volumes and return a
+            number for each class, or nobody knows whether these are logits; mean or std
+            do not fit the channels, or class_names or decisions the classes; another
+            argument is wrong, or not of signals and volumes.
         OSError: The folder cannot be written to.
         ExportError: What was written does not answer as the model does.
     """
     refuse_others(model)
-    height, width, channels = model.input_shape[1:]
-    side = min(height or 0, width or 0) if short_side is None else short_side
     mean, std = (tuple(map(float, values)) for values in (mean, std))
-    preprocessing = Preprocessing(
-        (height, width, channels), mean, std, side, method, fit_of(fit, (height, width))
+    preprocessing = _resizing(
+        Preprocessing(model.input_shape[1:], mean, std), short_side, method, fit
     )
     _check(model, preprocessing, class_names, top_k)
     classes = model.output_shape[-1]
@@ -116,6 +121,31 @@ def savedmodel(
         verify(staged)
         _flush(staged)
         return _take_next_number(staged, base)
+
+
+def _resizing(
+    preprocessing: Preprocessing,
+    short_side: int | None,
+    method: str | None,
+    fit: str | None,
+) -> Preprocessing:
+    """Say how pictures become the network's size; signals and volumes do not."""
+    size = preprocessing.input_shape[:-1]
+    if preprocessing.is_of_pictures:
+        side = min(n or 0 for n in size) if short_side is None else short_side
+        method = "bicubic" if method is None else method
+        return preprocessing._replace(
+            short_side=side, method=method, fit=fit_of(fit, size)
+        )
+    given = {"short_side": short_side, "method": method, "fit": fit}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given:
+        raise ValueError(
+            "short_side, method and fit say how pictures become the network's size; "
+            "signals and volumes are asked in that size. Leave them out. Received: "
+            f"{given}, for a model that reads {preprocessing.input_shape}"
+        )
+    return preprocessing
 
 
 def _folder_of_versions(base: Path) -> Path:
@@ -152,8 +182,9 @@ def _check(
     mean, std = preprocessing.mean, preprocessing.std
     if len(mean) != channels or len(std) != channels:
         raise ValueError(
-            f"mean and std must have a value in 0..255 for each of the {channels} "
-            f"channels that the model reads. Received: mean={mean}, std={std}"
+            f"mean and std must have a value for each of the {channels} channels that "
+            "the model reads, in 0..255 for pictures. Received: "
+            f"mean={mean}, std={std}"
         )
     if not all(map(math.isfinite, (*mean, *std))) or not all(v > 0 for v in std):
         raise ValueError(
@@ -173,13 +204,13 @@ def _check(
         )
     if top_k < 1:
         raise ValueError(f"top_k must be 1 or more. Received: {top_k}")
-    if preprocessing.method not in ("bicubic", "bilinear"):
+    if preprocessing.method not in (None, "bicubic", "bilinear"):
         raise ValueError(
             'method must be "bicubic" or "bilinear". Received: '
             f"{preprocessing.method!r}"
         )
-    least = min(side or 0 for side in model.input_shape[1:3])
-    if preprocessing.fit == "crop" and preprocessing.short_side < least:
+    least = min(side or 0 for side in model.input_shape[1:-1])
+    if preprocessing.fit == "crop" and (preprocessing.short_side or 0) < least:
         raise ValueError(
             f"short_side must be {least} or more, since the model reads a center of "
             f"{least} pixels. Received: short_side={preprocessing.short_side}"
@@ -217,23 +248,27 @@ def refuse_other_decisions(model: keras.Model, decisions: Decisions | None) -> N
 
 
 def refuse_others(model: keras.Model) -> None:
-    """Refuse a model that does not take pictures and return a number for each class."""
+    """Refuse a model that does not take pictures and return a number for each class.
+
+    Signals and volumes are taken, too.
+    """
     takes, returns = (
         getattr(model, f"{end}_shape", None) for end in ("input", "output")
     )
-    if not _is_shape(takes, 4) or not _is_shape(returns, 2):
+    if not _is_shape(takes, 3, 4, 5) or not _is_shape(returns, 2):
         raise ValueError(
             "To be exported a model must be functional or sequential, take pictures "
-            "(N, H, W, channels) and return a number for each class (N, classes). Wrap "
-            "another: pictures = keras.Input((224, 224, 3)), and then "
-            "keras.Model(pictures, model(pictures)). Received: "
-            f"{type(model).__name__} from {takes} to {returns}"
+            "(N, H, W, channels), signals (N, T, channels) or volumes (N, D, H, W, "
+            "channels), and return a number for each class (N, classes). Wrap another: "
+            "pictures = keras.Input((224, 224, 3)), and then keras.Model(pictures, "
+            f"model(pictures)). Received: {type(model).__name__} from {takes} to "
+            f"{returns}"
         )
 
 
-def _is_shape(shape: Any, rank: int) -> bool:
+def _is_shape(shape: Any, *ranks: int) -> bool:
     sizes = isinstance(shape, tuple) and all(n is None or type(n) is int for n in shape)
-    return sizes and len(shape) == rank and shape[-1] is not None
+    return sizes and len(shape) in ranks and shape[-1] is not None
 
 
 def _write(served: Mapping[str, Signature], folder: Path) -> None:
@@ -258,7 +293,7 @@ def _write_extra(
     extra.mkdir()
     assets.write_labels(extra, class_names)
     assets.write_facts(staged, preprocessing, expected, facts)
-    batches = assets.golden_batches(assets.made_pictures(preprocessing), expected)
+    batches = assets.golden_batches(preprocessing, expected)
     try:
         assets.write_golden(extra / "golden", batches, expected)
     except ValueError as error:

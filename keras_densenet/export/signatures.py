@@ -25,11 +25,15 @@ SERVED = ("logits", "probabilities", "decisions")
 class Preprocessing(NamedTuple):
     """What evaluation does to a picture before the network sees it.
 
+    What pictures alone have is None of signals and volumes, and where no picture is to
+    be resized.
+
     Attributes:
-        input_shape: `(H, W, channels)` of what the network sees. One channel is gray,
+        input_shape: `(H, W, channels)` of what the network sees, or `(T, channels)` or
+            `(D, H, W, channels)`; None for any size. Of a picture one channel is gray,
             three are RGB, four RGBA.
-        mean: Mean of each channel, in 0..255.
-        std: Standard deviation of each channel, in 0..255.
+        mean: Mean of each channel: in 0..255, of signals and volumes in their units.
+        std: Standard deviation of each channel, likewise.
         short_side: Pixels that a picture's short side is resized to before its center
             is cut out, by "crop" alone.
         method: How `tf.image.resize` resizes: "bicubic" or "bilinear".
@@ -37,27 +41,36 @@ class Preprocessing(NamedTuple):
             `resize_to_input` takes it.
     """
 
-    input_shape: tuple[int | None, int | None, int]
+    input_shape: tuple
     mean: Sequence[float]
     std: Sequence[float]
-    short_side: int
-    method: str
-    fit: str
+    short_side: int | None = None
+    method: str | None = None
+    fit: str | None = None
+
+    @property
+    def is_of_pictures(self) -> bool:
+        """Whether it is of pictures, whose values are in 0..255."""
+        return len(self.input_shape) == 3
 
     @property
     def takes_files(self) -> bool:
         """Whether pictures that come as files can be prepared for the network."""
-        height, width, channels = self.input_shape
-        return height is not None and width is not None and channels in COLORS
+        *size, channels = self.input_shape
+        return self.is_of_pictures and None not in size and channels in COLORS
 
     def resized(self, image: Any) -> Any:
         """Return a picture in the network's size: float32 `(H, W, channels)`."""
-        height, width, _ = self.input_shape
-        if height is None or width is None:
-            raise ValueError("A network that takes any size needs no resizing.")
-        return resize_to_input(
-            image, (height, width), self.short_side, self.method, self.fit
-        )
+        size, short_side, method = self.input_shape[:-1], self.short_side, self.method
+        if None in size or short_side is None or method is None:
+            raise ValueError("Only pictures that become a known size are resized.")
+        return resize_to_input(image, size, short_side, method, self.fit)
+
+    def raw(self, standardized: Any) -> Any:
+        """Return arrays as they were before they were standardized."""
+        mean, std = (np.array(values, "float32") for values in (self.mean, self.std))
+        raw = standardized * std + mean
+        return raw.round().clip(0, 255) if self.is_of_pictures else raw
 
     def decoded(self, encoded: Any) -> Any:
         """Return the pictures of files `(N,)`: float32 `(N, H, W, channels)`.
@@ -126,13 +139,16 @@ class Serving:
                            scores
             embed          images -> features (N, D), logits
 
+        Signals are images (N, T, channels), volumes (N, D, H, W, channels), in their
+        own units.
+
         With decisions, `serve` and `predict_bytes` also return decisions (N, classes),
         bool: whether each label is given. Probabilities are then those at the
         temperatures, and logits are as they were.
 
         There are no `predict_bytes` and `classify` for a network that takes other than
-        1, 3 or 4 channels, or pictures of any size, and no `embed` where the last layer
-        is not a classifier that is known.
+        1, 3 or 4 channels, pictures of any size, or no pictures, and no `embed` where
+        the last layer is not a classifier that is known.
         """
         answers = Signature.of(partial(self._answers, network), self._images).function
         served = {"serve": Signature.of(partial(_serve, answers), self._images)}
@@ -171,7 +187,8 @@ class Serving:
         with tf.control_dependencies([self._has_our_size(images)]):
             images = tf.identity(images)
         # oneDNN's convolutions fail on no pictures at all: then there is one.
-        some = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
+        unpadded = [[0, 0]] * len(self.preprocessing.input_shape)
+        some = tf.pad(images, [[0, tf.maximum(1 - count, 0)], *unpadded])
         answer = self.answers(network, some)
         return {name: values[:count] for name, values in answer.items()}
 
@@ -184,7 +201,9 @@ class Serving:
         fixed = tf.constant(expected)
         found = tf.shape(images)[1:]
         fits = tf.reduce_all((found == fixed) | (fixed == -1))
-        what = f"images must have shape (N, H, W, channels), with {expected}, not"
+        named = ["any" if n is None else n for n in self.preprocessing.input_shape]
+        shape = ", ".join(map(str, ["N", *named]))
+        what = f"images must have shape ({shape}). Received, without N:"
         return tf.debugging.Assert(fits, [what, found])
 
     def _of_files(self, answers: Callable, image_bytes: Any) -> dict[str, Any]:

@@ -75,9 +75,16 @@ def refuse_without_preprocessing(method: str, data: DataModule) -> None:
         raise MisconfigurationError(
             f"{method} needs what the pictures were standardized with, and "
             f"{type(data).__name__} does not say: kd.data.Datasets(train, ..., "
-            "mean=..., std=...), one number in 0..255 for each channel; 0.0 and 1.0 "
-            "where they were not."
+            "mean=..., std=...), one number for each channel, in 0..255 for pictures; "
+            "0.0 and 1.0 where they were not."
         )
+
+
+def _resizing(data: DataModule) -> dict[str, Any]:
+    """Return how pictures become the network's size; signals and volumes have it."""
+    is_of_pictures = len(data.input_shape) == 3
+    names = ("short_side", "method", "fit") if is_of_pictures else ()
+    return {name: getattr(data, name) for name in names}
 
 
 def write(
@@ -113,9 +120,7 @@ def write(
     }
     if to == "savedmodel":
         facts = {"data_set": type(data).__name__, "metrics": metrics}
-        for name in ("short_side", "method", "fit"):
-            how[name] = getattr(data, name)
-        return savedmodel(model, path, facts=facts, **how)
+        return savedmodel(model, path, facts=facts, **how, **_resizing(data))
     if to == "onnx":
         done = onnx(model, path, **how)
     else:
