@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from shaken import shaken
 
 import keras_densenet as kd
 from keras_densenet.export import litert
@@ -12,22 +13,6 @@ from keras_densenet.export.inference import (
     scale_and_offset,
     unfolded_network,
 )
-
-
-def shaken(model):
-    """Give a model whose batch norms are unlike those that it began with."""
-    rng = np.random.default_rng(0)
-    model.set_weights(
-        [
-            rng.uniform(0.2, 1.2, variable.shape)
-            if "variance" in variable.name
-            else rng.uniform(-0.4, 0.8, variable.shape)
-            if len(variable.shape) == 1
-            else weight
-            for variable, weight in zip(model.weights, model.get_weights(), strict=True)
-        ]
-    )
-    return model
 
 
 def with_a_head():
@@ -47,6 +32,26 @@ def of_keras_own_layers():
             keras.layers.Softmax(),
         ]
     )
+
+
+def of_keras_own_layers_of_volumes():
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 6, 2)),
+            keras.layers.Conv3D(4, 3),
+            keras.layers.BatchNormalization(axis=4),
+            keras.layers.ReLU(),
+            keras.layers.Conv3D(4, 1),
+            keras.layers.BatchNormalization(axis=3),  # not of channels
+            keras.layers.GlobalAveragePooling3D(),
+            keras.layers.Dense(3, "softmax"),
+        ]
+    )
+
+
+def of_rank(*size, stem="small"):
+    options = {"bottleneck": True, "compression": 0.5, "classes": 3, "stem": stem}
+    return kd.DenseNet(None, 4, blocks=(2, 2), input_shape=(*size, 2), **options)
 
 
 def called_with_training():
@@ -78,8 +83,12 @@ NETWORKS = {
     "one block": lambda: kd.DenseNet(blocks=(2,), classifier_activation="sigmoid"),
     "with a head": with_a_head,
     "Keras's own layers": of_keras_own_layers,
+    "Keras's own layers of volumes": of_keras_own_layers_of_volumes,
+    "signals of any size": lambda: of_rank(None, stem="imagenet"),
+    "volumes": lambda: of_rank(29, 30, 31, stem="imagenet"),
+    "plain volumes": lambda: kd.DenseNet(13, 5, classes=3, input_shape=(9, 5, 8, 1)),
 }
-SLOW = ("ImageNet's stem", "logits", "with a head")
+SLOW = ("ImageNet's stem", "logits", "with a head", "plain volumes")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +100,8 @@ SLOW = ("ImageNet's stem", "logits", "with a head")
 )
 def test_folded_it_gives_the_same_answers(name):
     model = shaken(NETWORKS[name]())
-    pictures = np.random.default_rng(1).normal(size=(3, *model.input_shape[1:]))
+    size = [n or 20 for n in model.input_shape[1:]]
+    pictures = np.random.default_rng(1).normal(size=(3, *size))
     expected = np.asarray(model(pictures, training=False), "float64")
     if name == "logits":
         expected = np.exp(expected - expected.max(axis=-1, keepdims=True))
@@ -102,13 +112,29 @@ def test_folded_it_gives_the_same_answers(name):
     assert network.answers(pictures)["features"].shape[0] == 3
 
 
-def test_a_batch_norm_after_a_convolution_is_gone():
-    """Of the bottleneck's batch norm a bias is left; the stem's is gone, too."""
-    model = kd.DenseNet121(input_shape=(64, 64, 3), classes=7)
+def folded(model):
     graph = inference_network(model).answers.__closure__
     (whole,) = [
         c.cell_contents for c in graph if isinstance(c.cell_contents, keras.Model)
     ]
+    return whole
+
+
+def test_a_batch_norm_of_volumes_is_gone_as_well():
+    """Layers read 8 and 12 maps: two vectors, 16 kernels and biases, 16 to 4 maps."""
+    whole = folded(of_rank(29, 29, 29, stem="imagenet"))
+    assert not whole.get_layer("stem_bn").weights
+    assert whole.get_layer("stem_conv").use_bias
+    by_hand = sum(2 * c + c * 16 + 16 + 27 * 16 * 4 for c in (8, 12))
+    assert whole.get_layer("dense_block1").count_params() == by_hand
+    whole = folded(of_keras_own_layers_of_volumes())
+    kept = [len(layer.weights) for layer in whole.layers if "norm" in layer.name]
+    assert kept == [0, 4]  # the one of channels is gone
+
+
+def test_a_batch_norm_after_a_convolution_is_gone():
+    """Of the bottleneck's batch norm a bias is left; the stem's is gone, too."""
+    whole = folded(kd.DenseNet121(input_shape=(64, 64, 3), classes=7))
     assert not whole.get_layer("stem_bn").weights
     assert whole.get_layer("stem_conv").use_bias
     # 4 vectors of a batch norm become 2, those of a bottleneck 1: by hand.
