@@ -44,6 +44,7 @@ CLOSE = 0.1  # with weights of 8 bits
 BATCH = 32
 CALIBRATION = 500  # pictures
 HELD_OUT = 2000
+MAX_DROP = 0.02
 OPSET = 18
 LITERT_LACKS = {"AvgPool3D", "MaxPool3D"}
 LITERT_LACKS_IN_8_BITS = {"Conv3D"}  # its weights and its sums stay float32
@@ -129,14 +130,14 @@ def litert(
     quantize: str | None = None,
     calibration: np.ndarray | None = None,
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
-    max_drop: float = 0.02,
+    max_drop: float = MAX_DROP,
     decisions: Decisions | None = None,
 ) -> Conversion:
     """Write a network for LiteRT, which was TensorFlow Lite, and run it there.
 
     Args:
         model: Takes standardized pictures or signals, and returns class probabilities
-            or logits. Volumes only where none are pooled, as in a single block.
+            or logits. Volumes only where nothing pools them, as in a single block.
         path: Path of the file, such as "cifar10.tflite".
         mean: Mean of each channel: of pictures in 0..255, of signals and volumes in
             their own units.
@@ -160,19 +161,42 @@ def litert(
         ExportError: It does not answer as the model does, or loses too much accuracy,
             and nothing was written.
     """
-    _refuse_without("litert", "ai_edge_litert")
-    if quantize not in (None, "dynamic", "int8"):
-        raise ValueError(
-            f'quantize must be None, "dynamic" or "int8". Received: {quantize!r}'
-        )
     if quantize == "int8" and (calibration is None or held_out is None):
         raise ValueError(
             'quantize="int8" needs two more arguments: calibration, raw pictures to '
             "find the ranges of activations, and held_out, other pictures with their "
             "labels to measure the accuracy that is lost."
         )
+    networks = _networks_for_litert(model, mean, std, quantize, decisions)
+    return _litert(networks, path, quantize, calibration, held_out, max_drop)
+
+
+def _networks_for_litert(
+    model: keras.Model,
+    mean: Sequence[float],
+    std: Sequence[float],
+    quantize: str | None,
+    decisions: Decisions | None,
+) -> "_Networks":
+    """Return the networks, refusing what cannot be converted before data are read."""
+    _refuse_without("litert", "ai_edge_litert")
+    if quantize not in (None, "dynamic", "int8"):
+        raise ValueError(
+            f'quantize must be None, "dynamic" or "int8". Received: {quantize!r}'
+        )
     networks = _Networks.of(model, mean, std, decisions)
     _refuse_what_litert_lacks(networks.served, quantize)
+    return networks
+
+
+def _litert(
+    networks: "_Networks",
+    path: str | os.PathLike,
+    quantize: str | None,
+    calibration: np.ndarray | None,
+    held_out: tuple[np.ndarray, np.ndarray] | None,
+    max_drop: float = MAX_DROP,
+) -> Conversion:
     content = _converted(networks, quantize, calibration)
     run = _litert_run(content)
     if quantize == "int8":
@@ -205,17 +229,17 @@ def litert_of_data(
     Activations are calibrated with 500 training pictures, accuracy is measured on 2,000
     test pictures, or as many as there are.
     """
-    how: dict[str, Any] = {"mean": data.mean, "std": data.std, "quantize": quantize}
-    how["decisions"] = decisions
+    networks = _networks_for_litert(model, data.mean, data.std, quantize, decisions)
+    calibration = held_out = None
     if quantize:
         data.prepare_data()
         data.setup("fit")
-        how["calibration"], _ = _raw_pictures(data.train_dataset(), data, CALIBRATION)
+        calibration, _ = _raw_pictures(data.train_dataset(), data, CALIBRATION)
         data.teardown("fit")
         data.setup("test")
-        how["held_out"] = _raw_pictures(data.test_dataset(), data, HELD_OUT)
+        held_out = _raw_pictures(data.test_dataset(), data, HELD_OUT)
         data.teardown("test")
-    return litert(model, path, **how)
+    return _litert(networks, path, quantize, calibration, held_out)
 
 
 def _raw_pictures(

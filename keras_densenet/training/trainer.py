@@ -427,6 +427,9 @@ class Trainer(LatestFit):
     ) -> Path:
         """Write a network that takes raw pictures, for a server or a device.
 
+        Signals and volumes as well, in their own units; of pictures alone there is what
+        takes files, and LiteRT has not all that volumes need.
+
         Args:
             module: What was trained; by default what was used last.
             path: Of a SavedModel the folder of its versions, "saved_models/cifar10",
