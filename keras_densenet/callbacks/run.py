@@ -237,7 +237,7 @@ def preprocessing_of(data: DataModule) -> dict[str, Any]:
     return {
         "mean": list(map(float, data.mean)),
         "std": list(map(float, data.std)),
-        "fit": fit_of(data.fit, data.input_shape[:-1]),
+        "fit": fit_of(data.fit, data.size),
     }
 
 

@@ -5,7 +5,6 @@ interpolation can leave the range a little.
 """
 
 import math
-from collections.abc import Sequence
 
 import tensorflow as tf
 

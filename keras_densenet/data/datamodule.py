@@ -111,12 +111,17 @@ class DataModule(abc.ABC):
         return type(self).__name__
 
     @property
+    def size(self) -> tuple[int, ...]:
+        """Return height and width of a picture; of signals and volumes all axes."""
+        return self.input_shape[:-1]
+
+    @property
     def short_side(self) -> int:
         """Return the short side of a picture when its center is cut out, in pixels.
 
         Pictures of other sizes are prepared so, for evaluation and when served.
         """
-        return min(self.input_shape[:-1])
+        return min(self.size)
 
     @abc.abstractmethod
     def train_dataset(self) -> tf.data.Dataset:

@@ -19,7 +19,8 @@ class Datasets(DataModule):
     seed, `train.shuffle(1000, seed=1)`.
 
     Args:
-        train: Batches of (pictures, labels) to train on, one epoch of them.
+        train: Batches of (pictures, labels) to train on, one epoch of them; or of
+            signals or volumes.
         validation: Batches to validate on, or None.
         test: Batches to test on, or None.
         predict: Batches of pictures, with labels or without; by default `test`.
@@ -177,12 +178,21 @@ def _refuse_other_batches(name: str, dataset: Any, labeled: bool) -> None:
     is_pair = isinstance(spec, tuple) and len(spec) in (2, 3)
     pictures = spec[0] if is_pair else spec
     rank = pictures.shape.rank if isinstance(pictures, tf.TensorSpec) else None
-    if rank != 4 or (labeled and not is_pair):
+    is_single = rank == 3 and not _are_batches(pictures, spec[1] if is_pair else None)
+    if rank not in (3, 4, 5) or is_single or (labeled and not is_pair):
         cures = {
             None: " Of a generator say output_signature=, with these shapes.",
             3: f" Of single pictures: {name}.batch(64).",
         }
         raise ValueError(
             f"{name} must have batches of (pictures, labels), pictures of the shape "
-            f"(N, H, W, channels). Received: {spec}.{cures.get(rank, '')}"
+            "(N, H, W, channels), or signals (N, T, channels) or volumes (N, D, H, W, "
+            f"channels). Received: {spec}.{cures.get(rank, '')}"
         )
+
+
+def _are_batches(pictures: tf.TensorSpec, labels: Any) -> bool:
+    """Return whether three axes are those of signals, and not of a single picture."""
+    if not isinstance(labels, tf.TensorSpec):
+        return pictures.shape[0] is None
+    return labels.shape.rank != 0 and labels.shape[:1] == pictures.shape[:1]

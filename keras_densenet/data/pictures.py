@@ -54,6 +54,11 @@ class TenCrops(DataModule):
             setattr(self, fact, getattr(data, fact))
         self.input_shape = (10, *data.input_shape)
 
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Return height and width of one view."""
+        return self._data.size
+
     def prepare_data(self) -> None:
         """Prepare the pictures."""
         self._data.prepare_data()

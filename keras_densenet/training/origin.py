@@ -211,7 +211,7 @@ def _other_preparation(kept: Mapping, data: DataModule) -> Iterator[str]:
     """Say how pictures were prepared before, if otherwise."""
     # Files of before do not say how pictures became the network's size: there was one
     # way for squares, and one for others.
-    before = {"fit": fit_of(None, data.input_shape[:-1]), **kept} if kept else {}
+    before = {"fit": fit_of(None, data.size), **kept} if kept else {}
     yield from _other_values(before, preprocessing_of(data), ("mean", "std", "fit"))
 
 

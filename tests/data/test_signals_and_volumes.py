@@ -309,6 +309,29 @@ def test_digits_in_relief_are_the_digits_from_three_sides():
         assert (np.diff(lying.astype(int), axis=0) <= 0).all()  # no hole below
 
 
+# --- datasets --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("images", [SIGNALS, VOLUMES], ids=["signals", "volumes"])
+def test_datasets_have_batches_of_them(images):
+    each = tf.data.Dataset.from_tensor_slices((images.astype("float32"), LABELS))
+    data = kd.data.Datasets(each.batch(4), predict=each.map(lambda x, y: x).batch(4))
+    assert (data.input_shape, data.num_classes) == (images.shape[1:], 3)
+    full = kd.data.Datasets(each.batch(3, drop_remainder=True))
+    assert full.input_shape == images.shape[1:]
+
+
+def test_single_pictures_are_no_batches_of_signals():
+    each = tf.data.Dataset.from_tensor_slices((np.zeros((6, 9, 9, 3)), LABELS))
+    with pytest.raises(ValueError, match=r"train.batch\(64\)"):
+        kd.data.Datasets(each)
+    unknown = each.map(lambda x, y: (tf.ensure_shape(x, [None, None, 3]), y))
+    with pytest.raises(ValueError, match=r"train.batch\(64\)"):
+        kd.data.Datasets(unknown)
+    with pytest.raises(ValueError, match=r"predict.batch\(64\)"):
+        kd.data.Datasets(each.batch(2), predict=each.map(lambda x, y: x))
+
+
 # --- training --------------------------------------------------------------------
 
 
