@@ -26,6 +26,7 @@ from keras_densenet.layers import (
     check_growth_rate,
     checked_data_format,
     he_convolution,
+    max_pooling,
 )
 from keras_densenet.tensor import Tensor
 from keras_densenet.variants import IMAGENET_VARIANTS
@@ -296,7 +297,7 @@ def _stem(x: Tensor, stem: str, filters: int, sync_batchnorm: bool) -> Tensor:
     x = ReLU(name="stem_relu")(x)
     # After ReLU no value is below zero.
     x = _of_rank("ZeroPadding", rank)(1, name="stem_pool_pad")(x)
-    return _of_rank("MaxPooling", rank)(3, strides=2, name="stem_pool")(x)  # H / 4
+    return max_pooling(rank, name="stem_pool")(x)  # H / 4
 
 
 def _rank(x: Tensor) -> int:

@@ -5,6 +5,7 @@ from keras_densenet.layers.convolution import he_convolution
 from keras_densenet.layers.data_format import channel_axis, checked_data_format
 from keras_densenet.layers.dense_block import DenseBlock
 from keras_densenet.layers.dense_layer import DenseLayer, check_growth_rate
+from keras_densenet.layers.pooling import max_pooling
 from keras_densenet.layers.transition import Transition, check_compression, kept_maps
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "checked_data_format",
     "he_convolution",
     "kept_maps",
+    "max_pooling",
 ]

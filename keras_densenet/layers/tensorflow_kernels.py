@@ -340,3 +340,29 @@ def narrow_convolution(x: Tensor, kernel: Tensor) -> Tensor:
         return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
 
     return convolution(x, tf.convert_to_tensor(kernel))
+
+
+def average_pool_volumes(x: Tensor, size: int) -> Tensor:
+    """Average windows of `size` along each axis, 2 apart: `(N, D, H, W, C)`."""
+    return _pool_volumes(tf.nn.avg_pool2d, x, size)
+
+
+def max_pool_volumes(x: Tensor, size: int) -> Tensor:
+    """Return the largest values of windows of `size` along each axis, 2 apart."""
+    return _pool_volumes(tf.nn.max_pool2d, x, size)
+
+
+def _pool_volumes(pool: Callable, x: Tensor, size: int) -> Tensor:
+    """Pool height and width, then the depth, as pictures are.
+
+    The kernels for volumes have no float64, and those for pictures have.
+    """
+    n, depth, height, width, channels = tf.unstack(tf.shape(x))
+    slices = tf.reshape(x, [n * depth, height, width, channels])
+    slices = pool(slices, size, 2, "VALID")
+    height, width = tf.unstack(tf.shape(slices)[1:3])
+    columns = tf.reshape(slices, [n, depth, height * width, channels])
+    columns = pool(columns, (size, 1), (2, 1), "VALID")
+    y = tf.reshape(columns, [n, -1, height, width, channels])
+    sides = [side and (side - size) // 2 + 1 for side in x.shape[1:-1]]
+    return tf.ensure_shape(y, [x.shape[0], *sides, x.shape[-1]])

@@ -14,6 +14,7 @@ from keras_densenet.layers.data_format import (
     pixels_per_picture,
     with_channels,
 )
+from keras_densenet.layers.pooling import average_pool
 from keras_densenet.layers.recomputation import checked_mode, recomputed_stage
 from keras_densenet.layers.shared_moments import Moments
 from keras_densenet.tensor import Tensor
@@ -140,7 +141,7 @@ class Transition(keras.layers.Layer):
         return self.conv(self._pool(x))
 
     def _pool(self, x: Tensor) -> Tensor:
-        return ops.average_pool(x, 2, 2, data_format=self.data_format)
+        return average_pool(x, self.data_format)
 
     def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
         """Return half the height and width, and floor(theta m) channels."""

@@ -7,7 +7,6 @@ What they have and answer was written by `own_blocks_answers.py`, where they are
 
 import json
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import keras
@@ -15,7 +14,6 @@ import numpy as np
 import own_blocks_answers as answers
 import pytest
 import pytorch_answers as pytorch
-import tensorflow as tf
 
 import keras_densenet as kd
 
@@ -65,35 +63,15 @@ def test_weights_and_answers_of(library, memory_efficient):
     np.testing.assert_allclose(logits, expected["logits"], rtol=0, atol=1e-5 * scale)
 
 
-def pooled(pool, volumes, size):
-    """Pool volumes by 2, a direction after the other.
-
-    TensorFlow's kernels for volumes have no float64, and those for pictures have.
-    """
-    _, depth, height, width, channels = volumes.shape
-    slices = tf.reshape(volumes, [-1, height, width, channels])
-    slices = pool(slices, size, 2, "VALID")
-    columns = tf.reshape(slices, [-1, depth, np.prod(slices.shape[1:3]), channels])
-    columns = pool(columns, (size, 1), (2, 1), "VALID")
-    return tf.reshape(columns, [-1, columns.shape[1], *slices.shape[1:]])
-
-
-def pool_in_float64(monkeypatch):
-    largest = partial(pooled, tf.nn.max_pool2d, size=3)
-    mean = partial(pooled, tf.nn.avg_pool2d, size=2)
-    call = lambda self, volumes: largest(volumes)  # noqa: E731
-    monkeypatch.setattr(keras.layers.MaxPooling3D, "call", call)
-    monkeypatch.setattr(kd.layers.Transition, "_pool", lambda self, maps: mean(maps))
-
-
-@pytest.mark.parametrize("library", OF_RANK)
+@pytest.mark.parametrize(
+    "library",
+    ["monai_signals", pytest.param("monai_volumes", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize(
     "mode", [False, *(pytest.param(m, marks=pytest.mark.slow) for m in (True, "full"))]
 )
-def test_twenty_steps_of_signals_and_of_volumes(library, mode, monkeypatch):
+def test_twenty_steps_of_signals_and_of_volumes(library, mode):
     rank, expected = OF_RANK[library], PEERS[library]
-    if rank == 3:
-        pool_in_float64(monkeypatch)
     shape = (*(32,) * rank, 1)
     with of_policy("float64"):
         options = {**OURS[library], **IMAGENET_STYLE, "input_shape": shape}
