@@ -1,8 +1,10 @@
 """Where in a picture a network sees a class: Grad-CAM (Selvaraju et al. 2017).
 
-It needs the TensorFlow backend.
+What is said of pictures holds for signals and volumes, whose maps have one axis less or
+one more. It needs the TensorFlow backend.
 """
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -24,7 +26,13 @@ from keras_densenet.analysis.inside import (
 from keras_densenet.model_output import is_functional, last_activation
 from keras_densenet.tensor import Tensor
 
-AT_ONCE = 16  # pictures in a batch, whose maps are all kept for the gradient
+SHAPES = {  # by the number of their axes
+    3: "signals (N, T, channels)",
+    4: "pictures (N, H, W, channels)",
+    5: "volumes (N, D, H, W, channels)",
+}
+AT_ONCE = 16  # pictures in a batch, whose maps are all kept for the gradient:
+PIXELS_AT_ONCE = 2**24  # fewer, where these would be more, such as 8 volumes of 128^3
 COLUMNS = 4  # pairs of pictures in a row of the figure
 TITLE_WIDTH = 38  # letters over two pictures
 LINE = 0.16  # inches of a title's line
@@ -36,20 +44,21 @@ def class_activation(
     classes: npt.ArrayLike | None = None,
     layer: str | None = None,
 ) -> np.ndarray:
-    """Show where in each picture the network sees a class: Grad-CAM.
+    """Show where in each picture, signal or volume the network sees a class: Grad-CAM.
 
     Each map of the layer is weighted with the mean gradient of the class's logit by the
     map's values. The sum of the weighted maps is cut off below 0 and enlarged to the
-    picture. At a DenseNet's last maps, the default, it is how much each place adds to
-    the logit (class activation mapping, Zhou et al. 2016).
+    picture, linearly along each axis. At a DenseNet's last maps, the default, it is how
+    much each place adds to the logit (class activation mapping, Zhou et al. 2016).
 
     Args:
         model: A functional or sequential model, also with such models within. Where it
             ends in a softmax or a sigmoid, the logit is what that reads; else it is the
             model's output. A model that gives maps is looked at as if its classes were
             these maps, with a warning.
-        images: Standardized pictures `(N, H, W, channels)`, or `(N, channels, H, W)` of
-            a model of `data_format="channels_first"`.
+        images: Standardized pictures `(N, H, W, channels)`, signals `(N, T, channels)`
+            or volumes `(N, D, H, W, channels)`; of a model of
+            `data_format="channels_first"` the channels come after N.
         classes: The number of a class for each picture, `(N,)`; by default the most
             probable class. One unit, as of a sigmoid, has the number 0: the map is of
             what speaks for it.
@@ -57,51 +66,64 @@ def class_activation(
             this one; by default the last one.
 
     Returns:
-        A float32 array `(N, H, W)` in 0..1, each picture divided by its largest value;
-        all 0 where no place speaks for the class.
+        A float32 array in 0..1, each picture divided by its largest value, and all 0
+        where no place speaks for the class: `(N, H, W)`, of signals `(N, T)`, of
+        volumes `(N, D, H, W)`.
 
     Raises:
-        ValueError: The model is of another kind, has no such layer or no maps, or there
-            are not as many classes as pictures; or its probability is 1 and comes from
-            a layer that is not known, so that its gradient is lost.
+        ValueError: The model is of another kind, has no such layer or no maps, or reads
+            pictures of another number of axes, or there are not as many classes as
+            pictures; or its probability is 1 and comes from a layer that is not known,
+            so that its gradient is lost.
     """
-    _check_model(model)
-    with_maps = _layer_with_maps(model, layer)
-    is_first = _is_channels_first(model, with_maps)
     images = np.asarray(images, "float32")
+    _check_model(model, images)
+    with_maps = _layer_with_maps(model, layer, images.ndim)
+    is_first = _is_channels_first(model, with_maps)
     if classes is not None:
         classes = np.asarray(classes)
-    axis = 1 if is_first else -1
-    _check_pictures(images, classes, model.outputs[0].shape[axis])
-    size = images.shape[2:] if is_first else images.shape[1:3]
+    _check_classes(classes, len(images), model.outputs[0].shape[1 if is_first else -1])
+    size = images.shape[2:] if is_first else images.shape[1:-1]
+    at_once = max(1, min(AT_ONCE, PIXELS_AT_ONCE // max(1, math.prod(size))))
     heat = [np.zeros((0, *size), "float32")]
-    for first in range(0, len(images), AT_ONCE):
-        batch = slice(first, first + AT_ONCE)
+    for first in range(0, len(images), at_once):
+        batch = slice(first, first + at_once)
         chosen = None if classes is None else classes[batch]
         maps, gradients = _maps_and_gradients(
             model, with_maps, images[batch], chosen, is_first
         )
         if is_first:
-            maps, gradients = (tf.transpose(x, [0, 2, 3, 1]) for x in (maps, gradients))
+            last = [0, *range(2, images.ndim), 1]
+            maps, gradients = (tf.transpose(x, last) for x in (maps, gradients))
         heat.append(_heat(maps, gradients, size))
     return np.concatenate(heat)
 
 
-def _check_model(model: keras.Model) -> None:
-    """Raise a `ValueError` unless a model gives a number for each class."""
+def _check_model(model: keras.Model, images: np.ndarray) -> None:
+    """Raise a `ValueError` unless a model gives a number for each class of pictures."""
     if not is_functional(model) or not model.built:
         raise ValueError(
             "class_activation needs a functional or sequential model that knows its "
             "input: begin it with keras.Input. Received: a "
             f"{type(model).__name__}."
         )
+    more = images.ndim - len(model.inputs[0].shape)
+    # Keras leaves out a last axis of one channel that the input does not have.
+    fits = more == 0 or (more == 1 and images.shape[-1] == 1)
+    if not fits or images.ndim not in SHAPES:
+        raise ValueError(
+            f"class_activation needs what {model.name} reads: "
+            f"{' or '.join(SHAPES.values())}, with N of them in one array. Received: "
+            f"images of shape {images.shape}, where the model's input is "
+            f"{model.inputs[0].shape}."
+        )
     shapes = [output.shape for output in model.outputs]
-    if len(shapes) != 1 or len(shapes[0]) not in (2, 4):
+    if len(shapes) != 1 or len(shapes[0]) not in (2, images.ndim):
         raise ValueError(
             "class_activation needs a model that gives a number for each class, (N, "
             f"classes). Received: {model.name} with outputs of shape {shapes}."
         )
-    if len(shapes[0]) == 4:
+    if len(shapes[0]) > 2:
         warnings.warn(
             f"{model.name} gives maps, {shapes[0]}, so that classes are taken for "
             "numbers of these maps. For classes give the whole model, its classifier "
@@ -110,48 +132,47 @@ def _check_model(model: keras.Model) -> None:
         )
 
 
-def _check_pictures(
-    images: np.ndarray, classes: np.ndarray | None, num_classes: int
-) -> None:
-    """Raise a `ValueError` unless there are pictures with a class's number for each."""
-    fits = images.ndim == 4
-    if fits and classes is not None:
-        fits = classes.shape == (len(images),) and classes.dtype.kind in "iu"
-        fits = fits and all(0 <= number < num_classes for number in classes)
-    if not fits:
-        given = "none" if classes is None else f"{classes.dtype} {classes.shape}"
+def _check_classes(classes: np.ndarray | None, count: int, num_classes: int) -> None:
+    """Raise a `ValueError` unless there is a class's number for each picture."""
+    if classes is None:
+        return
+    fits = classes.shape == (count,) and classes.dtype.kind in "iu"
+    if not fits or not all(0 <= number < num_classes for number in classes):
         raise ValueError(
-            "class_activation needs pictures (N, H, W, channels) and a class for each "
-            f"of them, a number in 0..{num_classes - 1}. Received: images of shape "
-            f"{images.shape}, classes {given}."
+            "class_activation needs a class for each picture, a number in "
+            f"0..{num_classes - 1}. Received: {count} pictures, classes "
+            f"{classes.dtype} {classes.shape}."
         )
 
 
-def _layer_with_maps(model: keras.Model, name: str | None) -> keras.Layer:
+def _layer_with_maps(model: keras.Model, name: str | None, axes: int) -> keras.Layer:
     """Return the layer of a name, or the last one, whose output is maps."""
     layers = [layer for layer in layers_within(model) if layer._inbound_nodes]
     layers = [x for x in layers if not isinstance(x, keras.layers.InputLayer)]
-    maps = [layer for layer in layers if len(layer.output.shape) == 4]
+    maps = [layer for layer in layers if len(layer.output.shape) == axes]
     if name is None:  # a model's output is that of a layer within it
         named = [layer for layer in maps if not is_functional(layer)]
     else:
         named = [layer for layer in maps if layer.name == name]
     if not named:
         raise ValueError(
-            "layer must name a layer with maps (N, H, W, channels): "
+            f"layer must name a layer with maps of {SHAPES[axes]}: "
             f"{', '.join(layer.name for layer in maps) or 'here none has any'}. "
             f"Received: layer={name!r}."
         )
     if name is None:
-        _refuse_hidden_maps(layers[layers.index(named[-1]) + 1 :], named[-1])
+        _refuse_hidden_maps(layers[layers.index(named[-1]) + 1 :], named[-1], axes)
     return named[-1]
 
 
-def _refuse_hidden_maps(after: Sequence[keras.Layer], chosen: keras.Layer) -> None:
+def _refuse_hidden_maps(
+    after: Sequence[keras.Layer], chosen: keras.Layer, axes: int
+) -> None:
     """Refuse to take maps before a layer that has later ones, which cannot be seen."""
     for layer in after:
+        # A kernel has an axis for the maps that it makes, where maps have one for N.
         shapes = [len(w.shape) for w in layer.weights]
-        if not is_functional(layer) and 4 in shapes:
+        if not is_functional(layer) and axes in shapes:
             raise ValueError(
                 f"The last maps are inside of {layer.name}, a {type(layer).__name__} "
                 f"that cannot be looked into; those before it are {chosen.name}'s. "
@@ -204,16 +225,20 @@ def _maps_and_gradients(
 
 def _for_each_class(outputs: Tensor, is_first: bool) -> Tensor:
     """Return a number for each class, `(N, classes)`: of maps their means."""
-    if len(outputs.shape) == 2:
-        return outputs
-    return tf.reduce_mean(outputs, axis=(2, 3) if is_first else (1, 2))
+    places = range(2, outputs.shape.rank) if is_first else _places(outputs)
+    return tf.reduce_mean(outputs, axis=list(places))
+
+
+def _places(maps: Tensor) -> list[int]:
+    """Return the axes between the first and the last: `[1, 2]` of `(N, H, W, C)`."""
+    return list(range(1, maps.shape.rank - 1))
 
 
 def _refuse_saturated(model: keras.Model, scores: Tensor, gradients: Tensor) -> None:
     """Refuse a probability of 1 whose logit is not known."""
     if last_activation(model).name != "unknown":
         return
-    is_flat = tf.reduce_all(gradients == 0, axis=(1, 2, 3))
+    is_flat = tf.reduce_all(gradients == 0, axis=list(range(1, gradients.shape.rank)))
     if tf.reduce_any(is_flat & (scores == 1)):
         raise ValueError(
             f"{model.name} gives a probability of 1 by a layer that is not known, and "
@@ -224,11 +249,30 @@ def _refuse_saturated(model: keras.Model, scores: Tensor, gradients: Tensor) -> 
 
 def _heat(maps: Tensor, gradients: Tensor, size: Sequence[int]) -> np.ndarray:
     """Return the heat `(N, H, W)` of maps `(N, h, w, C)`."""
-    weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
-    heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1, keepdims=True))
-    heat = tf.image.resize(heat, size)[..., 0]  # (N, H, W)
-    largest = tf.reduce_max(heat, axis=(1, 2), keepdims=True)
+    places = _places(maps)
+    weights = tf.reduce_mean(gradients, axis=places, keepdims=True)
+    heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))  # (N, h, w)
+    heat = _enlarged(heat, size)  # (N, H, W)
+    largest = tf.reduce_max(heat, axis=places, keepdims=True)
     return tf.math.divide_no_nan(heat, largest).numpy()
+
+
+def _enlarged(heat: Tensor, size: Sequence[int]) -> Tensor:
+    """Return heat `(N, h, w)` as `(N, *size)`, interpolated linearly along each axis.
+
+    The centers of the places are spread evenly, and beyond the outermost ones nothing
+    changes, as in PyTorch's `interpolate` with `align_corners=False`.
+    """
+    # A picture's resizing takes two axes at a time: those before them count as many
+    # pictures, those after them as channels.
+    for axis in range(1, len(size) + 1, 2):
+        before, pair, after = np.split(heat.shape, [axis, axis + 2])
+        wanted = size[axis - 1 : axis + 1]
+        alone = [1] * (2 - len(pair))
+        maps = [math.prod(before), *pair, *alone, math.prod(after)]
+        heat = tf.image.resize(tf.reshape(heat, maps), [*wanted, *alone])
+        heat = tf.reshape(heat, [*before, *wanted, *after])
+    return heat
 
 
 def plot_class_activation(
