@@ -17,7 +17,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from keras_densenet.analysis.drawn_names import drawn_titles
-from keras_densenet.analysis.drawn_pictures import drawn
+from keras_densenet.analysis.drawn_pictures import drawing, drawing_width
 from keras_densenet.analysis.inside import (
     layers_within,
     replaced,
@@ -33,7 +33,7 @@ SHAPES = {  # by the number of their axes
 }
 AT_ONCE = 16  # pictures in a batch, whose maps are all kept for the gradient:
 PIXELS_AT_ONCE = 2**24  # fewer, where these would be more, such as 8 volumes of 128^3
-COLUMNS = 4  # pairs of pictures in a row of the figure
+COLUMNS = 4  # pairs of pictures in a row of the figure, fewer of wider drawings
 TITLE_WIDTH = 38  # letters over two pictures
 LINE = 0.16  # inches of a title's line
 
@@ -283,9 +283,18 @@ def plot_class_activation(
 ) -> Figure:
     """Draw each picture twice: as it is, and with its heat map laid over it.
 
+    Of a volume three slices are drawn, axial, coronal and sagittal (across D, H and W),
+    through the place of the greatest heat, or through the middle where there is none.
+    They are in gray between the 1st and the 99th percentile of the volume's values. Of
+    a signal the curves of its first channels are drawn, at most 6, one above another,
+    each between its least and its greatest value.
+
     Args:
-        pictures: Raw pictures, `(N, H, W, channels)` in 0..255: gray, RGB or RGBA.
-        heat: What `class_activation` returns for them, `(N, H, W)` in 0..1.
+        pictures: Raw pictures, `(N, H, W, channels)` in 0..255: gray, RGB or RGBA. Or
+            signals `(N, T, channels)` or volumes `(N, D, H, W, channels)`, finite and
+            in any units.
+        heat: What `class_activation` returns for them, in 0..1: `(N, H, W)`, of signals
+            `(N, T)`, of volumes `(N, D, H, W)`.
         titles: A title for each picture, such as "cat 98 %"; a long one is broken into
             lines.
         path: Where to save the figure, if at all.
@@ -294,7 +303,8 @@ def plot_class_activation(
         The figure.
 
     Raises:
-        ValueError: The numbers of pictures, heat maps and titles differ, or are 0.
+        ValueError: The numbers of pictures, heat maps and titles differ, or are 0, or
+            the heat maps are not of the pictures' size.
     """
     if not len(pictures) == len(heat) == len(titles) > 0:
         raise ValueError(
@@ -302,11 +312,18 @@ def plot_class_activation(
             f"title each. Received: {len(pictures)} pictures, {len(heat)} heat maps, "
             f"{len(titles)} titles."
         )
-    columns = min(COLUMNS, len(pictures))
+    if np.shape(pictures)[:-1] != np.shape(heat):
+        raise ValueError(
+            "plot_class_activation needs heat maps of the pictures' size, without their "
+            f"channels. Received: pictures of shape {np.shape(pictures)}, heat maps of "
+            f"shape {np.shape(heat)}."
+        )
+    wide = drawing_width(pictures[0])
+    columns = min(max(1, COLUMNS // wide), len(pictures))
     rows = -(-len(pictures) // columns)
-    texts, families = drawn_titles(titles, TITLE_WIDTH)
+    texts, families = drawn_titles(titles, TITLE_WIDTH * wide)
     lines = max(text.count("\n") for text in texts)
-    size = (3.4 * columns + 0.6, (2.05 + LINE * lines) * rows + 0.3)
+    size = (3.4 * columns * wide + 0.6, (2.05 + LINE * lines) * rows + 0.3)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, 2 * columns, squeeze=False)
     for axis in grid.flat:
@@ -316,11 +333,11 @@ def plot_class_activation(
     ):
         row, column = divmod(number, columns)
         left, right = grid[row, 2 * column : 2 * column + 2]
-        raw = drawn(picture)
-        left.imshow(raw)
+        raw = drawing(picture, map_)
+        left.imshow(raw.picture)
         left.set_title(title, fontsize=9, loc="left", fontfamily=families)
-        right.imshow(raw)
-        shown = right.imshow(map_, cmap="jet", vmin=0, vmax=1, alpha=0.5)
+        right.imshow(raw.picture)
+        shown = right.imshow(raw.heat, cmap="jet", vmin=0, vmax=1, alpha=0.5)
     figure.colorbar(
         shown, ax=list(grid.flat), label="speaks for the class", shrink=0.8, pad=0.01
     )

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from keras_densenet.analysis.drawn_pictures import drawn
+from keras_densenet.analysis.drawn_pictures import drawing, drawing_width
 
-THUMBNAIL = 160  # pixels of the longer side
+THUMBNAIL = 160  # pixels of a picture's longer side
 
 
 def drawn_or_reason(draw: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -23,9 +23,12 @@ def drawn_or_reason(draw: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def thumbnail(picture: np.ndarray) -> str:
-    """Return a raw picture as an embedded PNG, scaled down if it is large."""
-    image = Image.fromarray(drawn(picture))
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    """Return the drawing of a raw picture, signal or volume as an embedded PNG.
+
+    It is scaled down if it is large.
+    """
+    image = Image.fromarray(drawing(picture).picture)
+    image.thumbnail((THUMBNAIL * drawing_width(picture), THUMBNAIL))
     file = io.BytesIO()
     image.save(file, "PNG")
     return _data_address(file, "image/png")
