@@ -158,7 +158,8 @@ class Examples:
         """Keep what is worse, or better, than what is kept.
 
         Args:
-            images: Standardized pictures `(N, H, W, channels)`.
+            images: Standardized pictures `(N, H, W, channels)`, signals
+                `(N, T, channels)` or volumes `(N, D, H, W, channels)`.
             labels: 1, 0 or NaN, `(N, classes)`.
             probabilities: `(N, classes)`.
         """
@@ -255,5 +256,5 @@ def _mistakes(
 
 
 def _raw(image: np.ndarray, data: DataModule) -> np.ndarray:
-    """Return a picture in 0..255."""
+    """Return a picture in 0..255, a signal or a volume in its own units."""
     return image * np.asarray(data.std) + np.asarray(data.mean)

@@ -314,7 +314,7 @@ def plot_class_activation(
         )
     if np.shape(pictures)[:-1] != np.shape(heat):
         raise ValueError(
-            "plot_class_activation needs heat maps of the pictures' size, without their "
+            "plot_class_activation needs heat maps of the pictures' size, without "
             f"channels. Received: pictures of shape {np.shape(pictures)}, heat maps of "
             f"shape {np.shape(heat)}."
         )

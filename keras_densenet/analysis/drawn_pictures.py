@@ -1,6 +1,6 @@
 """Pictures of any number of channels, signals and volumes, as they are drawn: RGB.
 
-All of them become one picture each, so that figures and pages need to know nothing else.
+Each of them becomes one picture, so that figures and pages show all in the same way.
 """
 
 from collections.abc import Callable, Sequence
@@ -116,7 +116,7 @@ def _slices(volume: np.ndarray, heat: np.ndarray) -> Drawing:
     gray = _gray(volume)
     place = [size // 2 for size in heat.shape]
     if heat.any():
-        place = np.unravel_index(heat.argmax(), heat.shape)
+        place = [int(at) for at in np.unravel_index(heat.argmax(), heat.shape)]
     cuts, of_heat = (
         [values.take(at, axis) for axis, at in enumerate(place)]
         for values in (gray, heat)
@@ -174,15 +174,15 @@ _KINDS = {  # by the number of axes without channels
     1: _Kind(
         _strip,
         3,
-        f"Of a signal the curves of up to {MOST_CHANNELS} channels are drawn, time from "
-        "left to right, each between its least and its greatest value.",
+        f"Of a signal the curves of the first channels are drawn, at most "
+        f"{MOST_CHANNELS}, each between its least and its greatest value.",
     ),
     2: _Kind(_picture, 1, ""),
     3: _Kind(
         _slices,
         3,
-        "Of a volume three slices are drawn, axial, coronal and sagittal (across depth, "
-        "height and width), through the place of the greatest heat, or through the "
-        "middle where there is none; gray is from the 1st to the 99th percentile.",
+        "Of a volume three slices are drawn, axial, coronal and sagittal (across "
+        "depth, height and width), through the middle or, where heat is shown, through "
+        "the place of the greatest; gray is from the 1st to the 99th percentile.",
     ),
 }

@@ -2,14 +2,14 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from keras_densenet.analysis.drawn_pictures import drawing, drawing_width
+from keras_densenet.analysis.drawn_pictures import drawing, drawing_width, how_drawn
 
 THUMBNAIL = 160  # pixels of a picture's longer side
 
@@ -20,6 +20,22 @@ def drawn_or_reason(draw: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return draw()
     except ValueError as error:  # analysis raises it for networks that it cannot read
         return {"why_not": str(error)}
+
+
+def drawn_how(pictures: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Return what a page says of how pictures are drawn, and whether they are wide.
+
+    Args:
+        pictures: Raw pictures, signals or volumes, all of one kind; or none.
+
+    Returns:
+        "how", a sentence, or an empty one of pictures; and "wide", whether the drawings
+        are wider than those of pictures.
+    """
+    return {
+        "how": "".join(map(how_drawn, pictures[:1])),
+        "wide": any(drawing_width(picture) > 1 for picture in pictures[:1]),
+    }
 
 
 def thumbnail(picture: np.ndarray) -> str:

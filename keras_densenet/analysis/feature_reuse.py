@@ -119,7 +119,7 @@ def _block_matrix(block: DenseBlock, reader: Tensor | None) -> np.ndarray:
 
 
 def _first_kernel(layer: DenseLayer) -> Tensor:
-    """Return the kernel that reads the concatenated maps."""
+    """Return the kernel that reads the concatenated maps, `(..., C, out)`."""
     return layer.bottleneck_conv.kernel if layer.bottleneck else layer.conv.kernel
 
 

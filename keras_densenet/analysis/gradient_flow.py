@@ -56,7 +56,8 @@ def gradient_flow(
     Args:
         model: A functional or sequential model, such as a DenseNet of this package or a
             ResNet; dense blocks of models within it are looked into, too.
-        batch: Standardized pictures `(N, H, W, channels)`, and class numbers `(N,)` or
+        batch: Standardized pictures `(N, H, W, channels)`, signals `(N, T, channels)`
+            or volumes `(N, D, H, W, channels)`, and class numbers `(N,)` or
             probabilities `(N, classes)`.
         loss: A function from labels and the model's output to a number; by default the
             cross-entropy of probabilities or of logits, whichever the model gives. A

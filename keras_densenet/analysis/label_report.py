@@ -12,7 +12,12 @@ from keras_densenet.analysis.class_activation import (
     class_activation,
     plot_class_activation,
 )
-from keras_densenet.analysis.embedded import drawn_or_reason, embedded, thumbnail
+from keras_densenet.analysis.embedded import (
+    drawn_how,
+    drawn_or_reason,
+    embedded,
+    thumbnail,
+)
 from keras_densenet.analysis.label_curves import (
     drawn_labels,
     plot_label_curves,
@@ -42,9 +47,11 @@ def parts_of_labels(
 
     Returns:
         "rows" of the table of labels, "curves", "reliability" and "activation", each a
-        picture or the reason that there is none, and "mistakes".
+        picture or the reason that there is none, "mistakes", and what `drawn_how`
+        returns.
     """
     names = predictions.class_names
+    examples = [*predictions.mistakes, *predictions.found]
     return {
         "rows": [_row(score) for score in predictions.label_scores()],
         "drawn": len(drawn_labels(predictions)),
@@ -54,6 +61,7 @@ def parts_of_labels(
         "reliability": _picture(lambda: plot_label_reliability(predictions)),
         "activation": _picture(lambda: _activation(model, predictions.found, names)),
         "mistakes": [_mistake(example, names) for example in predictions.mistakes],
+        **drawn_how([example.picture for example in examples]),
     }
 
 

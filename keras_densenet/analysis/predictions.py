@@ -28,7 +28,8 @@ class Mistake(NamedTuple):
     """A picture that was taken for something else.
 
     Attributes:
-        picture: The raw picture, `(H, W, channels)` in 0..255.
+        picture: The raw picture, `(H, W, channels)` in 0..255; or a signal
+            `(T, channels)` or a volume `(D, H, W, channels)` in their own units.
         label: Number of its class.
         answer: Number of the class that it was taken for.
         probability: The network's probability of the answer.
@@ -46,7 +47,8 @@ class LabelExample(NamedTuple):
     """A picture and one of its labels, rightly or wrongly given.
 
     Attributes:
-        picture: The raw picture, `(H, W, channels)` in 0..255.
+        picture: The raw picture, `(H, W, channels)` in 0..255; or a signal
+            `(T, channels)` or a volume `(D, H, W, channels)` in their own units.
         standardized: The same as the network reads it.
         label: Number of the label.
         has_it: Whether the picture has it.

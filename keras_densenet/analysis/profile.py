@@ -1,4 +1,8 @@
-"""What a network costs: parameters, multiply-adds, memory in training."""
+"""What a network costs: parameters, multiply-adds, memory in training.
+
+The costs of one picture are those of one signal or one volume where the network reads
+these.
+"""
 
 import math
 from dataclasses import dataclass
@@ -29,7 +33,8 @@ class LayerCost:
     Attributes:
         name: Name of the layer.
         kind: Name of its class.
-        output_shape: Shape of its output, such as `(None, H, W, C)`.
+        output_shape: Shape of its output, such as `(None, H, W, C)` of pictures,
+            `(None, T, C)` of signals, `(None, D, H, W, C)` of volumes.
         parameters: Number of its weights, moving statistics among them.
         multiply_adds: Multiply-adds of convolutions and matrix products for one picture
             in the forward pass, as the paper draws the layers; None where the layer is

@@ -12,7 +12,12 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from keras_densenet.analysis.curves import plot_curves, read_metrics
-from keras_densenet.analysis.embedded import drawn_or_reason, embedded, thumbnail
+from keras_densenet.analysis.embedded import (
+    drawn_how,
+    drawn_or_reason,
+    embedded,
+    thumbnail,
+)
 from keras_densenet.analysis.feature_reuse import (
     feature_reuse,
     observe_feature_reuse,
@@ -51,7 +56,8 @@ def write_report(
 
     It shows learning curves, what the network confuses, its worst mistakes as pictures,
     how far its confidence can be believed, which layers use which features, how
-    gradients flow, what the network costs, and what it was made with. All pictures are
+    gradients flow, what the network costs, and what it was made with. Signals are drawn
+    as curves and volumes as slices, see `plot_class_activation`. All pictures are
     inside the page, which has no script and loads nothing from other hosts.
 
     Args:
@@ -130,6 +136,7 @@ def _of_answers(
         "confusion": embedded(plot_confusion(predictions)),
         "confused": predictions.most_confused(),
         "mistakes": [_shown(mistake, names) for mistake in predictions.mistakes],
+        **drawn_how([mistake.picture for mistake in predictions.mistakes]),
         "reliability": embedded(plot_reliability(predictions.reliability())),
     }
     return {"classes": of_classes, "labels": None}

@@ -41,9 +41,9 @@ def held_out(flags: Flags, data: DataModule) -> tuple[str, tf.data.Dataset]:
             "validation pictures, or the trainer's limits are 0 batches."
         )
     shape = dataset.element_spec[0].shape
-    if shape.rank != 4:
+    if shape.rank != 1 + len(data.input_shape):
         raise MisconfigurationError(
-            "report needs batches of pictures, (N, H, W, channels). Received: "
+            f"report needs batches of pictures, {(None, *data.input_shape)}. Received: "
             f"{type(data).__name__} with {shape}. Of ten views give the data module of "
             "one, and the network in them."
         )
