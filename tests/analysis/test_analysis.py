@@ -6,19 +6,23 @@ from matplotlib.image import imread
 import keras_densenet as kd
 
 
-def test_matrix_of_weights_set_by_hand():
-    model = kd.DenseNet(depth=10, growth_rate=4)  # two layers a block, no bottleneck
+@pytest.mark.parametrize("input_shape", [(8, 1), (32, 32, 3), (4, 4, 4, 1)])
+def test_matrix_of_weights_set_by_hand(input_shape):
+    # Two layers a block, no bottleneck.
+    model = kd.DenseNet(depth=10, growth_rate=4, input_shape=input_shape)
+    rank = len(input_shape) - 1
     block = model.get_layer("dense_block1")
     # 16 maps at the input; layer 2 reads 16 and then 4 more; all weights of a source
     # have one absolute value.
     for layer, values in zip(
         block.dense_layers, ([0.25] * 16, [0.5] * 16 + [-2.0] * 4), strict=True
     ):
-        kernel = np.broadcast_to(np.array(values)[:, None], (3, 3, len(values), 4))
+        shape = (*[3] * rank, len(values), 4)
+        kernel = np.broadcast_to(np.array(values)[:, None], shape)
         layer.conv.kernel.assign(kernel)
     values = np.array([1.0] * 16 + [3.0] * 4 + [-5.0] * 4)[:, None]
     model.get_layer("transition1").conv.kernel.assign(
-        np.broadcast_to(values, (1, 1, 24, 24))
+        np.broadcast_to(values, (*[1] * rank, 24, 24))
     )
     matrix = kd.analysis.feature_reuse(model)[0]
     nan = np.nan

@@ -1,11 +1,18 @@
 """Grad-CAM against numbers that a person works out."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import keras_densenet as kd
 from keras_densenet.analysis import class_activation, plot_class_activation
+from keras_densenet.analysis.drawn_pictures import drawing
+
+# The function has the file's name, too.
+class_activation_file = importlib.import_module(class_activation.__module__)
 
 
 def two_maps(softmax=True):
@@ -61,17 +68,110 @@ def test_it_is_enlarged_to_the_picture():
     np.testing.assert_allclose(heat[16:], one, atol=1e-5)
 
 
-def test_of_a_densenet_it_is_the_class_activation_map():
+@pytest.mark.parametrize("input_shape", [(8, 3), (8, 8, 3), (8, 8, 8, 3)])
+def test_of_a_densenet_it_is_the_class_activation_map(input_shape):
     """At the last maps the gradient is the classifier's weight by their number."""
-    model = kd.DenseNetBC(10, 4, input_shape=(8, 8, 3))
-    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    model = kd.DenseNetBC(10, 4, input_shape=input_shape)
+    images = np.random.default_rng(0).normal(size=(2, *input_shape)).astype("float32")
     last = keras.Model(model.input, model.get_layer("final_relu").output)(images)
     kernel = model.get_layer("classifier").kernel.numpy()
     by_hand = np.maximum(np.asarray(last) @ kernel[:, 3], 0)  # (2, 2, 2)
-    by_hand /= by_hand.max(axis=(1, 2), keepdims=True)
+    rank = len(input_shape) - 1
+    by_hand /= by_hand.max(axis=tuple(range(1, 1 + rank)), keepdims=True)
     heat = class_activation(model, images, [3, 3], layer="final_relu")
-    # Bilinear enlargement by 4 keeps the corners, of which each is one place's alone.
-    np.testing.assert_allclose(heat[:, ::7, ::7] * by_hand.max(), by_hand, atol=1e-5)
+    # Linear enlargement by 4 keeps the corners, of which each is one place's alone.
+    corners = heat[:, *[slice(None, None, 7)] * rank]
+    np.testing.assert_allclose(corners * by_hand.max(), by_hand, atol=1e-5)
+
+
+def pooled(pool, size):
+    """Return a model whose logit is twice the mean of its maps: means of `pool`."""
+    rank = len(pool)
+    pooling = getattr(keras.layers, f"AveragePooling{rank}D")
+    average = getattr(keras.layers, f"GlobalAveragePooling{rank}D")
+    layers = [keras.Input((*size, 1)), pooling(pool), average(), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.set_weights([np.array([[2.0]]), np.zeros(1)])
+    return model
+
+
+def test_of_a_signal_by_hand():
+    # The means of two are 0 and 6. Of four moments the middles of the two lie at 0.5
+    # and 2.5: between them the heat rises by 3 a moment, and outside it does not.
+    signal = np.array([1.0, -1.0, 5.0, 7.0])[np.newaxis, :, np.newaxis]
+    heat = class_activation(pooled((2,), (4,)), signal, [0])
+    np.testing.assert_allclose(heat, [[0, 1.5 / 6, 4.5 / 6, 1]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pool", "size"),
+    [((3,), (12,)), ((2, 3), (6, 9)), ((2, 4, 3), (6, 4, 9)), ((1, 2, 5), (3, 4, 10))],
+)
+def test_it_is_enlarged_as_scipy_does(pool, size):
+    picture = np.random.default_rng(0).uniform(0, 1, size).astype("float32")
+    # Blocks: (6, 4, 9) as (3, 2, 1, 4, 3, 3) has a block's own places at 1, 3 and 5.
+    blocks = [n for whole, p in zip(size, pool, strict=True) for n in (whole // p, p)]
+    maps = picture.reshape(blocks).mean(axis=tuple(range(1, 2 * len(pool), 2)))
+    expected = ndimage.zoom(maps, pool, order=1, mode="nearest", grid_mode=True)
+    heat = class_activation(pooled(pool, size), picture[np.newaxis, ..., np.newaxis])
+    np.testing.assert_allclose(heat[0], expected / expected.max(), atol=1e-6)
+
+
+def convolving(rank, kernels):
+    """Return a model of 8 places along each axis, with kernels of one axis less."""
+    convolution = getattr(keras.layers, f"Conv{rank}D")
+    size, filters = kernels[0].shape[:rank], kernels[0].shape[-1]
+    pooling = getattr(keras.layers, f"AveragePooling{rank}D")
+    average = getattr(keras.layers, f"GlobalAveragePooling{rank}D")
+    layers = [
+        keras.Input((*[8] * rank, 2)),
+        convolution(filters, size, padding="same", activation="relu"),
+        pooling(2),
+        average(),
+        keras.layers.Dense(3, activation="softmax"),
+    ]
+    model = keras.Sequential(layers)
+    first, last = kernels
+    model.set_weights([first, np.zeros(filters), last, np.zeros(3)])
+    return model
+
+
+@pytest.mark.parametrize(("rank", "axis"), [(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)])
+def test_what_is_alike_along_an_axis_has_the_heat_of_one_slice(rank, axis):
+    """A volume of equal slices has a picture's heat, one of equal rows a signal's."""
+    rng = np.random.default_rng(1)
+    kernel, last = rng.normal(size=(*[3] * (rank - 1), 2, 4)), rng.normal(size=(4, 3))
+    slices = rng.normal(size=(2, *[8] * (rank - 1), 2)).astype("float32")
+    classes = [0, 2]
+    expected = class_activation(convolving(rank - 1, (kernel, last)), slices, classes)
+    found = class_activation(
+        convolving(rank, (np.expand_dims(kernel, axis), last)),
+        np.repeat(np.expand_dims(slices, axis + 1), 8, axis + 1),
+        classes,
+    )
+    repeated = np.repeat(np.expand_dims(expected, axis + 1), 8, axis + 1)
+    np.testing.assert_allclose(found, repeated, atol=1e-5)
+    np.testing.assert_allclose(expected.reshape(2, -1).max(axis=1), 1, atol=1e-6)
+
+
+def test_large_volumes_are_taken_fewer_at_once(monkeypatch):
+    """As many pixels as fit, and one at least: of 17 volumes 4, 4, 4, 4 and 1."""
+    model, seen = pooled((2, 2, 2), (4, 4, 4)), []
+    volumes = np.random.default_rng(0).uniform(0, 1, (17, 4, 4, 4, 1))
+    together = class_activation(model, volumes)
+    computed = class_activation_file._maps_and_gradients
+
+    def counting(model, layer, images, *others):
+        seen.append(len(images))
+        return computed(model, layer, images, *others)
+
+    monkeypatch.setattr(class_activation_file, "_maps_and_gradients", counting)
+    for pixels, batches in ((4 * 64, [4, 4, 4, 4, 1]), (1, [1] * 17)):
+        seen.clear()
+        monkeypatch.setattr(class_activation_file, "PIXELS_AT_ONCE", pixels)
+        heat = class_activation(model, volumes)
+        assert seen == batches
+        np.testing.assert_allclose(heat, together, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +179,8 @@ def test_of_a_densenet_it_is_the_class_activation_map():
     [
         ({"layer": "classifier"}, r"layer must name a layer with maps .*: maps\."),
         ({"classes": [0, 1]}, "a class for each"),
-        ({"images": PICTURE[0]}, "pictures"),
+        ({"images": PICTURE[0]}, r"reads: signals .* or pictures .*\(None, 2, 2, 2\)"),
+        ({"images": PICTURE[np.newaxis]}, r"images of shape \(1, 1, 2, 2, 2\)"),
         ({"classes": [2]}, r"a number in 0\.\.1"),
         ({"classes": [-1]}, r"a number in 0\.\.1"),
         ({"classes": [0.0]}, r"a number in 0\.\.1"),
@@ -212,16 +313,20 @@ def test_a_probability_of_an_unknown_layer_is_refused_where_it_is_1():
         class_activation(model, PICTURE * 100)
 
 
-def test_channels_may_come_first():
+@pytest.mark.parametrize("size", [(6,), (2, 3), (1, 2, 3)])
+def test_channels_may_come_first(size):
     first = "channels_first"
-    picture = keras.Input((2, 2, 3))
-    x = keras.layers.ZeroPadding2D(0, name="maps", data_format=first)(picture)
-    x = keras.layers.GlobalAveragePooling2D(data_format=first)(x)
+    picture = keras.Input((2, *size))
+    padding = getattr(keras.layers, f"ZeroPadding{len(size)}D")
+    average = getattr(keras.layers, f"GlobalAveragePooling{len(size)}D")
+    x = padding(0, name="maps", data_format=first)(picture)
+    x = average(data_format=first)(x)
     model = keras.Model(picture, keras.layers.Dense(2)(x))
     model.set_weights([np.array([[2.0, -1.0], [0.0, 3.0]]), np.zeros(2)])
     # As above, with a third column that is 0.
     pictures = np.pad(PICTURE.transpose(0, 3, 1, 2), ((0, 0), (0, 0), (0, 0), (0, 1)))
-    both = class_activation(model, np.concatenate([pictures, pictures]), [0, 1])
+    pictures = np.concatenate([pictures, pictures]).reshape(2, 2, *size)
+    both = class_activation(model, pictures, [0, 1]).reshape(2, 2, 3)
     np.testing.assert_allclose(both[0], [[0.25, 0, 0], [1, 0, 0]], atol=1e-6)
     np.testing.assert_allclose(both[1], [[0, 1, 0], [0, 0, 0]], atol=1e-6)
 
@@ -246,6 +351,23 @@ def test_the_picture(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 0
     with pytest.raises(ValueError, match="title each"):
         plot_class_activation(raw, heat, ["a"])
+    with pytest.raises(
+        ValueError, match=r"\(5, 8, 8, 3\), heat maps of shape \(5, 4, 4"
+    ):
+        plot_class_activation(raw, heat[:, ::2, ::2], list("abcde"))
+
+
+@pytest.mark.parametrize("size", [(16,), (4, 6, 8)])
+def test_signals_and_volumes_are_drawn_twice_as_pictures_are(tmp_path, size):
+    rng = np.random.default_rng(0)
+    raw, heat = rng.normal(size=(2, *size, 1)), rng.uniform(0, 1, (2, *size))
+    figure = plot_class_activation(raw, heat, ["a", "b"], tmp_path / "a.png")
+    assert [axis.get_title("left") for axis in figure.axes[:4]] == ["a", "", "b", ""]
+    for axis, one, of_one in zip(figure.axes[1:4:2], raw, heat, strict=True):
+        below, above = axis.images
+        expected = drawing(one, of_one)
+        np.testing.assert_array_equal(below.get_array(), expected.picture)
+        np.testing.assert_array_equal(above.get_array().filled(np.nan), expected.heat)
 
 
 @pytest.mark.parametrize(

@@ -23,29 +23,31 @@ def batch(n=4, size=8, seed=0):
 
 def relu_of_norm(x, epsilon=1e-5):
     """ReLU of a new batch norm, with scale 1 and offset 0, in NumPy."""
-    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    pixels = x.reshape(-1, x.shape[-1])
+    mean, variance = pixels.mean(0), pixels.var(0)
     return np.maximum((x - mean) / np.sqrt(variance + epsilon), 0)
 
 
 def convolved(x, kernel):
-    padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
-    height, width = x.shape[1:3]
-    return sum(
-        padded[:, i : i + height, j : j + width] @ kernel[i, j]
-        for i in range(3)
-        for j in range(3)
-    )
+    size = x.shape[1:-1]
+    padded = np.pad(x, [(0, 0), *[(1, 1)] * len(size), (0, 0)])
+    total = 0
+    for taps in np.ndindex(*[3] * len(size)):
+        window = [slice(tap, tap + n) for tap, n in zip(taps, size, strict=True)]
+        total = total + padded[:, *window] @ kernel[taps]
+    return total
 
 
 @pytest.mark.usefixtures("float64")
-def test_shares_are_those_of_differences():
+@pytest.mark.parametrize("size", [(16,), (4, 4), (2, 4, 2)])
+def test_shares_are_those_of_differences(size):
     """One block of two layers; each reader's copy of each source is changed by hand."""
-    pictures = keras.Input((4, 4, 2))
+    pictures = keras.Input((*size, 2))
     block = DenseBlock(2, 3, bottleneck=False)
     model = keras.Model(pictures, block(pictures))
     rng = np.random.default_rng(0)
-    images = rng.normal(size=(2, 4, 4, 2))
-    weights = rng.normal(size=(2, 4, 4, 8))
+    images = rng.normal(size=(2, *size, 2))
+    weights = rng.normal(size=(2, *size, 8))
     first, second = (layer.conv.kernel.numpy() for layer in block.dense_layers)
 
     def value(x_of_1=images, x_of_2=images, x_of_end=images, for_2=0.0, for_end=0.0):
@@ -67,7 +69,7 @@ def test_shares_are_those_of_differences():
         for name in ("x_of_1", "x_of_2", "x_of_end")
     ]
     of_first = [
-        differences((2, 4, 4, 3), lambda d, name=name: value(**{name: d}))
+        differences((2, *size, 3), lambda d, name=name: value(**{name: d}))
         for name in ("for_2", "for_end")
     ]
     expected = [
@@ -111,6 +113,24 @@ def test_norms_are_those_of_a_training_step(memory_efficient):
     )
     for matrix in flow.shares:
         np.testing.assert_allclose(np.nansum(matrix, axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("input_shape", [(8, 1), (4, 4, 4, 1)])
+def test_a_network_of_signals_or_of_volumes_as_a_whole(input_shape):
+    """Each row of shares sums to 1, and the classifier's gradient is known by hand."""
+    model = kd.DenseNetBC(16, 4, classes=3, input_shape=input_shape)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(4, *input_shape)).astype("float32")
+    labels = rng.integers(0, 3, 4)
+    flow = kd.analysis.gradient_flow(model, (images, labels))
+    assert len(flow.layers) == 1 + 3 * 4 + 2 + 1
+    for matrix in flow.shares:
+        assert matrix.shape == (3, 3)
+        np.testing.assert_allclose(np.nansum(matrix, axis=1), 1, rtol=1e-5)
+    read = keras.Model(model.input, model.get_layer("classifier").input)
+    wrong = model(images, training=True) - np.eye(3)[labels]
+    by_hand = np.asarray(read(images, training=True)).T @ np.asarray(wrong) / 4
+    assert flow.norms[-1] == pytest.approx(np.linalg.norm(by_hand), rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,10 @@ def test_keras_layers_by_hand():
     ]
 
 
+SIXTEEN_PLACES = pytest.mark.parametrize("size", [(16,), (4, 4), (4, 2, 2)])
+
+
+@SIXTEEN_PLACES
 @pytest.mark.parametrize(
     ("bn_size", "widest"),
     [
@@ -118,13 +122,13 @@ def test_keras_layers_by_hand():
         (8, 8 * 3),  # the bottleneck's
     ],
 )
-def test_a_block_of_other_bottlenecks_by_hand(bn_size, widest):
-    """Two layers of 3 maps on 4 x 4 pixels: they read 5 and 8 maps."""
+def test_a_block_of_other_bottlenecks_by_hand(size, bn_size, widest):
+    """Two layers of 3 maps on 16 pixels: they read 5 and 8 maps."""
     block = kd.layers.DenseBlock(2, 3, bn_size=bn_size)
-    pictures = keras.Input((4, 4, 5))
+    pictures = keras.Input((*size, 5))
     costs = profile(keras.Model(pictures, block(pictures))).layers[1]
-    b = bn_size * 3
-    kernels = (5 * b + 9 * b * 3) + (8 * b + 9 * b * 3)
+    b, taps = bn_size * 3, 3 ** len(size)
+    kernels = (5 * b + taps * b * 3) + (8 * b + taps * b * 3)
     assert costs.multiply_adds == 16 * kernels
     # What is read and the bottleneck, as they are and normalized; the new maps.
     assert costs.stored[False] == 16 * ((10 + 2 * b + 3) + (16 + 2 * b + 3))
@@ -132,6 +136,19 @@ def test_a_block_of_other_bottlenecks_by_hand(bn_size, widest):
     assert costs.stored["full"] == 16 * 2 * 3
     # The gradient of all 11 maps; of the widest themselves, normalized, gradient.
     assert costs.passing == 16 * (11 + 3 * widest)
+
+
+@SIXTEEN_PLACES
+def test_a_transition_by_hand(size):
+    """It mixes 6 maps to 3 and leaves a half, a quarter or an eighth of 16 pixels."""
+    pictures = keras.Input((*size, 6))
+    transition = kd.layers.Transition(0.5)
+    costs = profile(keras.Model(pictures, transition(pictures))).layers[1]
+    pooled = {1: 8, 2: 4, 3: 2}[len(size)]
+    assert costs.multiply_adds == 16 * 6 * 3
+    assert costs.stored[True] == 3 * pooled
+    assert costs.stored[False] == 3 * pooled + 6 * (16 + pooled)
+    assert costs.passing == 3 * 6 * 16
 
 
 @pytest.mark.parametrize(
@@ -163,8 +180,22 @@ def test_a_block_of_other_bottlenecks_by_hand(bn_size, widest):
             + 1 * 9 * 32 * 4
             + 36 * 10,
         ),
+        (  # signals: kernels of 3
+            lambda: kd.DenseNet(blocks=(2,), growth_rate=4, input_shape=(8, 3)),
+            8 * 3 * 3 * 16 + 8 * 3 * (16 + 20) * 4 + 24 * 10,
+        ),
+        (  # volumes: kernels of 27, an eighth of the pixels after the transition
+            lambda: kd.DenseNetBC(
+                None, 4, blocks=(1, 2), bn_size=2, input_shape=(4, 4, 4, 1)
+            ),
+            64 * 27 * 1 * 8
+            + 64 * (8 * 8 + 27 * 8 * 4)
+            + 64 * 12 * 6
+            + 8 * ((6 * 8 + 27 * 8 * 4) + (10 * 8 + 27 * 8 * 4))
+            + 14 * 10,
+        ),
     ],
-    ids=["1 block", "2 blocks", "5 blocks"],
+    ids=["1 block", "2 blocks", "5 blocks", "signals", "volumes"],
 )
 def test_multiply_adds_of_own_blocks_by_hand(model, multiply_adds):
     assert profile(model()).multiply_adds == multiply_adds

@@ -19,6 +19,7 @@ from keras_densenet.analysis import (
     Predictions,
     write_report,
 )
+from keras_densenet.analysis.drawn_pictures import how_drawn
 from keras_densenet.training import MisconfigurationError
 
 ASKS_FOR = ("src", "href", "srcset", "action", "poster", "data")
@@ -45,6 +46,11 @@ class Page(HTMLParser):
 
     def parts(self):
         return [attrs["id"] for tag, attrs in self.tags if tag == "section"]
+
+
+def decoded(address):
+    """Return the picture that a page embeds."""
+    return Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))
 
 
 def three_classes(mistakes=()):
@@ -120,7 +126,7 @@ def test_the_worst_mistakes_are_the_pictures_themselves(trained):
     raw = images[worst] * data.std + data.mean
     kinds = [p for p in page.pictures() if p.startswith("data:image/png")]
     assert len(kinds) == min(24, len(wrong))
-    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(kinds[0].split(",")[1]))))
+    shown = np.asarray(decoded(kinds[0]))
     if raw.shape[-1] == 1:
         raw = raw[..., 0]
     np.testing.assert_array_equal(shown, np.clip(np.rint(raw), 0, 255))
@@ -153,8 +159,88 @@ def test_names_are_text_and_nothing_else(tmp_path):
     assert "<b>mine</b>" in page.text
     assert "dög & cat, taken for" in page.text
     picture = next(p for p in page.pictures() if p.startswith("data:image/png"))
-    shown = Image.open(io.BytesIO(base64.b64decode(picture.split(",")[1])))
-    assert shown.size == (80, 160)
+    assert decoded(picture).size == (80, 160)
+
+
+@pytest.mark.parametrize(
+    ("raw", "size", "says"),
+    [
+        # A strip is scaled down to a height of 160. Three slices of 100 pixels with two
+        # gaps of 1 + 100 // 32 = 4 between them are small enough.
+        (np.zeros((50, 2)), (480, 160), "the curves of the first channels"),
+        (np.zeros((100, 100, 100, 1)), (308, 100), "axial, coronal and sagittal"),
+        (np.zeros((200, 200, 3)), (160, 160), ""),
+    ],
+    ids=["signal", "volume", "picture"],
+)
+def test_a_mistake_is_drawn_and_it_is_said_how(tmp_path, raw, size, says):
+    mistakes = [Mistake(raw, 1, 0, 0.9, 2.3)] * 2
+    path = write_report(
+        tmp_path / "r.html", dense(), three_classes(mistakes), title="some"
+    )
+    page = Page(path)
+    shown = [p for p in page.pictures() if p.startswith("data:image/png")]
+    assert len(shown) == 2
+    assert decoded(shown[0]).size == size
+    assert page.text.count("as the network saw them.") == 1
+    assert says in page.text
+    (classes,) = [a["class"] for tag, a in page.tags if tag == "ul" and "class" in a][
+        :1
+    ]
+    assert classes.split() == ["mistakes"] + ["wide"] * bool(says)
+
+
+@pytest.mark.parametrize("size", [(16,), (4, 6, 8)])
+def test_labels_of_signals_and_volumes(tmp_path, size):
+    rank = len(size)
+    average = getattr(keras.layers, f"GlobalAveragePooling{rank}D")
+    maps = getattr(keras.layers, f"Conv{rank}D")(2, 3, padding="same")
+    layers = [maps, average(), keras.layers.Dense(3, activation="sigmoid")]
+    model = keras.Sequential([keras.Input((*size, 1)), *layers])
+    labels = np.array([[1, 1, 0], [0, 1, 1]])
+    shares = np.array([[0.9, 0.8, 0], [0, 0.1, 0.5]])
+    raw = np.random.default_rng(0).normal(size=(*size, 1))
+    found = [LabelExample(raw, raw, label, True, 0.9) for label in (0, 1)]
+    missed = [LabelExample(raw, raw, 1, True, 0.1)]
+    given = LabelPredictions(labels, shares, NAMES, None, None, missed, found)
+    page = Page(write_report(tmp_path / "r.html", model, given, title="films"))
+    alts = [attrs["alt"] for tag, attrs in page.tags if tag == "img"]
+    assert "Heat maps over a picture of each label" in alts
+    assert f"{NAMES[1]}, missed" in alts
+    # Of where it looks, and of the mistakes.
+    assert page.text.count(how_drawn(raw)) == 2
+
+
+def test_a_trainer_reports_on_signals(tmp_path):
+    """Of 4 signals 1 is wrong: the network answers whether the mean is above 0."""
+
+    class Signals(kd.data.DataModule):
+        num_classes, input_shape, class_names = 2, (8, 1), ("below", "above")
+        mean, std, batch_size = (10.0,), (2.0,), 4
+
+        def train_dataset(self):
+            levels = np.array([-2, -1, 1, 2], "float32")
+            signals = np.tile(levels[:, np.newaxis, np.newaxis], (1, 8, 1))
+            return tf.data.Dataset.from_tensors((signals, np.array([0, 0, 1, 0])))
+
+        def test_dataset(self):
+            return self.train_dataset()
+
+        def predict_dataset(self):
+            return None
+
+    top = keras.layers.Dense(2, activation="softmax")
+    layers = [keras.layers.GlobalAveragePooling1D(), top]
+    model = keras.Sequential([keras.Input((8, 1)), *layers])
+    top.set_weights([np.array([[-1.0, 1.0]]), np.zeros(2)])
+    trainer = kd.Trainer(default_root_dir=tmp_path, enable_progress_bar=False)
+    page = Page(trainer.report(model, datamodule=Signals()))
+    assert "25.00 %" in page.text
+    shown = [p for p in page.pictures() if p.startswith("data:image/png")]
+    assert len(shown) == 1
+    # The wrong one is 10 + 2 * 2 everywhere: a line through the middle.
+    dark = np.flatnonzero((np.asarray(decoded(shown[0]))[..., 0] < 128).any(axis=1))
+    assert all(abs(dark - 80) <= 1)
 
 
 @pytest.mark.parametrize(
@@ -173,8 +259,7 @@ def test_a_mistake_of_any_channels_is_drawn(tmp_path, picture, shown):
     )
     page = Page(path)
     address = next(p for p in page.pictures() if p.startswith("data:image/png"))
-    image = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))
-    assert np.asarray(image).tolist() == [shown]
+    assert np.asarray(decoded(address)).tolist() == [shown]
 
 
 def test_what_a_network_does_not_have_is_said(tmp_path):
