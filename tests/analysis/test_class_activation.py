@@ -43,6 +43,22 @@ def test_it_is_what_each_place_adds_to_the_logit(softmax):
     np.testing.assert_allclose(both[1], [[0, 1], [0, 0]], atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(4,), (2, 2), (2, 1, 2)])
+def test_maps_are_weighted_with_mean_gradients(size):
+    # The gradients differ from place to place. Those by the maps have the means
+    # (1 + 3 - 2 + 6) / 4 = 2 and -4 / 4 = -1: 2 map 0 - map 1 is [2, -2, 7, 0], cut off
+    # below 0 and divided by 7.
+    picture = keras.Input((*size, 2))
+    maps = keras.layers.Activation("linear")(picture)
+    flat = keras.layers.Flatten()(maps)
+    model = keras.Model(picture, keras.layers.Dense(1)(flat))
+    gradients = np.array([[1.0, -4.0], [3.0, 0.0], [-2.0, 0.0], [6.0, 0.0]])
+    model.set_weights([gradients.reshape(8, 1), np.zeros(1)])
+    heat = class_activation(model, PICTURE.reshape(1, *size, 2), [0])
+    assert heat.shape == (1, *size)
+    np.testing.assert_allclose(heat.ravel(), [2 / 7, 0, 1, 0], atol=1e-6)
+
+
 def test_the_class_is_the_most_probable_one():
     # Logits: 2 * 5 / 4 = 2.5; 3 * 3 / 4 - 5 / 4 = 1.
     model = two_maps()
