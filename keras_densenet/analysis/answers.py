@@ -257,4 +257,5 @@ def _mistakes(
 
 def _raw(image: np.ndarray, data: DataModule) -> np.ndarray:
     """Return a picture in 0..255, a signal or a volume in its own units."""
-    return image * np.asarray(data.std) + np.asarray(data.mean)
+    raw = image * np.asarray(data.std) + np.asarray(data.mean)
+    return raw.astype("float32")  # a volume takes megabytes, and several are kept

@@ -163,13 +163,13 @@ class Transition(keras.layers.Layer):
         They are the pooled mixtures; with False also the normalized maps, before and
         after the pooling.
         """
-        maps, pixels = (
-            input_shape[self.axis],
-            pixels_per_picture(input_shape, self.axis),
-        )
-        pooled = pixels // 2 ** (len(input_shape) - 2)
-        kept = self._kept(maps) * pooled
-        return kept if memory_efficient else kept + maps * (pixels + pooled)
+        maps = input_shape[self.axis]
+        kept = prod(self.compute_output_shape(input_shape)[1:])
+        if memory_efficient:
+            return kept
+        pixels = pixels_per_picture(input_shape, self.axis)
+        pooled = pixels_per_picture(self.compute_output_shape(input_shape), self.axis)
+        return kept + maps * (pixels + pooled)
 
     def passing_values(self, input_shape: tuple) -> int:
         """Return how many values one picture needs only while the gradient is taken.
