@@ -7,7 +7,7 @@ r"""Classify volumes: a three-dimensional DenseNet-BC on files laid out as MedMN
         --weights imagenet
 
 A file has `train_images` `(N, D, H, W)`, `train_labels` `(N, 1)`, and those of `val_`
-and `test_`: as https://medmnist.com offers them (Yang et al. 2023, whose Table 4 has
+and `test_`: as https://medmnist.com offers them (Yang et al. 2023, whose paper has
 the accuracies of others). Pictures and signals of that layout are taken as well: the
 network has the dimensions of the data.
 
