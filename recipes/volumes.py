@@ -40,9 +40,10 @@ import keras_densenet as kd
 def main(
     data: Path | None = None,
     network: Literal["DenseNetBC", "DenseNet121"] = "DenseNetBC",
-    blocks: tuple[int, ...] = (4, 4, 4),
-    growth_rate: int = 12,
+    blocks: tuple[int, ...] | None = None,
+    growth_rate: int | None = None,
     weights: str | None = None,
+    inflate: bool = True,
     memory_efficient: bool | Literal["full"] = False,
     mirror: tuple[int, ...] = (),
     shift: int = 1,
@@ -61,9 +62,11 @@ def main(
     Args:
         data: A file laid out as MedMNIST's; without one, the digits in relief.
         network: A network of your own blocks, or of those for ImageNet.
-        blocks: Dense layers in each block of a DenseNet-BC.
-        growth_rate: k, the maps that each layer of it adds.
-        weights: Of a DenseNet121 for pictures, to begin with: "imagenet", or a file.
+        blocks: Dense layers in each block of a DenseNet-BC; by default 4 4 4.
+        growth_rate: k, the maps that each layer of it adds; by default 12.
+        weights: To begin with: "imagenet" for a DenseNet121, or a file.
+        inflate: Whether these are of a network for pictures, and are made those of one
+            for volumes; say --no-inflate where they are of volumes already.
         memory_efficient: Store less and compute it again, with the same result; "full"
             stores least.
         mirror: The axes along which volumes are mirrored: of D, H, W 0, 1 and 2.
@@ -87,12 +90,14 @@ def main(
     )
     options: dict[str, Any] = {"memory_efficient": memory_efficient}
     if network == "DenseNetBC":
-        options |= {"blocks": blocks, "growth_rate": growth_rate}
+        options |= {"blocks": (4, 4, 4), "growth_rate": 12}
+    given = {"blocks": blocks, "growth_rate": growth_rate}
+    options |= {name: value for name, value in given.items() if value is not None}
     module: kd.ImageClassifier = (
         kd.FineTuning(
             getattr(kd, network),
             weights=weights,
-            inflate=True,
+            inflate=inflate and len(volumes.input_shape) == 4,
             learning_rate=0.01,
             **options,
         )
@@ -119,7 +124,7 @@ def main(
     if export_dir:
         trainer.export(module, export_dir)
     name = "accuracy" if "accuracy" in metrics else "auroc"
-    print(f"{name} of the test volumes: {metrics[name]:.3f}")
+    print(f"{name} of the test set: {metrics[name]:.3f}")
 
 
 if __name__ == "__main__":

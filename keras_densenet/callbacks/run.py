@@ -15,6 +15,7 @@ from keras_densenet.callbacks.state import marks_of, restore, state_of
 from keras_densenet.checkpoint_file import RunState
 from keras_densenet.data import DataModule
 from keras_densenet.data.crops import fit_of
+from keras_densenet.data.pictures import size_of
 from keras_densenet.decisions import decisions_of
 
 Kind = TypeVar("Kind")
@@ -237,7 +238,7 @@ def preprocessing_of(data: DataModule) -> dict[str, Any]:
     return {
         "mean": list(map(float, data.mean)),
         "std": list(map(float, data.std)),
-        "fit": fit_of(data.fit, data.size),
+        "fit": fit_of(data.fit, size_of(data)),
     }
 
 

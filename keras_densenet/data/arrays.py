@@ -16,6 +16,7 @@ from keras_densenet.data.augment import center_window, mirror_and_shift, mirrore
 from keras_densenet.data.datamodule import Members
 from keras_densenet.data.folds import Fold, fold_of, folds_of, kept_fold
 from keras_densenet.data.label_balance import (
+    Computed,
     balancing_class_weight,
     balancing_positive_weight,
 )
@@ -111,7 +112,7 @@ class ArrayDataModule(SeededDataModule):
     def load_splits(self, stage: str) -> dict[str, Split]:
         """Read the splits that a stage needs: "train", "val", "test"."""
 
-    @property
+    @Computed
     def positive_weight(self) -> np.ndarray:
         """Return how many times as many pictures have not each label as have it.
 
@@ -123,7 +124,7 @@ class ArrayDataModule(SeededDataModule):
             labels = labels[:, np.newaxis] == np.arange(self.num_classes)
         return balancing_positive_weight(labels)
 
-    @property
+    @Computed
     def class_weight(self) -> dict[int, float]:
         """Return weights that make up for unequal classes, for Keras's `class_weight`.
 
@@ -329,17 +330,19 @@ def _checked_mirror(mirror: bool | Sequence[int], rank: int) -> bool | tuple[int
             f"{rank - 1}, and mirror=({rank - 1},) is the last one; or leave it out, "
             "where a mirrored one is not of its class."
         )
-    axes = mirror if isinstance(mirror, bool) else tuple(mirror)
-    if not set(mirrored_axes(axes, rank)) <= set(range(rank)):
+    named = mirror if isinstance(mirror, bool | Iterable) else (None,)
+    axes = named if isinstance(named, bool) else tuple(dict.fromkeys(named))
+    are_whole = all(isinstance(axis, Integral) for axis in mirrored_axes(axes, rank))
+    if not are_whole or not set(mirrored_axes(axes, rank)) <= set(range(rank)):
         raise ValueError(
             f"mirror names axes of {kind.shape}, from 0, the first after N, to "
-            f"{rank - 1}. Received: mirror={mirror!r}"
+            f"{rank - 1}: such as mirror=({rank - 1},). Received: mirror={mirror!r}"
         )
     return axes
 
 
 def _checked_shift(shift: int) -> int:
-    if not isinstance(shift, Integral) or shift < 0:
+    if not isinstance(shift, Integral) or isinstance(shift, bool) or shift < 0:
         raise ValueError(
             "shift is by how many pixels or steps training pictures are shifted at "
             f"most, 0 or more. Received: shift={shift!r}"
@@ -354,7 +357,9 @@ def _checked_window(
     if crop is None:
         return None
     sizes = list(crop) if isinstance(crop, Iterable) else [crop] * len(sides)
-    are_whole = all(isinstance(size, Integral) for size in sizes)
+    are_whole = all(
+        isinstance(size, Integral) and not isinstance(size, bool) for size in sizes
+    )
     if (
         not are_whole
         or len(sizes) != len(sides)

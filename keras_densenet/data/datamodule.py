@@ -111,17 +111,12 @@ class DataModule(abc.ABC):
         return type(self).__name__
 
     @property
-    def size(self) -> tuple[int, ...]:
-        """Return height and width of a picture; of signals and volumes all axes."""
-        return self.input_shape[:-1]
-
-    @property
     def short_side(self) -> int:
         """Return the short side of a picture when its center is cut out, in pixels.
 
         Pictures of other sizes are prepared so, for evaluation and when served.
         """
-        return min(self.size)
+        return min(self.input_shape[:-1])
 
     @abc.abstractmethod
     def train_dataset(self) -> tf.data.Dataset:

@@ -178,21 +178,23 @@ def _refuse_other_batches(name: str, dataset: Any, labeled: bool) -> None:
     is_pair = isinstance(spec, tuple) and len(spec) in (2, 3)
     pictures = spec[0] if is_pair else spec
     rank = pictures.shape.rank if isinstance(pictures, tf.TensorSpec) else None
-    is_single = rank == 3 and not _are_batches(pictures, spec[1] if is_pair else None)
+    is_single = not _are_batches(pictures, spec[1] if is_pair else None)
     if rank not in (3, 4, 5) or is_single or (labeled and not is_pair):
-        cures = {
-            None: " Of a generator say output_signature=, with these shapes.",
-            3: f" Of single pictures: {name}.batch(64).",
-        }
+        cure = f" Of single ones: {name}.batch(64)."
+        if rank is None:
+            cure = " Of a generator say output_signature=, with these shapes."
         raise ValueError(
             f"{name} must have batches of (pictures, labels), pictures of the shape "
             "(N, H, W, channels), or signals (N, T, channels) or volumes (N, D, H, W, "
-            f"channels). Received: {spec}.{cures.get(rank, '')}"
+            f"channels). Received: {spec}.{cure}"
         )
 
 
-def _are_batches(pictures: tf.TensorSpec, labels: Any) -> bool:
-    """Return whether three axes are those of signals, and not of a single picture."""
-    if not isinstance(labels, tf.TensorSpec):
-        return pictures.shape[0] is None
-    return labels.shape.rank != 0 and labels.shape[:1] == pictures.shape[:1]
+def _are_batches(pictures: Any, labels: Any) -> bool:
+    """Return whether the first axis is that of a batch, and not of a single picture."""
+    if isinstance(labels, tf.TensorSpec) and labels.shape.rank is not None:
+        return labels.shape.rank > 0
+    # Of signals and single pictures, which have as many axes, the labels tell; or else
+    # that batches may have another size at the end.
+    is_like_a_picture = isinstance(pictures, tf.TensorSpec) and pictures.shape.rank == 3
+    return not is_like_a_picture or pictures.shape[0] is None

@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from keras_densenet.data.arrays import ArrayDataModule, Split, divided
 from keras_densenet.data.datamodule import Members
 from keras_densenet.data.folds import Fold
-from keras_densenet.data.npz_file import pairs_in
+from keras_densenet.data.npz_file import SPLITS, pairs_in
 from keras_densenet.data.raw_arrays import KINDS, checked_arrays, moments
 from keras_densenet.errors import few
 
@@ -121,14 +121,14 @@ class Arrays(ArrayDataModule):
         It has the arrays `train_images`, `train_labels`, and those of `val_` and
         `test_` likewise, where there are such. Pictures `(N, H, W)` are gray, and
         `(N, D, H, W)` are volumes unless the last axis has 1, 3 or 4 numbers, which are
-        channels. Labels of several columns are several labels a picture, unless each
-        row's sum is 1.
+        channels; signals `(N, T)` or `(N, T, channels)` need `rank=1`. Labels of
+        several columns are several labels a picture, unless each row's sum is 1.
 
         Args:
             path: The `.npz` file.
             batch_size: Pictures in a global batch, over all replicas.
             **options: Other arguments of the class, such as `class_names`, which the
-                file has not.
+                file has not, and `rank`.
 
         Returns:
             The data, with all the splits that the file has.
@@ -139,6 +139,15 @@ class Arrays(ArrayDataModule):
         """
         pairs = pairs_in(path, options.get("rank"))
         images, labels = pairs.pop("train")
+        given = {f"{name}_data" for name in SPLITS.values()} & options.keys()
+        if "validation" in pairs and options.get("validation_split"):
+            given.add("validation_split")
+        if given:
+            raise ValueError(
+                f"{', '.join(sorted(given))}: {path} says itself what is trained, "
+                "validated and tested on. Leave it out, or read the arrays by np.load "
+                "and give them to kd.data.Arrays."
+            )
         options.setdefault("multi_label", _are_of_several(labels))
         splits: dict[str, Any] = {f"{name}_data": it for name, it in pairs.items()}
         return cls(images, labels, batch_size, **splits, **options)
@@ -158,6 +167,7 @@ class Arrays(ArrayDataModule):
         if labels is None:
             labels = np.zeros((len(images), *train.labels.shape[1:]), "int64")
             checked = checked_arrays(_SPLITS[name], images, train.images.ndim - 2)
+            self._refuse_another_size(checked)
             split = Split(checked, labels)
         else:
             several = self.labels == "several"
@@ -166,6 +176,17 @@ class Arrays(ArrayDataModule):
         other = copy.copy(self)
         other._arrays, other._splits = {**self._arrays, name: split}, {}
         return other
+
+    def _refuse_another_size(self, images: np.ndarray) -> None:
+        """Refuse pictures that are neither of the whole size nor of the window's."""
+        whole, seen = self._all.images.shape[1:], self.input_shape
+        if images.shape[1:] not in (whole, seen):
+            windows = f", or {seen}, as the network sees them" * (seen != whole)
+            raise ValueError(
+                f"{KINDS[images.ndim - 2].name} to predict have the shape "
+                f"{images.shape[1:]}, and those to train on {whole}: give such"
+                f"{windows}."
+            )
 
     def fold(self, number: int, folds: int) -> "Arrays":
         """Return the same data, of which one fold is validated on.
@@ -247,7 +268,10 @@ def _moments_of(
     if mean is not None and std is not None:
         return mean, std
     of_the_pictures = moments(images)
-    return mean or of_the_pictures[0], std or of_the_pictures[1]
+    return (
+        of_the_pictures[0] if mean is None else mean,
+        of_the_pictures[1] if std is None else std,
+    )
 
 
 def _held_out(

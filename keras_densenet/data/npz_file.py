@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_densenet.data.raw_arrays import STEPS
+
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # and our names
 COLORS = (1, 3, 4)  # numbers of a pixel: gray, RGB, RGBA
 
@@ -31,7 +33,12 @@ def pairs_in(
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     arrays = _read(path)
-    there = [s for s in SPLITS if {f"{s}_images", f"{s}_labels"} <= set(arrays)]
+    there = [
+        split
+        for split in SPLITS
+        if {f"{split}_images", f"{split}_labels"} <= set(arrays)
+        and (split == "train" or len(arrays[f"{split}_labels"]))
+    ]
     if "train" not in there:
         raise ValueError(
             f"{path} needs the arrays train_images and train_labels, as MedMNIST's "
@@ -64,6 +71,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 def _with_channels(images: np.ndarray, rank: int | None) -> np.ndarray:
     """Return images with an axis for their channels: `(N, ..., channels)`."""
+    if rank is None and images.ndim == 3 and images.shape[1] >= STEPS * images.shape[2]:
+        raise ValueError(
+            f"images of the shape {images.shape} may be signals (N, T, channels), or "
+            "gray pictures (N, H, W): say rank=1, or rank=2."
+        )
     if rank is None:
         is_color = images.ndim == 4 and images.shape[-1] in COLORS
         rank = 2 if images.ndim == 3 or is_color else 3

@@ -54,11 +54,6 @@ class TenCrops(DataModule):
             setattr(self, fact, getattr(data, fact))
         self.input_shape = (10, *data.input_shape)
 
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Return height and width of one view."""
-        return self._data.size
-
     def prepare_data(self) -> None:
         """Prepare the pictures."""
         self._data.prepare_data()
@@ -93,6 +88,12 @@ class TenCrops(DataModule):
     def broken_file(self) -> str | None:
         """Return path and reason of a file that is broken; None if none is."""
         return self._data.broken_file()
+
+
+def size_of(data: DataModule) -> tuple[int, ...]:
+    """Return height and width of pictures, or of a view; of others all axes."""
+    sides = data.input_shape[:-1]
+    return sides[1:] if isinstance(data, TenCrops) else sides
 
 
 @dataclass(eq=False, repr=False)

@@ -55,6 +55,11 @@ def checked_arrays(which: str, arrays: Any, rank: int | None = None) -> np.ndarr
 
 def _refuse_shapes(which: str, shape: tuple[int, ...], rank: int | None) -> None:
     """Refuse shapes of nothing, and those that may be of two kinds."""
+    if rank is not None and rank not in KINDS:
+        raise ValueError(
+            "rank is 1 for signals, 2 for pictures, 3 for volumes. Received: "
+            f"rank={rank!r}"
+        )
     found = KINDS.get(len(shape) - 2)
     if found is None or rank not in (None, len(shape) - 2) or 0 in shape:
         wanted = KINDS[rank or 2]
@@ -64,9 +69,11 @@ def _refuse_shapes(which: str, shape: tuple[int, ...], rank: int | None) -> None
             f"{which}{wanted.name} are arrays of the shape {wanted.shape}. Received: "
             f"the shape {shape}.{hint}"
         )
+    if rank is not None:
+        return
     _refuse_channels_first(which, shape, found)
     *_, before, channels = shape
-    if rank is None and len(shape) == 3 and before < STEPS * channels:
+    if len(shape) == 3 and before < STEPS * channels:
         raise ValueError(
             f"{which}pictures are arrays of the shape (N, H, W, channels), and signals "
             f"(N, T, channels). Received: the shape {shape}. Give "
@@ -74,7 +81,7 @@ def _refuse_shapes(which: str, shape: tuple[int, ...], rank: int | None) -> None
             f"{before} steps and {channels} channels say rank=1; where their channels "
             "come first give np.moveaxis(signals, 1, -1)."
         )
-    if rank is None and len(shape) == 4 and channels > MANY:
+    if len(shape) == 4 and channels > MANY:
         raise ValueError(
             f"{which}arrays of the shape {shape} may be volumes without channels, or "
             f"pictures of {channels} channels. Give {_with_an_axis(shape)} if they are "
@@ -93,10 +100,13 @@ def _refuse_channels_first(which: str, shape: tuple[int, ...], kind: Kind) -> No
     _, first, *sides = shape
     if len(sides) < 2 or sides[-1] <= 4:
         return
-    if first == 3 or (first == 1 and sides[-1] == sides[-2]):
+    are_volumes = len(sides) == 3  # of several modalities, which have few channels
+    are_many = are_volumes and (first <= MANY or sides[-1] > MANY)
+    if first == 3 or (first == 1 and sides[-1] == sides[-2]) or are_many:
+        hint = f" If they have {sides[-1]} channels say rank=3." * are_volumes
         raise ValueError(
             f"{which}{kind.name} have their channels last, {kind.shape}. Received: "
-            f"the shape {shape}. Give np.moveaxis(images, 1, -1)."
+            f"the shape {shape}. Give np.moveaxis(images, 1, -1).{hint}"
         )
 
 
@@ -139,16 +149,21 @@ def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """
     channels = images.shape[-1]
     axes = tuple(range(images.ndim - 1))
-    total, squares = np.zeros(channels), np.zeros(channels)
-    step = AT_A_TIME if images.ndim == 4 else max(1, VALUES // images[0].size)
+    total, squares, about = np.zeros(channels), np.zeros(channels), np.zeros(channels)
+    step = AT_A_TIME
+    if images.ndim != 4:
+        step = max(1, VALUES // images[0].size)
+        # In a unit of their own they may be far from 0: squares of that would cancel.
+        about = images[0].mean(axes[:-1], dtype="float64")
     for first in range(0, len(images), step):
-        some = images[first : first + step].astype("float64")
+        some = images[first : first + step].astype("float64") - about
         total += some.sum(axis=axes)
         squares += (some**2).sum(axis=axes)
     pixels = images.size // channels
     mean = total / pixels
     std = np.sqrt(np.maximum(squares / pixels - mean**2, 0.0))
-    # In a unit of their own all may be small; what is left by rounding is smaller.
-    least = 1e-6 if images.ndim == 4 else 1e-6 * np.abs(mean)
+    mean += about
+    # In a unit of their own all may be small; a step of float32 is smaller.
+    least = 1e-6 if images.ndim == 4 else 1e-7 * np.abs(mean)
     std[std <= least] = 1.0
     return tuple(mean.tolist()), tuple(std.tolist())

@@ -225,8 +225,8 @@ def _request(name: str, batch: np.ndarray) -> dict[str, Any]:
     if batch.dtype == object:
         rows = [_base64(row) for row in batch]
     else:
-        whole = batch.astype(int)
-        rows = (whole if (whole == batch).all() else batch).tolist()
+        are_whole = (np.rint(batch) == batch).all() and (np.abs(batch) < 2**31).all()
+        rows = (batch.astype(int) if are_whole else batch).tolist()
     return {"signature_name": name, "instances": rows}
 
 

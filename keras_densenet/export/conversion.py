@@ -13,6 +13,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -376,8 +377,9 @@ def _converted(
             operations = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             if is_of_pictures:
                 converter.inference_input_type = tf.uint8
-                calibration = _with_whole_range(calibration)
-            converter.representative_dataset = lambda: _one_by_one(calibration)
+            converter.representative_dataset = partial(
+                _one_by_one, calibration, is_of_pictures
+            )
         converter.target_spec.supported_ops = operations
         with warnings.catch_warnings():
             # TensorFlow calibrates with an interpreter that it says it will remove.
@@ -385,18 +387,17 @@ def _converted(
             return converter.convert()
 
 
-def _with_whole_range(pictures: np.ndarray) -> np.ndarray:
-    """Return pictures, the first with the whole range of 0..255 in it.
+def _one_by_one(
+    calibration: np.ndarray, are_pictures: bool
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield samples one by one, the first picture with the whole range of 0..255 in it.
 
     The input's scale is then 1: a raw pixel as uint8 stands for itself.
     """
-    pictures = np.array(pictures, "float32")
-    pictures[0, 0, 0], pictures[0, -1, -1] = 0.0, 255.0
-    return pictures
-
-
-def _one_by_one(calibration: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    for one in np.asarray(calibration, "float32"):
+    for number, one in enumerate(np.asarray(calibration, "float32")):
+        if are_pictures and number == 0:
+            one = one.copy()
+            one[0, 0], one[-1, -1] = 0.0, 255.0
         yield {"images": one[np.newaxis]}
 
 

@@ -1,4 +1,4 @@
-"""Pooling of signals, pictures and volumes, of the latter in float64 as well."""
+"""Pooling of signals, pictures and volumes, in every precision."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def average_pool(x: Tensor, data_format: str) -> Tensor:
 
 @keras.saving.register_keras_serializable(package="keras_densenet")
 class MaxPoolingOfVolumes(keras.layers.MaxPooling3D):
-    """`keras.layers.MaxPooling3D` with strides of 2, which has float64, too."""
+    """`keras.layers.MaxPooling3D` with strides of 2, in every precision."""
 
     def call(self, inputs: Tensor) -> Tensor:
         """Return the largest value of each window."""
@@ -41,6 +41,9 @@ def max_pooling(rank: int, **kwargs: Any) -> keras.layers.Layer:
 
 
 def _lacks_kernel(x: Tensor) -> bool:
-    """Return whether it is one of volumes in float64, for which TensorFlow has none."""
-    is_of_tensorflow = keras.backend.backend() == "tensorflow"
-    return is_of_tensorflow and len(x.shape) == 5 and x.dtype == "float64"
+    """Return whether TensorFlow cannot pool such volumes: in float64, or CPUs in 16."""
+    if keras.backend.backend() != "tensorflow" or len(x.shape) != 5:
+        return False
+    return x.dtype == "float64" or (
+        x.dtype == "float16" and not tensorflow_kernels.has_gpu()
+    )

@@ -124,9 +124,9 @@ def _ungrouped(y: Tensor, x: Tensor, groups: int) -> Tensor:
     """Return what `_grouped` was given as it was, of the shape of `x`."""
     if groups == 1 and x.shape.rank == 4:
         return y
-    known = x.shape[1:].is_fully_defined()
-    y = tf.reshape(y, [-1, *x.shape[1:]] if known else tf.shape(x))
-    return tf.ensure_shape(y, x.shape)
+    if x.shape[1:].is_fully_defined():
+        return tf.reshape(y, [-1, *x.shape[1:]])
+    return tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
 
 
 def _repeated(vectors: list[Tensor], groups: int) -> list[Tensor]:
@@ -342,6 +342,11 @@ def narrow_convolution(x: Tensor, kernel: Tensor) -> Tensor:
     return convolution(x, tf.convert_to_tensor(kernel))
 
 
+def has_gpu() -> bool:
+    """Return whether TensorFlow sees a GPU, whose kernels have other types."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 def average_pool_volumes(x: Tensor, size: int) -> Tensor:
     """Average windows of `size` along each axis, 2 apart: `(N, D, H, W, C)`."""
     return _pool_volumes(tf.nn.avg_pool2d, x, size)
@@ -355,7 +360,8 @@ def max_pool_volumes(x: Tensor, size: int) -> Tensor:
 def _pool_volumes(pool: Callable, x: Tensor, size: int) -> Tensor:
     """Pool height and width, then the depth, as pictures are.
 
-    The kernels for volumes have no float64, and those for pictures have.
+    The kernels for volumes have no float64, and on CPUs no float16; those for pictures
+    have both.
     """
     n, depth, height, width, channels = tf.unstack(tf.shape(x))
     slices = tf.reshape(x, [n * depth, height, width, channels])

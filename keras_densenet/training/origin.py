@@ -18,6 +18,7 @@ from keras_densenet.callbacks.run import preprocessing_of
 from keras_densenet.checkpoint_file import RunState
 from keras_densenet.data import DataModule, Datasets
 from keras_densenet.data.crops import fit_of
+from keras_densenet.data.pictures import size_of
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.plan import Plan
 from keras_densenet.training.run_config import defaults_of, described
@@ -211,7 +212,7 @@ def _other_preparation(kept: Mapping, data: DataModule) -> Iterator[str]:
     """Say how pictures were prepared before, if otherwise."""
     # Files of before do not say how pictures became the network's size: there was one
     # way for squares, and one for others.
-    before = {"fit": fit_of(None, data.size), **kept} if kept else {}
+    before = {"fit": fit_of(None, size_of(data)), **kept} if kept else {}
     yield from _other_values(before, preprocessing_of(data), ("mean", "std", "fit"))
 
 

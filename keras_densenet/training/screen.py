@@ -58,7 +58,8 @@ class Screen:
         self.say(
             f"{costs.trainable_parameters:,} trainable parameters, "
             f"{costs.parameters - costs.trainable_parameters:,} others; "
-            f"{short(costs.multiply_adds)} multiply-adds a picture"
+            f"{short(costs.multiply_adds)} multiply-adds "
+            f"a {_called(costs)}"
         )
         self.say(_memory(costs))
 
@@ -112,13 +113,19 @@ def _row(layer: LayerCost) -> tuple[str, ...]:
     return layer.name, layer.kind, shape, parameters, multiply_adds
 
 
+def _called(costs: Profile) -> str:
+    """Return what the network reads: a signal, a picture or a volume."""
+    axes = len(costs.layers[0].output_shape)
+    return {3: "signal", 5: "volume"}.get(axes, "picture")
+
+
 def _memory(costs: Profile) -> str:
     by_mode = [costs.training_bytes(mode) / 1e6 for mode in (False, True, "full")]
     if len(set(by_mode)) == 1:
-        return f"Training takes about {by_mode[0]:.3g} MB a picture"
+        return f"Training takes about {by_mode[0]:.3g} MB a {_called(costs)}"
     plain, some, full = by_mode
     return (
-        f"Training takes about {plain:.3g} MB a picture, {some:.3g} with "
+        f"Training takes about {plain:.3g} MB a {_called(costs)}, {some:.3g} with "
         f'memory_efficient=True, {full:.3g} with "full"'
     )
 

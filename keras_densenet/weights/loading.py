@@ -131,6 +131,7 @@ def load(
         ours = [weight for weight in ours if not weight.name.startswith(CLASSIFIER)]
     found = network_of(_downloaded(model) if source == IMAGENET else source)
     if inflate:
+        _refuse_to_inflate(model.name, ours)
         found = found._replace(arrays=inflated(found.arrays))
     theirs, channels = _for_our_channels(found, ours)
     arrays, unused = _matched(ours, theirs)
@@ -279,6 +280,16 @@ def _matched(
             )
         raise WeightsError(f"These are weights of another network. {found}. {hint}.")
     return [theirs[weight.name] for weight in ours], unused
+
+
+def _refuse_to_inflate(name: str, ours: Sequence[Weight]) -> None:
+    (rank,) = (len(w.variable.shape) - 2 for w in ours if w.name == STEM)
+    if rank != 3:
+        raise WeightsError(
+            "inflate=True makes weights of pictures those of volumes, and "
+            f"{name} is a network of {'pictures' if rank == 2 else 'signals'}: leave "
+            "it out."
+        )
 
 
 def _are_of_pictures_for_volumes(

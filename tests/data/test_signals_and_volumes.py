@@ -112,6 +112,11 @@ def test_values_stay_in_their_own_unit():
     # 1e-12 is a usual field of the heart's in tesla: what is small is not constant.
     tiny = Arrays(SIGNALS * np.float32(1e-12), LABELS, 6)
     np.testing.assert_allclose(tiny.std, SIGNALS.std((0, 1)) * 1e-12, rtol=1e-4)
+    # Far from 0, as pascals are, squares would cancel.
+    far = Arrays(1e6 + SIGNALS.astype("float64"), LABELS, 6)
+    shown = (1e6 + SIGNALS).astype("float32")
+    np.testing.assert_allclose(far.std, shown.std((0, 1), dtype="float64"), rtol=1e-3)
+    np.testing.assert_allclose(far.mean, shown.mean((0, 1), dtype="float64"))
     flat = Arrays(np.full((6, 20, 1), 7.3), LABELS, 6)
     assert (flat.mean, flat.std) == ((pytest.approx(7.3),), (1.0,))
 
@@ -130,12 +135,19 @@ def test_moments_are_the_same_piece_by_piece(monkeypatch):
         (np.zeros((6, 12, 90)), {}, r"rank=1; .* give np.moveaxis\(signals, 1, -1\)"),
         (np.zeros((6, 28, 28, 28)), {}, r"Give images\[\.\.\., np.newaxis\].* rank=2"),
         (np.zeros((6, 1, 8, 9, 9)), {}, r"volumes have .* last.*moveaxis\(images, 1,"),
+        (np.zeros((6, 4, 12, 12, 20)), {}, r"moveaxis\(images, 1, -1\).* rank=3"),
+        (np.zeros((6, 2, 28, 28, 28)), {}, r"moveaxis\(images, 1, -1\).* 28 channels"),
+        (VOLUMES, {"rank": 4}, "rank is 1 for signals.*rank=4"),
         (np.zeros((6, 9, 9, 1)), {"rank": 3}, r"\(N, D, H, W, channels\).*newaxis"),
         (VOLUMES * np.nan, {}, "NaNs.*nan_to_num"),
         (SIGNALS.astype("float64") * 1e39, {}, "float32's"),
         (SIGNALS.astype("str"), {}, "signals are numbers"),
         (VOLUMES, {"mirror": True}, r"nobody knows which axis.*mirror=\(2,\)"),
-        (VOLUMES, {"mirror": (3,)}, r"from 0, .* to 2\. Received: mirror=\(3,\)"),
+        (VOLUMES, {"mirror": (3,)}, r"from 0, .* to 2: .*mirror=\(3,\)"),
+        (VOLUMES, {"mirror": 0}, r"such as mirror=\(2,\)\. Received: mirror=0"),
+        (VOLUMES, {"mirror": (1.0,)}, r"mirror=\(1.0,\)"),
+        (VOLUMES, {"crop": True}, "crop=True"),
+        (VOLUMES, {"shift": True}, "shift=True"),
         (VOLUMES, {"crop": (5, 5, 5)}, r"out of \(4, 5, 6\).*crop=\(5, 5, 5\)"),
         (VOLUMES, {"crop": (4, 5)}, r"a number for each axis.*crop=\(4, 5\)"),
         (VOLUMES, {"crop": 2.5}, "crop=2.5"),
@@ -153,6 +165,30 @@ def test_what_is_said_of_the_axes_is_believed():
     spectral = Arrays(np.zeros((6, 9, 9, 99)), LABELS, 6, rank=2)
     assert (spectral.input_shape, spectral.mirror) == ((9, 9, 99), True)
     assert Arrays(VOLUMES, LABELS, 6).mirror is False
+
+
+def test_an_attribute_of_a_subclass_replaces_weights_and_sizes():
+    class Mine(Arrays):
+        size = 8
+
+        def __init__(self):
+            super().__init__(VOLUMES, LABELS, 6)
+            self.class_weight = {0: 1.0, 1: 2.0, 2: 3.0}
+
+    assert Mine().class_weight == {0: 1.0, 1: 2.0, 2: 3.0}
+    assert Mine().short_side == 4
+
+
+def test_what_is_predicted_has_the_whole_size_or_the_windows():
+    data = Arrays(VOLUMES, LABELS, 6, crop=(2, 3, 4))
+    for images in (VOLUMES, VOLUMES[:, 1:3, 1:4, 1:5]):  # the middle of each
+        asked = data.with_split("predict", images)
+        asked.setup("predict")
+        (shown,) = asked.predict_dataset()
+        raw = VOLUMES[:, 1:3, 1:4, 1:5]
+        np.testing.assert_allclose(shown * data.std + data.mean, raw, atol=0.01)
+    with pytest.raises(ValueError, match=r"\(4, 5, 6, 1\): give such, or \(2, 3, 4, 1"):
+        data.with_split("predict", VOLUMES[:, :, :4])
 
 
 def test_mirrored_views_are_asked_for_where_they_were_trained_on():
@@ -264,6 +300,22 @@ def test_labels_of_several_columns_are_several_unless_each_row_is_one(tmp_path):
     assert (one_hot.labels, one_hot.soft_labels) == ("one", True)
 
 
+def test_what_a_file_says_is_not_said_again(tmp_path):
+    gray, labels = np.zeros((6, 9, 9), "uint8"), LABELS[:, np.newaxis]
+    others = {"val_images": gray, "val_labels": labels, "test_images": gray[:0]}
+    path = write(tmp_path / "gray.npz", gray, labels, **others, test_labels=labels[:0])
+    data = Arrays.from_npz(path)
+    data.setup("test")
+    assert data.test_dataset() is None  # an empty split is none
+    for options in ({"validation_data": (gray, labels)}, {"validation_split": 0.5}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))}: .*np.load"):
+            Arrays.from_npz(path, **options)
+    path = write(tmp_path / "signals.npz", np.zeros((6, 40, 9)), labels)
+    with pytest.raises(ValueError, match="say rank=1, or rank=2"):
+        Arrays.from_npz(path)
+    assert Arrays.from_npz(path, rank=1).input_shape == (40, 9)
+
+
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file"):
         Arrays.from_npz(tmp_path / "none.npz")
@@ -319,6 +371,13 @@ def test_datasets_have_batches_of_them(images):
     assert (data.input_shape, data.num_classes) == (images.shape[1:], 3)
     full = kd.data.Datasets(each.batch(3, drop_remainder=True))
     assert full.input_shape == images.shape[1:]
+
+
+def test_single_volumes_are_no_batches_of_pictures():
+    for images in (VOLUMES, SIGNALS):
+        each = tf.data.Dataset.from_tensor_slices((images, LABELS))
+        with pytest.raises(ValueError, match=r"train.batch\(64\)"):
+            kd.data.Datasets(each)
 
 
 def test_single_pictures_are_no_batches_of_signals():

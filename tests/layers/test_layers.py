@@ -347,7 +347,7 @@ def test_he_normal_by_fan_out_counts_all_axes():
         assert variance == pytest.approx(2 / (values * 64), rel=0.05)
 
 
-def test_volumes_are_pooled_in_float64_as_in_float32():
+def test_volumes_are_pooled_in_float64_and_16_bits_as_in_float32():
     """TensorFlow's kernels have float32 alone; the windows are NumPy's by hand."""
     x = np.random.default_rng(0).normal(size=(2, 7, 6, 5, 3))
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3, 3), (1, 2, 3))
@@ -356,6 +356,6 @@ def test_volumes_are_pooled_in_float64_as_in_float32():
     np.testing.assert_array_equal(layer(x), largest)
     means = x[:, :6, :, :4].reshape(2, 3, 2, 3, 2, 2, 2, 3).mean((2, 4, 6))
     transition = kd.layers.Transition(dtype="float64")
-    for dtype, tolerance in (("float64", 1e-12), ("float32", 1e-6)):
+    for dtype, tolerance in (("float64", 1e-12), ("float32", 1e-6), ("float16", 2e-3)):
         found = transition._pool(tf.constant(x, dtype))
         np.testing.assert_allclose(found, means, rtol=0, atol=tolerance)

@@ -577,7 +577,7 @@ def test_volumes_goes_the_whole_way_with_what_is_built_in(tmp_path, run_here):
     options = ("--fast-dev-run", "--export-dir", tmp_path / "served")
     answer = run_here("volumes.py", *options, cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
-    assert "accuracy of the test volumes: " in answer.stdout
+    assert "accuracy of the test set: " in answer.stdout
     assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
 
 

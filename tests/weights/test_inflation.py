@@ -53,3 +53,6 @@ def test_what_cannot_be_inflated_is_refused():
         kd.weights.load(volumes, network(8, 8, 8), inflate=True)
     with pytest.raises(WeightsError, match="another shape"):
         kd.weights.load(network(8), network(8, 8))
+    for sizes, kind in (((8, 8), "pictures"), ((8,), "signals")):
+        with pytest.raises(WeightsError, match=f"a network of {kind}: leave it out"):
+            kd.weights.load(network(*sizes), network(8, 8), inflate=True)
