@@ -54,6 +54,21 @@ class Split(NamedTuple):
         pairs = zip(self, others, strict=True)
         return Split(*(np.concatenate(pair) for pair in pairs))
 
+    def has_label(self, classes: int, several: bool) -> np.ndarray:
+        """Return whether each picture has each label, bool `(N, classes)`.
+
+        Args:
+            classes: Number of labels.
+            several: Whether a picture may have several; else those of a matrix are
+                probabilities, of which the largest counts.
+        """
+        labels = np.asarray(self.labels)
+        if several:
+            return labels == 1
+        if labels.ndim == 2:
+            labels = labels.argmax(axis=1)
+        return labels[:, np.newaxis] == np.arange(classes)
+
     def on_host(self) -> "Split":
         """Return the same as tensors in the computer's memory, not in a GPU's."""
         with tf.device("CPU:0"):
@@ -262,7 +277,11 @@ class ArrayDataModule(SeededDataModule):
 
 
 def divided(
-    every: Split, fold: Fold, class_names: Sequence[str], several: bool
+    every: Split,
+    fold: Fold,
+    class_names: Sequence[str],
+    several: bool,
+    groups: np.ndarray | None = None,
 ) -> tuple[dict[str, Split], Members]:
     """Divide pictures into a fold, "val", and the others, "train".
 
@@ -271,19 +290,25 @@ def divided(
         fold: Which is validated on.
         class_names: Names of the classes.
         several: Whether a picture may have several labels.
+        groups: What stays together, by name; None for the same pictures alone.
 
     Returns:
         Both parts, and which pictures the fold has.
     """
-    held_out = folds_among(every, fold.folds, class_names, several) == fold.number
-    return (
-        {"train": every.at(~held_out), "val": every.at(held_out)},
-        Members(np.flatnonzero(held_out)),
-    )
+    numbers = folds_among(every, fold.folds, class_names, several, groups)
+    held_out = numbers == fold.number
+    members = Members(np.flatnonzero(held_out))
+    if groups is not None:
+        members = members._replace(groups=groups[held_out])
+    return {"train": every.at(~held_out), "val": every.at(held_out)}, members
 
 
 def folds_among(
-    every: Split, folds: int, class_names: Sequence[str], several: bool = False
+    every: Split,
+    folds: int,
+    class_names: Sequence[str],
+    several: bool = False,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the number of each picture's fold, 1..folds; the same pictures share it.
 
@@ -292,13 +317,13 @@ def folds_among(
         folds: How many, 2 or more.
         class_names: Names of the classes.
         several: Whether a picture may have several labels.
+        groups: What shares a fold instead, by name `(N,)`.
     """
-    labels = np.asarray(every.labels)
-    if labels.ndim == 2 and not several:  # probabilities
-        labels = labels.argmax(axis=1)
-    units = [hashlib.sha256(image.tobytes()).hexdigest() for image in every.images]
-    has_label = labels == 1 if several else labels[:, None] == range(len(class_names))
-    return folds_of(np.array(units), has_label, class_names, folds)
+    if groups is None:
+        hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in every.images]
+        groups = np.array(hashes)
+    has_label = every.has_label(len(class_names), several)
+    return folds_of(groups, has_label, class_names, folds)
 
 
 def _refuse_other_labels(

@@ -13,6 +13,7 @@ from sklearn.model_selection import train_test_split
 from keras_densenet.data.arrays import ArrayDataModule, Split, divided
 from keras_densenet.data.datamodule import Members
 from keras_densenet.data.folds import Fold
+from keras_densenet.data.hold_out import hold_out_groups
 from keras_densenet.data.npz_file import SPLITS, pairs_in
 from keras_densenet.data.raw_arrays import KINDS, checked_arrays, moments
 from keras_densenet.errors import few
@@ -37,6 +38,9 @@ class Arrays(ArrayDataModule):
         validation_data: Pictures and labels to validate on, such as `(images, labels)`.
         validation_split: Share of the training pictures to validate on, 0 <= x < 1:
             drawn at random, and the same in every run.
+        groups: What each training picture belongs to, such as a patient, by name or
+            number, `(N,)`: `validation_split` and folds leave no group in two parts,
+            and share the labels out.
         test_data: Pictures and labels to test on.
         num_classes: Number of classes; by default that of the names, or of the labels.
         class_names: One name a class; by default its number.
@@ -71,6 +75,7 @@ class Arrays(ArrayDataModule):
         *,
         validation_data: tuple[Any, Any] | None = None,
         validation_split: float = 0.0,
+        groups: Sequence[Any] | None = None,
         test_data: tuple[Any, Any] | None = None,
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
@@ -88,14 +93,16 @@ class Arrays(ArrayDataModule):
         self.validation_split = validation_split
         self.labels = "several" if multi_label else "one"
         train = _split("", images, labels, multi_label, rank)
-        self._arrays = _held_out(train, validation_split, validation_data)
         self._all = train  # in their order, which that of the parts is not
+        self._groups = _checked_groups(groups, len(train), validation_data)
+        self._arrays = {"train": train}
         for name, pair in (("val", validation_data), ("test", test_data)):
             if pair is not None:
                 self._arrays[name] = _pair(name, pair, train, multi_label)
         self.input_shape = tuple(train.images.shape[1:])
         self.num_classes = _classes(self._arrays, num_classes, class_names, multi_label)
         self.class_names = tuple(map(str, class_names or range(self.num_classes)))
+        self._hold_out(validation_split, validation_data)
         self._given = mean, std
         mean, std = _moments_of(self._arrays["train"].images, mean, std)
         self.mean, self.std = mean, std
@@ -177,6 +184,39 @@ class Arrays(ArrayDataModule):
         other._arrays, other._splits = {**self._arrays, name: split}, {}
         return other
 
+    def members(self, split: str) -> Members | None:
+        """Return which training pictures are validated on, and their groups."""
+        if split == "val" and self._fold is None and len(self._held_out):
+            places = self._held_out
+            groups = None if self._groups is None else self._groups[places]
+            return Members(places, groups=groups)
+        return super().members(split)
+
+    def _hold_out(self, share: float, validation_data: Any | None) -> None:
+        """Take a share of the training pictures to validate on."""
+        if not 0 <= share < 1 or (share and validation_data is not None):
+            raise ValueError(
+                "validation_split is the share of the training pictures to validate "
+                "on, 0 <= x < 1, and 0 where there is validation_data. Received: "
+                f"validation_split={share}"
+            )
+        self._held_out = np.arange(0)
+        if not share:
+            return
+        every, groups = self._all, self._groups
+        if groups is None:
+            _, held_out = train_test_split(
+                np.arange(len(every)), test_size=share, random_state=0
+            )
+            self._held_out = np.sort(held_out)
+        else:
+            has_label = every.has_label(self.num_classes, self.labels == "several")
+            splits = hold_out_groups(groups, has_label, {"val": share}).splits
+            self._held_out = np.flatnonzero(splits == "val")
+        is_held_out = np.isin(np.arange(len(every)), self._held_out)
+        self._arrays["train"] = every.at(~is_held_out)
+        self._arrays["val"] = every.at(is_held_out)
+
     def _refuse_another_size(self, images: np.ndarray) -> None:
         """Refuse pictures that are neither of the whole size nor of the window's."""
         whole, seen = self._all.images.shape[1:], self.input_shape
@@ -207,7 +247,8 @@ class Arrays(ArrayDataModule):
         every = self._all
         if not self.validation_split and "val" in self._arrays:
             every = every.followed_by(self._arrays["val"])
-        return divided(every, fold, self.class_names, self.labels == "several")
+        several = self.labels == "several"
+        return divided(every, fold, self.class_names, several, self._groups)
 
     def load_splits(self, stage: str) -> dict[str, Split]:
         """Return the splits that there are.
@@ -274,26 +315,21 @@ def _moments_of(
     )
 
 
-def _held_out(
-    train: Split, share: float, validation_data: Any | None
-) -> dict[str, Split]:
-    """Return the training pictures, and those that are held out of them."""
-    if not 0 <= share < 1 or (share and validation_data is not None):
+def _checked_groups(
+    groups: Sequence[Any] | None, pictures: int, validation_data: Any | None
+) -> np.ndarray | None:
+    """Return the name of each picture's group."""
+    if groups is None:
+        return None
+    names = np.asarray(groups)
+    if names.shape != (pictures,) or validation_data is not None:
         raise ValueError(
-            "validation_split is the share of the training pictures to validate on, "
-            "0 <= x < 1, and 0 where there is validation_data. Received: "
-            f"validation_split={share}"
+            f"groups names what each of {pictures} training pictures belongs to, such "
+            "as a patient, and divides these: give validation_split=, or validate by "
+            "kd.cross_validate, and no validation_data. Received: groups of the shape "
+            f"{names.shape}{', and validation_data' * (validation_data is not None)}"
         )
-    if not share:
-        return {"train": train}
-    numbers, held_out = train_test_split(
-        np.arange(len(train)), test_size=share, random_state=0
-    )
-    parts = {"train": np.sort(numbers), "val": np.sort(held_out)}
-    return {
-        name: Split(train.images[places], train.labels[places])
-        for name, places in parts.items()
-    }
+    return names.astype(str)
 
 
 def _pair(name: str, pair: Any, like: Split, multi_label: bool) -> Split:

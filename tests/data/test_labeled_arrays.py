@@ -178,3 +178,54 @@ def test_datasets_of_several_labels():
 def test_other_datasets_are_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+# --- groups ----------------------------------------------------------------------
+
+
+def of_patients(**options):
+    """Sixty pictures of twenty patients, three of each, of two classes."""
+    patients = np.repeat(np.arange(20), 3)
+    images = np.arange(60).reshape(60, 1, 1, 1).repeat(2, 1).repeat(2, 2)
+    data = Arrays(images, patients % 2, 5, groups=patients, **options)
+    data.setup("fit")
+    return data
+
+
+def shown(data, split):
+    return {int(n) for n in np.ravel(data._splits[split].images[:, 0, 0, 0])}
+
+
+def test_no_patient_is_trained_and_validated_on():
+    data = of_patients(validation_split=0.2)
+    train, val = shown(data, "train"), shown(data, "val")
+    assert train | val == set(range(60))
+    assert not {n // 3 for n in train} & {n // 3 for n in val}
+    assert len(val) == 12  # 20 % are four patients, two of each class
+    assert sorted(n // 3 % 2 for n in val) == [0] * 6 + [1] * 6
+    members = data.members("val")
+    assert set(members.numbers.tolist()) == val
+    assert members.groups.tolist() == [str(n // 3) for n in members.numbers]
+    assert data.mean == (pytest.approx(np.mean(list(train))),)
+    again = of_patients(validation_split=0.2)
+    assert shown(again, "val") == val
+
+
+def test_folds_keep_patients_together():
+    seen = []
+    for number in range(1, 5):
+        fold = of_patients().fold(number, 4)
+        fold.setup("fit")
+        val = shown(fold, "val")
+        assert not {n // 3 for n in val} & {n // 3 for n in shown(fold, "train")}
+        assert fold.members("val").groups.tolist() == [str(n // 3) for n in sorted(val)]
+        seen += val
+    assert sorted(seen) == list(range(60))
+
+
+def test_groups_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match=r"each of 6 .*the shape \(5,\)"):
+        Arrays(IMAGES, LABELS, groups=range(5))
+    given = {"validation_data": (IMAGES, LABELS)}
+    with pytest.raises(ValueError, match=r"no validation_data.*, and validation_data"):
+        Arrays(IMAGES, LABELS, groups=range(6), **given)
