@@ -320,8 +320,10 @@ def test_two_trainings_in_one_folder(tmp_path):
     expected = finished(tmp_path / "whole")
     first = start(tmp_path / "it")
     _wait_for_training(tmp_path / "it", first, time.monotonic())
+    first.send_signal(signal.SIGSTOP)  # or it would be over where the second is slow
     second = start(tmp_path / "it", "--resume")
     _, errors = second.communicate()
+    first.send_signal(signal.SIGCONT)
     assert second.returncode == 1
     assert "Another training writes to" in errors
     first.communicate()

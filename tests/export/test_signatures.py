@@ -343,7 +343,7 @@ DAMAGED = {  # file: what is done to it, what is said
     ),
     "./labels.txt": (lambda text: "one\n", "labels.txt has 1 lines"),
     "export.json": (lambda text: text[:20], "is damaged: JSONDecodeError"),
-    "./export.json": (lambda text: "[]", "is damaged: TypeError"),
+    "./export.json": (lambda text: "[]", "is damaged: AttributeError"),
 }
 
 
