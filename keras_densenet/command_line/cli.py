@@ -49,6 +49,7 @@ TRIED = re.compile(
 ROOT = "trainer.default_root_dir"
 DATA = (
     *("CIFAR10", "CIFAR100", "SVHN", "ImageNet", "Digits", "DigitMosaics"),
+    "DigitVolumes",
     *("ImageFolder", "ImageTable"),
 )
 NETWORKS = "DenseNet, DenseNetBC, DenseNet121, ..., or the import path of your own"

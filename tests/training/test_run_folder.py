@@ -106,6 +106,8 @@ def test_the_config_has_what_was_given(resumed):
             "batch_size": 250,
             "augment": True,
             "mirror": False,
+            "shift": 4,
+            "crop": None,
             "seed": 7,
         },
     }

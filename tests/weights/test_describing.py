@@ -163,7 +163,7 @@ def test_the_line_of_a_head_that_is_not_ours_loads_the_rest(change):
         ),
         (
             lambda s: {n: a[..., None] if a.ndim > 2 else a for n, a in s.items()},
-            "features.conv0.weight has 5 axes, and not 4",
+            "features.conv0.weight is (3, 3, 1, 3, 8), not (3, 3, 3, 3, 8)",  # no cube
         ),
         (
             lambda s: s | {"features.conv0.weight": np.zeros((8, 3, 5, 5))},
