@@ -93,6 +93,7 @@ def _path(first):
     return os.pathsep.join([str(first), os.environ.get("PYTHONPATH", "")])
 
 
+@pytest.mark.slow
 def test_a_run_from_the_command_line_and_from_its_config(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     stopping = (

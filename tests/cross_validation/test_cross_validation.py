@@ -242,6 +242,7 @@ def sigmoids(classes, input_shape, classifier_activation="sigmoid"):
     )
 
 
+@pytest.mark.slow
 def test_several_labels_of_films_with_patients(tmp_path):
     data = films(tmp_path)
     found = cross_validate(tmp_path, classifier(sigmoids), data, max_epochs=1)
