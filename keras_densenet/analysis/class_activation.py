@@ -23,14 +23,12 @@ from keras_densenet.analysis.inside import (
     replaced,
     without_last_activation,
 )
+from keras_densenet.data.raw_arrays import KINDS
 from keras_densenet.model_output import is_functional, last_activation
 from keras_densenet.tensor import Tensor
 
-SHAPES = {  # by the number of their axes
-    3: "signals (N, T, channels)",
-    4: "pictures (N, H, W, channels)",
-    5: "volumes (N, D, H, W, channels)",
-}
+# By the number of their axes, such as "signals (N, T, channels)".
+SHAPES = {rank + 2: f"{kind.name} {kind.shape}" for rank, kind in KINDS.items()}
 AT_ONCE = 16  # pictures in a batch, whose maps are all kept for the gradient:
 PIXELS_AT_ONCE = 2**24  # fewer, where these would be more, such as 8 volumes of 128^3
 COLUMNS = 4  # pairs of pictures in a row of the figure, fewer of wider drawings
@@ -306,18 +304,7 @@ def plot_class_activation(
         ValueError: The numbers of pictures, heat maps and titles differ, or are 0, or
             the heat maps are not of the pictures' size.
     """
-    if not len(pictures) == len(heat) == len(titles) > 0:
-        raise ValueError(
-            "plot_class_activation needs one or more pictures, with a heat map and a "
-            f"title each. Received: {len(pictures)} pictures, {len(heat)} heat maps, "
-            f"{len(titles)} titles."
-        )
-    if np.shape(pictures)[:-1] != np.shape(heat):
-        raise ValueError(
-            "plot_class_activation needs heat maps of the pictures' size, without "
-            f"channels. Received: pictures of shape {np.shape(pictures)}, heat maps of "
-            f"shape {np.shape(heat)}."
-        )
+    _check_heat_of(pictures, heat, titles)
     wide = drawing_width(pictures[0])
     columns = min(max(1, COLUMNS // wide), len(pictures))
     rows = -(-len(pictures) // columns)
@@ -344,3 +331,21 @@ def plot_class_activation(
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
+
+
+def _check_heat_of(
+    pictures: np.ndarray, heat: np.ndarray, titles: Sequence[str]
+) -> None:
+    """Raise a `ValueError` unless each picture has a title and heat of its size."""
+    if not len(pictures) == len(heat) == len(titles) > 0:
+        raise ValueError(
+            "plot_class_activation needs one or more pictures, with a heat map and a "
+            f"title each. Received: {len(pictures)} pictures, {len(heat)} heat maps, "
+            f"{len(titles)} titles."
+        )
+    if np.shape(pictures)[:-1] != np.shape(heat):
+        raise ValueError(
+            "plot_class_activation needs heat maps of the pictures' size, without "
+            f"channels. Received: pictures of shape {np.shape(pictures)}, heat maps of "
+            f"shape {np.shape(heat)}."
+        )

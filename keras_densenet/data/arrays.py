@@ -3,7 +3,7 @@
 import abc
 import copy
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from typing import Any, NamedTuple, Self
@@ -12,13 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_densenet.data import fingerprint
-from keras_densenet.data.augment import center_window, mirror_and_shift, mirrored_axes
+from keras_densenet.data.augment import center_window, mirror_and_shift
 from keras_densenet.data.datamodule import Members
 from keras_densenet.data.folds import Fold, fold_of, folds_of, kept_fold
 from keras_densenet.data.label_balance import (
-    Computed,
     balancing_class_weight,
     balancing_positive_weight,
+    has_label,
 )
 from keras_densenet.data.raw_arrays import KINDS
 from keras_densenet.data.sampling import shuffled
@@ -62,17 +62,34 @@ class Split(NamedTuple):
             several: Whether a picture may have several; else those of a matrix are
                 probabilities, of which the largest counts.
         """
+        labels = np.asarray(self.labels) if several else self.class_numbers()
+        return has_label(labels, classes)
+
+    def class_numbers(self) -> np.ndarray:
+        """Return the class of each picture, `(N,)`: of probabilities the largest."""
         labels = np.asarray(self.labels)
-        if several:
-            return labels == 1
-        if labels.ndim == 2:
-            labels = labels.argmax(axis=1)
-        return labels[:, np.newaxis] == np.arange(classes)
+        return labels.argmax(axis=1) if labels.ndim == 2 else labels
 
     def on_host(self) -> "Split":
         """Return the same as tensors in the computer's memory, not in a GPU's."""
         with tf.device("CPU:0"):
             return Split(*(tf.convert_to_tensor(array) for array in self))
+
+
+class Computed:
+    """A property that a subclass may replace by an attribute of its own.
+
+    Args:
+        compute: Returns the value, of an object.
+    """
+
+    def __init__(self, compute: Callable[[Any], Any]) -> None:
+        self.compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, of: Any, owner: type | None = None) -> Any:
+        """Return the value; of a class the property itself."""
+        return self if of is None else self.compute(of)
 
 
 @dataclass(eq=False, repr=False)
@@ -134,10 +151,11 @@ class ArrayDataModule(SeededDataModule):
         Of those to train on of which it is known, float `(classes,)`: the weight that
         makes up for rare labels in binary cross-entropy.
         """
-        labels = self._labels_to_train_on()
-        if labels.ndim == 1:
-            labels = labels[:, np.newaxis] == np.arange(self.num_classes)
-        return balancing_positive_weight(labels)
+        train = self._to_train_on()
+        if self.labels == "several":
+            return balancing_positive_weight(np.asarray(train.labels))
+        has = train.has_label(self.num_classes, several=False)
+        return balancing_positive_weight(has)
 
     @Computed
     def class_weight(self) -> dict[int, float]:
@@ -146,13 +164,12 @@ class ArrayDataModule(SeededDataModule):
         A class with n_c of n pictures to train on weighs n / (classes * n_c), so that
         the mean over the pictures is 1. Of probabilities the largest counts.
         """
-        labels = self._labels_to_train_on()
-        numbers = labels if labels.ndim == 1 else labels.argmax(axis=1)
+        numbers = self._to_train_on().class_numbers()
         return balancing_class_weight(numbers, self.num_classes)
 
-    def _labels_to_train_on(self) -> np.ndarray:
+    def _to_train_on(self) -> Split:
         self.setup("fit")  # once; what is tested may have been set up for the test
-        return np.asarray(self._splits["train"].labels)
+        return self._splits["train"]
 
     def setup(self, stage: str) -> None:
         """Read what `stage` needs, once."""
@@ -348,22 +365,22 @@ def _refuse_other_labels(
 def _checked_mirror(mirror: bool | Sequence[int], rank: int) -> bool | tuple[int, ...]:
     """Return along which axes to mirror, refusing a left side that nobody knows."""
     kind = KINDS[rank]
-    if mirror is True and rank != 2:
+    if mirror is False or (mirror is True and rank == 2):
+        return mirror
+    if mirror is True:
         raise ValueError(
             f"mirror=True mirrors pictures left to right, and of {kind.name} nobody "
             f"knows which axis that is. Name the axes: of {kind.shape} they are 0 to "
             f"{rank - 1}, and mirror=({rank - 1},) is the last one; or leave it out, "
             "where a mirrored one is not of its class."
         )
-    named = mirror if isinstance(mirror, bool | Iterable) else (None,)
-    axes = named if isinstance(named, bool) else tuple(dict.fromkeys(named))
-    are_whole = all(isinstance(axis, Integral) for axis in mirrored_axes(axes, rank))
-    if not are_whole or not set(mirrored_axes(axes, rank)) <= set(range(rank)):
+    axes = list(mirror) if isinstance(mirror, Iterable) else [None]
+    if not all(isinstance(axis, Integral) and 0 <= axis < rank for axis in axes):
         raise ValueError(
             f"mirror names axes of {kind.shape}, from 0, the first after N, to "
             f"{rank - 1}: such as mirror=({rank - 1},). Received: mirror={mirror!r}"
         )
-    return axes
+    return tuple(dict.fromkeys(axes))
 
 
 def _checked_shift(shift: int) -> int:

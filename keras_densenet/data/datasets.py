@@ -180,9 +180,11 @@ def _refuse_other_batches(name: str, dataset: Any, labeled: bool) -> None:
     rank = pictures.shape.rank if isinstance(pictures, tf.TensorSpec) else None
     is_single = not _are_batches(pictures, spec[1] if is_pair else None)
     if rank not in (3, 4, 5) or is_single or (labeled and not is_pair):
-        cure = f" Of single ones: {name}.batch(64)."
+        cure = ""
         if rank is None:
             cure = " Of a generator say output_signature=, with these shapes."
+        elif is_single or rank < 3:
+            cure = f" Of single ones: {name}.batch(64)."
         raise ValueError(
             f"{name} must have batches of (pictures, labels), pictures of the shape "
             "(N, H, W, channels), or signals (N, T, channels) or volumes (N, D, H, W, "

@@ -1,25 +1,22 @@
-"""Weights that make up for labels and classes that are rare."""
-
-from collections.abc import Callable
-from typing import Any
+"""Which pictures have which label, and weights that make up for rare ones."""
 
 import numpy as np
 
 
-class Computed:
-    """A property that a subclass may replace by an attribute of its own.
+def has_label(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return whether each picture has each label, bool `(N, classes)`.
 
     Args:
-        compute: Returns the value, of an object.
+        labels: Class numbers `(N,)`; or of several labels 1, 0 or NaN where it is not
+            known, `(N, classes)`.
+        classes: Number of labels.
+
+    >>> has_label(np.array([1, 0]), 2).tolist()
+    [[False, True], [True, False]]
     """
-
-    def __init__(self, compute: Callable[[Any], Any]) -> None:
-        self.compute = compute
-        self.__doc__ = compute.__doc__
-
-    def __get__(self, of: Any, owner: type | None = None) -> Any:
-        """Return the value; of a class the property itself."""
-        return self if of is None else self.compute(of)
+    if labels.ndim == 1:
+        labels = labels[:, np.newaxis] == np.arange(classes)
+    return labels == 1
 
 
 def balancing_positive_weight(labels: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from keras_densenet.data.groups import (
     groups_in,
     refuse_groups_in_two_splits,
 )
+from keras_densenet.data.label_balance import has_label
 from keras_densenet.data.preparation import DataUnavailableError
 from keras_densenet.errors import few
 
@@ -385,7 +386,7 @@ def _refuse_unlearnable(
     if splits is not None and "train" not in splits:
         return
     several = labels.ndim == 2
-    has = labels == 1 if several else labels[:, np.newaxis] == np.arange(len(names))
+    has: Any = has_label(labels, len(names))
     has_not = labels == 0 if several else ~has
     unused = [
         name for name, any_has in zip(names, has.any(0), strict=True) if not any_has

@@ -200,22 +200,21 @@ class Arrays(ArrayDataModule):
                 "on, 0 <= x < 1, and 0 where there is validation_data. Received: "
                 f"validation_split={share}"
             )
-        self._held_out = np.arange(0)
-        if not share:
-            return
         every, groups = self._all, self._groups
-        if groups is None:
-            _, held_out = train_test_split(
-                np.arange(len(every)), test_size=share, random_state=0
-            )
-            self._held_out = np.sort(held_out)
-        else:
+        held_out = np.zeros(len(every), bool)
+        if share and groups is not None:
             has_label = every.has_label(self.num_classes, self.labels == "several")
             splits = hold_out_groups(groups, has_label, {"val": share}).splits
-            self._held_out = np.flatnonzero(splits == "val")
-        is_held_out = np.isin(np.arange(len(every)), self._held_out)
-        self._arrays["train"] = every.at(~is_held_out)
-        self._arrays["val"] = every.at(is_held_out)
+            held_out = splits == "val"
+        elif share:
+            _, places = train_test_split(
+                np.arange(len(every)), test_size=share, random_state=0
+            )
+            held_out[places] = True
+        self._held_out = np.flatnonzero(held_out)
+        if share:
+            self._arrays["train"] = every.at(~held_out)
+            self._arrays["val"] = every.at(held_out)
 
     def _refuse_another_size(self, images: np.ndarray) -> None:
         """Refuse pictures that are neither of the whole size nor of the window's."""
@@ -358,11 +357,11 @@ def _split(
     which: str, images: Any, labels: Any, multi_label: bool, rank: int | None
 ) -> Split:
     images, labels = checked_arrays(which, images, rank), np.asarray(labels)
-    name = KINDS[images.ndim - 2].name
+    kind = KINDS[images.ndim - 2]
     if len(images) != len(labels):
         raise ValueError(
-            f"{which}there are {len(images)} {name} and {len(labels)} labels: each "
-            f"{name[:-1]} needs one."
+            f"{which}there are {len(images)} {kind.name} and {len(labels)} labels: "
+            f"each {kind.one} needs one."
         )
     check = _checked_known if multi_label else _checked_labels
     return Split(images, check(which, labels))

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
+from keras_densenet.data.label_balance import has_label
 from keras_densenet.data.pixel_range import (
     brightest,
     has_wide_pixels,
@@ -77,9 +78,7 @@ class PictureFiles(NamedTuple):
 
     def has_label(self, classes: int) -> np.ndarray:
         """Return whether each picture has each label, bool `(N, classes)`."""
-        if self.labels.ndim == 2:
-            return self.labels == 1
-        return self.labels[:, np.newaxis] == np.arange(classes)
+        return has_label(self.labels, classes)
 
 
 class Looked(NamedTuple):

@@ -13,14 +13,19 @@ STEPS = 4  # times as many as channels: so long are signals
 class Kind(NamedTuple):
     """What an array of a rank is called, and the shape that it has."""
 
-    name: str
+    one: str
     shape: str
 
+    @property
+    def name(self) -> str:
+        """Return what several are called."""
+        return f"{self.one}s"
 
-KINDS = {
-    1: Kind("signals", "(N, T, channels)"),
-    2: Kind("pictures", "(N, H, W, channels)"),
-    3: Kind("volumes", "(N, D, H, W, channels)"),
+
+KINDS = {  # by the rank
+    1: Kind("signal", "(N, T, channels)"),
+    2: Kind("picture", "(N, H, W, channels)"),
+    3: Kind("volume", "(N, D, H, W, channels)"),
 }
 _RAW = (
     "pictures are raw ones, in 0..255, or floats in 0..1, as they are standardized "
@@ -54,7 +59,7 @@ def checked_arrays(which: str, arrays: Any, rank: int | None = None) -> np.ndarr
 
 
 def _refuse_shapes(which: str, shape: tuple[int, ...], rank: int | None) -> None:
-    """Refuse shapes of nothing, and those that may be of two kinds."""
+    """Refuse shapes of nothing; without a rank also those that may be of two kinds."""
     if rank is not None and rank not in KINDS:
         raise ValueError(
             "rank is 1 for signals, 2 for pictures, 3 for volumes. Received: "
@@ -69,9 +74,13 @@ def _refuse_shapes(which: str, shape: tuple[int, ...], rank: int | None) -> None
             f"{which}{wanted.name} are arrays of the shape {wanted.shape}. Received: "
             f"the shape {shape}.{hint}"
         )
-    if rank is not None:
-        return
-    _refuse_channels_first(which, shape, found)
+    if rank is None:
+        _refuse_channels_first(which, shape, found)
+        _refuse_two_kinds(which, shape)
+
+
+def _refuse_two_kinds(which: str, shape: tuple[int, ...]) -> None:
+    """Refuse gray pictures that may be signals, and volumes that may be pictures."""
     *_, before, channels = shape
     if len(shape) == 3 and before < STEPS * channels:
         raise ValueError(

@@ -145,9 +145,9 @@ class Transition(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
         """Return half the height and width, and floor(theta m) channels."""
-        kept = self._kept(input_shape[self.axis])
-        batch, *sizes = with_channels(input_shape, self.axis, 2 * kept)
-        return (batch, *(size and size // 2 for size in sizes))
+        batch, *sizes = input_shape
+        halved = (batch, *(size and size // 2 for size in sizes))
+        return with_channels(halved, self.axis, self._kept(input_shape[self.axis]))
 
     def multiply_adds(self, input_shape: tuple) -> int:
         """Return the convolution's multiply-adds for one picture, as in the paper.
@@ -164,11 +164,14 @@ class Transition(keras.layers.Layer):
         after the pooling.
         """
         maps = input_shape[self.axis]
-        kept = prod(self.compute_output_shape(input_shape)[1:])
+        output_shape = self.compute_output_shape(input_shape)
+        kept = prod(output_shape[1:])
         if memory_efficient:
             return kept
-        pixels = pixels_per_picture(input_shape, self.axis)
-        pooled = pixels_per_picture(self.compute_output_shape(input_shape), self.axis)
+        pixels, pooled = (
+            pixels_per_picture(shape, self.axis)
+            for shape in (input_shape, output_shape)
+        )
         return kept + maps * (pixels + pooled)
 
     def passing_values(self, input_shape: tuple) -> int:

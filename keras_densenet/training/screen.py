@@ -11,6 +11,7 @@ from keras_densenet.analysis.profile import LayerCost, Profile, profile
 from keras_densenet.callbacks import ModelCheckpoint, ThroughputMonitor
 from keras_densenet.callbacks.progress_bar import clock
 from keras_densenet.callbacks.run import Run
+from keras_densenet.data.raw_arrays import KINDS
 from keras_densenet.devices import Devices
 
 MOST_ROWS = 30
@@ -115,8 +116,8 @@ def _row(layer: LayerCost) -> tuple[str, ...]:
 
 def _called(costs: Profile) -> str:
     """Return what the network reads: a signal, a picture or a volume."""
-    axes = len(costs.layers[0].output_shape)
-    return {3: "signal", 5: "volume"}.get(axes, "picture")
+    rank = len(costs.layers[0].output_shape) - 2
+    return KINDS[rank].one if rank in KINDS else "picture"
 
 
 def _memory(costs: Profile) -> str:
