@@ -159,9 +159,8 @@ def _for_our_channels(
 ) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
     """Adapt the first convolution; return how many channels it has and had, too."""
     kernel = found.arrays.get(STEM)
-    (stem,) = (w.variable for w in ours if w.name == STEM)
-    channels = stem.shape[-2]
-    if kernel is None or kernel.ndim != len(stem.shape):
+    *sizes, channels, _ = _stem_shape(ours)
+    if kernel is None or kernel.ndim != len(sizes) + 2:
         return found.arrays, (channels, channels)
     before = kernel.shape[-2]
     if before in (0, channels):
@@ -265,38 +264,44 @@ def _matched(
         f"{what}: {few(which)}" for what, which in problems.items() if which
     )
     if found:
-        all_of_them = [name for which in problems.values() for name in which]
-        is_top = all(name.startswith(CLASSIFIER) for name in all_of_them)
-        hint = (
-            "Leave the classifier out with include_top=False"
-            if is_top
-            else "Give weights of the same network; keras_densenet.weights.describe "
-            "says what a file has"
-        )
-        if _are_of_pictures_for_volumes(ours, theirs):
-            hint = (
-                "Those of pictures are loaded for volumes with inflate=True, of "
-                "keras_densenet.weights.load or FineTuning"
-            )
-        raise WeightsError(f"These are weights of another network. {found}. {hint}.")
+        wrong = [name for which in problems.values() for name in which]
+        cure = _cure(wrong, ours, theirs)
+        raise WeightsError(f"These are weights of another network. {found}. {cure}.")
     return [theirs[weight.name] for weight in ours], unused
 
 
+def _cure(
+    wrong: Sequence[str], ours: Sequence[Weight], theirs: Mapping[str, np.ndarray]
+) -> str:
+    """Return what to do where weights are wrong."""
+    are_of_pictures = STEM in theirs and theirs[STEM].ndim == 4
+    if are_of_pictures and len(_stem_shape(ours)) == 5:
+        return (
+            "Those of pictures are loaded for volumes with inflate=True, of "
+            "keras_densenet.weights.load or FineTuning"
+        )
+    if all(name.startswith(CLASSIFIER) for name in wrong):
+        return "Leave the classifier out with include_top=False"
+    return (
+        "Give weights of the same network; keras_densenet.weights.describe says what a "
+        "file has"
+    )
+
+
+def _stem_shape(ours: Sequence[Weight]) -> tuple[int, ...]:
+    """Return the shape of the first kernel, such as `(H, W, in, out)`."""
+    (stem,) = (weight.variable for weight in ours if weight.name == STEM)
+    return tuple(stem.shape)
+
+
 def _refuse_to_inflate(name: str, ours: Sequence[Weight]) -> None:
-    (rank,) = (len(w.variable.shape) - 2 for w in ours if w.name == STEM)
+    rank = len(_stem_shape(ours)) - 2
     if rank != 3:
         raise WeightsError(
             "inflate=True makes weights of pictures those of volumes, and "
             f"{name} is a network of {'pictures' if rank == 2 else 'signals'}: leave "
             "it out."
         )
-
-
-def _are_of_pictures_for_volumes(
-    ours: Sequence[Weight], theirs: Mapping[str, np.ndarray]
-) -> bool:
-    ranks = [len(w.variable.shape) for w in ours if w.name == STEM]
-    return ranks == [5] and STEM in theirs and theirs[STEM].ndim == 4
 
 
 def counted(names: Sequence[str]) -> str:
