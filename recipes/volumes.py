@@ -19,7 +19,7 @@ each map is as many times larger as the volume is deep, and memory is what ends 
     network                              False    True   "full"
     DenseNetBC, blocks 4 4 4, k = 12      1367     624      394
     DenseNetBC, L = 100, k = 12           8107    2108     1190
-    DenseNet121                            154      80       63
+    DenseNet121                            147      73       56
 
 SGD with batches of 32, the learning rate falls from 0.1 to 0 along a cosine; a voxel's
 shift augments, and nothing is mirrored unless `--mirror` names axes: the file does
