@@ -294,8 +294,8 @@ def _stem(x: Tensor, stem: str, filters: int, sync_batchnorm: bool) -> Tensor:
     conv = he_convolution(filters, 7, "valid", rank, strides=2, name="stem_conv")
     x = conv(x)  # H / 2
     x = BatchNorm(synchronized=sync_batchnorm, name="stem_bn")(x)
-    # Table 1 has ReLU before the pooling. After it the result is the same to the bit, as
-    # ReLU and the maximum commute, and a quarter of the pixels is stored for ReLU.
+    # Table 1 has ReLU before the pooling. After it the result is the same to the bit,
+    # as ReLU and the maximum commute, and a quarter of the pixels is stored for ReLU.
     x = _of_rank("ZeroPadding", rank)(1, name="stem_pool_pad")(x)
     x = max_pooling(rank, name="stem_pool")(x)  # H / 4
     return ReLU(name="stem_relu")(x)
