@@ -1,6 +1,6 @@
 r"""Classify volumes: a three-dimensional DenseNet-BC on files laid out as MedMNIST3D.
 
-    python recipes/volumes.py                                  # built in: 5 minutes
+    python recipes/volumes.py                                  # built in: 8 minutes
     python recipes/volumes.py --data organmnist3d.npz
     python recipes/volumes.py --data mine_64.npz --memory-efficient full
     python recipes/volumes.py --data organmnist3d.npz --network DenseNet121 \
