@@ -121,11 +121,7 @@ def load(
         FileNotFoundError: There is no such file.
     """
     ours = weights_by_name(model)
-    if not any(isinstance(layer, DenseBlock) for layer in model.layers):
-        raise WeightsError(
-            f"{model.name} is no DenseNet of keras_densenet. Give a network that has a "
-            "DenseBlock among its own layers."
-        )
+    _refuse_other_networks(model, ours)
     _refuse_unloaded(model, ours, include_top)
     if not include_top:
         ours = [weight for weight in ours if not weight.name.startswith(CLASSIFIER)]
@@ -167,6 +163,21 @@ def _for_our_channels(
         return found.arrays, (channels, channels)
     adapted = {STEM: adapted_kernel(kernel, channels)}
     return found.arrays | adapted, (before, channels)
+
+
+def _refuse_other_networks(model: keras.Model, ours: Sequence[Weight]) -> None:
+    """Refuse a model that has no dense block, or no stem to begin with."""
+    if not any(isinstance(layer, DenseBlock) for layer in model.layers):
+        raise WeightsError(
+            f"{model.name} is no DenseNet of keras_densenet. Give a network that has a "
+            "DenseBlock among its own layers."
+        )
+    if not any(weight.name == STEM for weight in ours):
+        raise WeightsError(
+            f"{model.name} has no layer 'stem_conv', the convolution that each "
+            "DenseNet begins with. Give a network of keras_densenet, or name your "
+            "first convolution 'stem_conv'."
+        )
 
 
 def _refuse_unloaded(

@@ -312,6 +312,15 @@ def test_what_is_beside_the_weights_is_passed_over(tmp_path, protocol):
 # --- every weight is accounted for -------------------------------------------------
 
 
+@pytest.mark.parametrize("inflate", [False, True])
+def test_a_network_of_blocks_without_a_stem_is_refused(inflate):
+    inputs = keras.Input((8, 8, 3))
+    mine = keras.Model(inputs, kd.layers.DenseBlock(2, 4)(inputs), name="mine")
+    theirs = kd.DenseNetBC(blocks=(2,), growth_rate=4, input_shape=(8, 8, 3))
+    with pytest.raises(WeightsError, match="mine has no layer 'stem_conv'"):
+        kd.weights.load(mine, theirs, inflate=inflate)
+
+
 def of_keras(*head, front=()):
     """DenseNetBC(10, 4) of Keras's own layers, in the order of keras.applications."""
 
