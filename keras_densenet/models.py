@@ -20,13 +20,13 @@ from keras.layers import Dense, ReLU
 from keras_densenet.layers import (
     BatchNorm,
     DenseBlock,
+    Stem,
     Transition,
     channel_axis,
     check_compression,
     check_growth_rate,
     checked_data_format,
     he_convolution,
-    max_pooling,
 )
 from keras_densenet.tensor import Tensor
 from keras_densenet.variants import IMAGENET_VARIANTS
@@ -109,7 +109,8 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
     Returns:
         A `keras.Model` from pictures `(N, H, W, channels)` to class probabilities or
         logits `(N, classes)`, without the classifier to maps `(N, h, w, C)` or vectors
-        `(N, C)`; with layers `stem_conv`, `dense_block1`, `transition1`, ...
+        `(N, C)`; with layers `stem_conv` (`stem` with the "imagenet" stem),
+        `dense_block1`, `transition1`, ...
 
     Raises:
         ValueError: An argument is out of its range (of a depth the error names the
@@ -137,7 +138,13 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
         # Section 3: "a convolution with 16 (or twice the growth rate for DenseNet-BC)".
         init_features = 2 * growth_rate if bc or stem == "imagenet" else 16
     inputs = keras.Input(input_shape, name="images")
-    x = _stem(inputs, stem, init_features, sync_batchnorm)
+    x = _stem(
+        inputs,
+        stem,
+        init_features,
+        memory_efficient=memory_efficient,
+        sync_batchnorm=sync_batchnorm,
+    )
     x = _dense_blocks(
         x,
         layers_per_block,
@@ -285,20 +292,10 @@ DenseNet264k48 = _imagenet_densenet("DenseNet264k48")
 # --- the graph -------------------------------------------------------------------
 
 
-def _stem(x: Tensor, stem: str, filters: int, sync_batchnorm: bool) -> Tensor:
-    rank = _rank(x)
-    if stem == "small":
-        return he_convolution(filters, 3, rank=rank, name="stem_conv")(x)
-    # Padded as in Torch, with 3 on all sides; "same" would pad 2 before and 3 after.
-    x = _of_rank("ZeroPadding", rank)(3, name="stem_pad")(x)
-    conv = he_convolution(filters, 7, "valid", rank, strides=2, name="stem_conv")
-    x = conv(x)  # H / 2
-    x = BatchNorm(synchronized=sync_batchnorm, name="stem_bn")(x)
-    # Table 1 has ReLU before the pooling. After it the result is the same to the bit,
-    # as ReLU and the maximum commute, and a quarter of the pixels is stored for ReLU.
-    x = _of_rank("ZeroPadding", rank)(1, name="stem_pool_pad")(x)
-    x = max_pooling(rank, name="stem_pool")(x)  # H / 4
-    return ReLU(name="stem_relu")(x)
+def _stem(x: Tensor, stem: str, filters: int, **options: Any) -> Tensor:
+    if stem == "imagenet":
+        return Stem(filters, name="stem", **options)(x)
+    return he_convolution(filters, 3, rank=_rank(x), name="stem_conv")(x)
 
 
 def _rank(x: Tensor) -> int:

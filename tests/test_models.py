@@ -5,7 +5,6 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import keras_densenet as kd
 from keras_densenet import models
@@ -393,34 +392,3 @@ def test_saved_model_is_the_same_model(tmp_path):
     assert [type(layer) for layer in loaded.layers] == [
         type(layer) for layer in model.layers
     ]
-
-
-@pytest.mark.parametrize("rank", [1, 2, 3])
-def test_pooling_before_relu_is_the_stem_of_the_paper_to_the_bit(rank):
-    """Table 1 pools after BN-ReLU: here that order, by Keras's layers, is the peer."""
-    of_rank = {1: (64, 2), 2: (33, 36, 2), 3: (29, 32, 30, 2)}[rank]
-    model = kd.DenseNet(
-        blocks=(1,), stem="imagenet", input_shape=of_rank, include_top=False
-    )
-    rng = np.random.default_rng(0)
-    normalized = tf.constant(rng.normal(size=(2, *_sides(model, "stem_bn"), 24)))
-    normalized = tf.cast(tf.round(4 * normalized) / 4, "float32")  # with equal values
-    pad = getattr(keras.layers, f"ZeroPadding{rank}D")(1)
-    pool = getattr(keras.layers, f"MaxPooling{rank}D")(3, strides=2)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(normalized)
-        expected = pool(pad(tf.nn.relu(normalized)))
-        y = normalized
-        for name in ("stem_pool_pad", "stem_pool", "stem_relu"):
-            y = model.get_layer(name)(y)
-        loss, wanted = tf.reduce_sum(y**3), tf.reduce_sum(expected**3)
-    np.testing.assert_array_equal(y, expected)
-    assert (y.numpy() == 0).any()
-    assert y.shape[1:] == model.get_layer("dense_block1").input.shape[1:]
-    np.testing.assert_array_equal(
-        tape.gradient(loss, normalized), tape.gradient(wanted, normalized)
-    )
-
-
-def _sides(model, layer):
-    return model.get_layer(layer).output.shape[1:-1]

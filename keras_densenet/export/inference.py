@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_densenet.layers import BatchNorm, DenseBlock, Transition
+from keras_densenet.layers import BatchNorm, DenseBlock, Stem, Transition
 from keras_densenet.layers.convolution import (
     CONVOLUTIONS,
     POINTWISE,
@@ -159,6 +159,41 @@ class Absorbed(keras.layers.Layer):
         return x
 
 
+class FoldedStem(keras.layers.Layer):
+    """What `Stem` computes in inference.
+
+    Args:
+        filters: Number of feature maps.
+    """
+
+    def __init__(self, filters: int, **kwargs: Any) -> None:
+        super().__init__(dtype="float32", **kwargs)
+        self.filters = filters
+
+    @classmethod
+    def of(cls, stem: Stem) -> "FoldedStem":
+        """Return a layer that stands for a stem, without its weights."""
+        return cls(stem.filters, name=stem.name)
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights."""
+        rank = len(input_shape) - 2
+        shapes = [(*(7,) * rank, input_shape[-1], self.filters), (self.filters,)]
+        self.kernel, self.bias = _vectors_and_kernels(self, shapes, "")
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        """Return a quarter of the height and width: `(N, H / 4, W / 4, filters)`."""
+        del training
+        kernel = tf.convert_to_tensor(self.kernel)
+        x = tf.nn.convolution(_padded(x, 3), kernel, 2, "VALID")
+        x = tf.nn.relu(tf.nn.bias_add(x, self.bias))
+        return tf.nn.max_pool(_padded(x, 1), 3, 2, "VALID")
+
+    def folded_weights(self, stem: Stem) -> list[np.ndarray]:
+        """Return the weights of a stem, its batch norm folded."""
+        return _absorbing(stem.conv, stem.bn)
+
+
 class FoldedDenseBlock(keras.layers.Layer):
     """What `DenseBlock` computes in inference.
 
@@ -287,6 +322,7 @@ class Affine(keras.layers.Layer):
 
 
 _FOLDED: dict[type, Any] = {
+    Stem: FoldedStem,
     DenseBlock: FoldedDenseBlock,
     Transition: FoldedTransition,
     BatchNorm: Affine,
@@ -309,6 +345,10 @@ def _relu_of(x: Any, scale: Any, offset: Any) -> Any:
 def _affine(x: Any, scale: Any, offset: Any) -> Any:
     scale, offset = (tf.convert_to_tensor(vector) for vector in (scale, offset))
     return affine(x, scale, offset, np.zeros(scale.shape, "float32"), in_training=False)
+
+
+def _padded(x: Any, width: int) -> Any:
+    return tf.pad(x, [(0, 0), *[(width, width)] * (len(x.shape) - 2), (0, 0)])
 
 
 def _convolve(x: Any, kernel: Any) -> Any:

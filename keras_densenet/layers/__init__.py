@@ -1,17 +1,18 @@
-"""What the paper draws: dense layer, dense block, transition."""
+"""What the paper draws: stem, dense layer, dense block, transition."""
 
 from keras_densenet.layers.batch_norm import BatchNorm
 from keras_densenet.layers.convolution import he_convolution
 from keras_densenet.layers.data_format import channel_axis, checked_data_format
 from keras_densenet.layers.dense_block import DenseBlock
 from keras_densenet.layers.dense_layer import DenseLayer, check_growth_rate
-from keras_densenet.layers.pooling import max_pooling
+from keras_densenet.layers.stem import Stem
 from keras_densenet.layers.transition import Transition, check_compression, kept_maps
 
 __all__ = [
     "BatchNorm",
     "DenseBlock",
     "DenseLayer",
+    "Stem",
     "Transition",
     "channel_axis",
     "check_compression",
@@ -19,5 +20,4 @@ __all__ = [
     "checked_data_format",
     "he_convolution",
     "kept_maps",
-    "max_pooling",
 ]

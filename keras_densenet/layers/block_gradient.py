@@ -11,26 +11,32 @@ Below, `d_x` is the gradient of the loss by `x`.
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from keras_densenet.layers import tensorflow_kernels
-from keras_densenet.layers.batch_norm import second_run
-from keras_densenet.layers.dense_layer import Stage
 from keras_densenet.layers.layer_function import LayerFunction
 from keras_densenet.layers.shared_moments import (
     Moments,
     batch_moments,
     concatenate_moments,
 )
+from keras_densenet.layers.stage_gradient import (
+    Weights,
+    first_derivative_only,
+    gradients,
+    not_before,
+    not_recorded,
+    one_pixel,
+    parts_of_batch,
+    total,
+)
 from keras_densenet.tensor import Tensor
 
 # A layer that reads at most this share of the block's maps needs less memory on the
 # whole batch than the block's last layers need on half of it.
 _WIDE = 0.6
-
-Weights: TypeAlias = list[Tensor]
 
 
 class _Run(NamedTuple):
@@ -67,7 +73,7 @@ def dense_block(
     def block(
         x: Tensor, probe: Tensor, recorded: list[Weights]
     ) -> tuple[Tensor, Callable]:
-        x, weights = _not_recorded((x, recorded))
+        x, weights = not_recorded((x, recorded))
         moments, bottlenecks = [], []
         read = moments_of(x)
         for layer, values in zip(layers, weights, strict=True):
@@ -80,47 +86,9 @@ def dense_block(
             read = concatenate_moments(*moments[-1])
         run = _Run(layers, weights, x, moments, bottlenecks, synchronized)
         backward = functools.partial(_backward, run)
-        return x, _first_derivative_only(backward, probe, recorded)
+        return x, first_derivative_only(backward, probe, recorded)
 
-    return block(x, _one_pixel(x), [layer.weights for layer in layers])
-
-
-def recomputed(
-    function: LayerFunction, stage: Stage, x: Tensor, moments: Moments | None
-) -> Tensor:
-    """Return `stage(x, moments, True)`, and store only `x` and `moments` for it.
-
-    `tf.recompute_grad` does that too, but it begins with a copy of its arguments, and
-    `x` is as large as what is to be saved.
-    """
-
-    @tf.custom_gradient
-    def first_run(
-        inputs: list[Tensor], probe: Tensor, recorded: Weights
-    ) -> tuple[Tensor, Callable]:
-        (x, *moments), weights = _not_recorded((inputs, recorded))
-        with function.scope(weights) as scope:
-            y = stage(x, Moments(*moments) if moments else None, True)
-        function.assign(function.new_state(scope))
-
-        def backward(d_y: Tensor) -> tuple[list[Tensor], Weights]:
-            with tf.control_dependencies([d_y]):
-                inputs = [tf.identity(tensor) for tensor in (x, *moments)]
-                delayed = _not_before(d_y, weights)
-                d_inputs, d_weights = _gradients(function, stage, inputs, delayed, d_y)
-            # A frozen batch norm does not use the moments.
-            pairs = zip(d_inputs, inputs, strict=True)
-            d_inputs = [tf.zeros_like(t) if d is None else d for d, t in pairs]
-            return d_inputs, d_weights
-
-        return y, _first_derivative_only(backward, probe, recorded)
-
-    return first_run([x, *(moments or ())], _one_pixel(x), function.weights)
-
-
-def _not_recorded(tensors: Tensor) -> Tensor:
-    """Cut the tensors off from outer tapes, which would store all that follows."""
-    return tf.nest.map_structure(tf.stop_gradient, tensors)
+    return block(x, one_pixel(x), [layer.weights for layer in layers])
 
 
 def _outputs(layer: LayerFunction, x: Tensor, moments: Moments | None) -> list[Tensor]:
@@ -129,46 +97,6 @@ def _outputs(layer: LayerFunction, x: Tensor, moments: Moments | None) -> list[T
         x, moments = stage(x, moments, True), None  # the next stage reads new maps
         outputs.append(x)
     return outputs
-
-
-def _one_pixel(x: Tensor) -> Tensor:
-    """Return one pixel of a batch: small, but a derivative by the batch goes by it."""
-    rest = len(x.shape) - 1
-    return tf.slice(x, [0] * (rest + 1), [tf.minimum(tf.shape(x)[0], 1), *[1] * rest])
-
-
-def _first_derivative_only(
-    backward: Callable[[Tensor], tuple], probe: Tensor, recorded: list
-) -> Callable[[Tensor], tuple]:
-    """Make a gradient function of `backward` whose own derivative is an error.
-
-    `backward` computes with tensors that are cut off from the block's input and from
-    its weights, so that a second derivative would be wrong without a word. The gradient
-    therefore takes `probe`, a pixel of the input, and the weights as arguments: a
-    second derivative by either comes by here, and meets `_refuse`.
-    """
-
-    @tf.custom_gradient
-    def first_derivative(
-        d_output: Tensor, probe: Tensor, recorded: list
-    ) -> tuple[tuple, Callable]:
-        del probe, recorded
-        with second_run():
-            return backward(d_output), _refuse
-
-    def gradient(d_output: Tensor) -> tuple:
-        d_inputs, d_weights = first_derivative(d_output, probe, recorded)
-        return d_inputs, None, d_weights
-
-    return gradient
-
-
-def _refuse(*_: Tensor) -> None:
-    raise NotImplementedError(
-        "A layer that recomputes has no second derivative. Build the model with "
-        "memory_efficient=False, copy the weights with set_weights, and take the "
-        "second derivative of that model."
-    )
 
 
 def _backward(run: _Run, d_x: Tensor) -> tuple[Tensor, list[Weights]]:
@@ -194,10 +122,10 @@ def _backward(run: _Run, d_x: Tensor) -> tuple[Tensor, list[Weights]]:
         d_new = tf.concat(d_new, 0) if len(parts) > 1 else d_new[0]
         d_new += _through_moments(run, new, made, d_made)
         d_inputs, d_values = _layer_gradient(
-            layer, x, Moments(*_not_before(d_new, read)), kept, values, d_new, parts
+            layer, x, Moments(*not_before(d_new, read)), kept, values, d_new, parts
         )
         d_parts = [d + more[0] for d, more in zip(d_parts, d_inputs, strict=True)]
-        d_moments = _total([d_moments, *(more[1:] for more in d_inputs)])
+        d_moments = total([d_moments, *(more[1:] for more in d_inputs)])
         d_weights.append(d_values)
     d_x = tf.concat(d_parts, 0) if len(parts) > 1 else d_parts[0]
     return d_x + _through_moments(run, x, run.moments[0][0], d_moments), d_weights[::-1]
@@ -210,7 +138,7 @@ def _layer_gradient(
     kept: list[Tensor],
     weights: Weights,
     d_new: Tensor,
-    parts: list[Callable[[Tensor], Tensor]],
+    parts: Sequence[Callable[[Tensor], Tensor]],
 ) -> tuple[list[list[Tensor]], Weights]:
     """Run a layer again, and take its gradients.
 
@@ -228,7 +156,7 @@ def _layer_gradient(
         else:
             with layer.scope(weights):
                 z = first(x, moments, True)  # (N, H, W, bn_size k)
-        (d_new,), d_second = _gradients(layer, second[0], [z], weights, d_new)
+        (d_new,), d_second = gradients(layer, second[0], [z], weights, d_new)
         d_weights.append(d_second)
     d_inputs: list[list[Tensor]] = []
     done = [d_new]
@@ -236,30 +164,11 @@ def _layer_gradient(
         with tf.control_dependencies(done):  # one part after the other
             inputs = [part(x), *moments]
             d_part = part(d_new)
-        d_first, d_values = _gradients(layer, first, inputs, weights, d_part)
+        d_first, d_values = gradients(layer, first, inputs, weights, d_part)
         d_inputs.append(d_first)
         d_weights.append(d_values)
         done = [d for d in (*d_first, *d_values) if d is not None]
-    return d_inputs, _total(d_weights)
-
-
-def _gradients(
-    layer: LayerFunction,
-    stage: Stage,
-    inputs: list[Tensor],
-    weights: Weights,
-    d_output: Tensor,
-) -> tuple[list[Tensor], Weights]:
-    """Run a stage, and take the gradients by its inputs and its weights.
-
-    The inputs are `[x]` or `[x, mean, variance]`.
-    """
-    with tf.GradientTape() as tape:
-        tape.watch([inputs, weights])
-        with layer.scope(weights):
-            x, *moments = inputs
-            output = stage(x, Moments(*moments) if moments else None, True)
-    return tape.gradient(output, (inputs, weights), d_output)
+    return d_inputs, total(d_weights)
 
 
 def _through_moments(
@@ -309,37 +218,4 @@ def _parts(
     """
     if kept or len(layer.layer.stages) == 1:
         return [tf.identity]
-    half = (x.shape[0] or tf.shape(x)[0]) // 2
-    rest = len(x.shape) - 1
-    begins = [0] * (rest + 1), [half, *[0] * rest]
-    sizes = [half, *[-1] * rest], [-1] * (rest + 1)
-    return [
-        functools.partial(_slice, begin=tf.stack(begin), size=tf.stack(size))
-        for begin, size in zip(begins, sizes, strict=True)
-    ]
-
-
-def _slice(x: Tensor, begin: Tensor, size: Tensor) -> Tensor:
-    part = tf.slice(x, begin, size)
-    return tf.ensure_shape(part, [None, *x.shape[1:]])
-
-
-def _total(gradients: Iterable[Iterable[Tensor | None]]) -> list[Tensor]:
-    """Add up lists of gradients, in which None stands for zero."""
-    sums = []
-    for same in zip(*gradients, strict=True):
-        first, *more = [d for d in same if d is not None]
-        sums.append(tf.add_n([first, *more]) if more else first)
-    return sums
-
-
-def _not_before(first: Tensor, tensors: Iterable[Tensor]) -> list[Tensor]:
-    """Return the tensors unchanged, but computed from `first`, and so after it.
-
-    XLA heeds no control dependency. Without this it finds that a second run repeats the
-    first one, and stores the first one's maps.
-    """
-    rank = len(first.shape)
-    element = tf.reshape(tf.slice(first, [0] * rank, [1] * rank), [])
-    zero = tf.math.is_nan(element)  # False; with a NaN the gradient is worthless anyway
-    return [tensor + tf.cast(zero, tensor.dtype) for tensor in tensors]
+    return [*parts_of_batch(x, 2)]

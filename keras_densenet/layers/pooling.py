@@ -1,7 +1,5 @@
 """Pooling of signals, pictures and volumes, in every precision."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
@@ -18,26 +16,11 @@ def average_pool(x: Tensor, data_format: str) -> Tensor:
     return ops.average_pool(x, 2, 2, data_format=data_format)
 
 
-@keras.saving.register_keras_serializable(package="keras_densenet")
-class MaxPoolingOfVolumes(keras.layers.MaxPooling3D):
-    """`keras.layers.MaxPooling3D` with strides of 2, in every precision."""
-
-    def call(self, inputs: Tensor) -> Tensor:
-        """Return the largest value of each window."""
-        if _lacks_kernel(inputs):
-            return tensorflow_kernels.max_pool_volumes(inputs, self.pool_size[0])
-        return super().call(inputs)
-
-
-def max_pooling(rank: int, **kwargs: Any) -> keras.layers.Layer:
-    """Make the layer that takes the largest of 3 pixels along each axis, 2 apart.
-
-    Args:
-        rank: 1 for signals, 2 for pictures, 3 for volumes.
-        **kwargs: Other arguments of Keras's layer.
-    """
-    layers = {1: keras.layers.MaxPooling1D, 2: keras.layers.MaxPooling2D}
-    return layers.get(rank, MaxPoolingOfVolumes)(3, strides=2, **kwargs)
+def max_pool(x: Tensor, data_format: str) -> Tensor:
+    """Return the largest of 3 pixels along each axis, 2 apart, without padding."""
+    if _lacks_kernel(x):
+        return tensorflow_kernels.max_pool_volumes(x, 3)
+    return ops.max_pool(x, 3, 2, data_format=data_format)
 
 
 def _lacks_kernel(x: Tensor) -> bool:

@@ -27,7 +27,7 @@ from keras_densenet.layers.shared_moments import (
 from keras_densenet.tensor import Tensor
 
 if keras.backend.backend() == "tensorflow":
-    from keras_densenet.layers import block_gradient
+    from keras_densenet.layers import block_gradient, stage_gradient
 
 
 def checked_mode(memory_efficient: bool | str) -> bool | str:
@@ -94,8 +94,35 @@ def recomputed_stage(
     # Replicas agree on their moments in the first run only.
     moments = batch_moments(x, axis, True) if synchronized else None
     if keras.backend.backend() == "tensorflow":
-        return block_gradient.recomputed(LayerFunction(layer), stage, x, moments)
+        return stage_gradient.recomputed(LayerFunction(layer), stage, x, moments)
     return rerun(layer, lambda x: stage(x, None, True), x)
+
+
+def recomputed_convolution(
+    layer: keras.Layer,
+    convolve: Callable[[Tensor], Tensor],
+    stage: Stage,
+    x: Tensor,
+    synchronized: bool = False,
+) -> Tensor:
+    """Run a convolution and the stage after it in training, and store only `x`.
+
+    Args:
+        layer: The layer, built.
+        convolve: A method of the layer, from `x` to feature maps.
+        stage: A method of the layer, to be called on `(maps, moments, training)`.
+        x: Pictures, signals or volumes: a tensor of rank 3 to 5.
+        synchronized: Whether moments are those of the batches of all replicas.
+
+    Returns:
+        What the stage makes of the maps.
+    """
+    if keras.backend.backend() == "tensorflow":
+        function = LayerFunction(layer)
+        return stage_gradient.recomputed_in_parts(
+            function, convolve, stage, x, synchronized
+        )
+    return rerun(layer, lambda x: stage(convolve(x), None, True), x)
 
 
 def rerun(

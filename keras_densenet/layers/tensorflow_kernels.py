@@ -169,10 +169,10 @@ def _training_form(
         is_training=True,
     )
     # The kernel normalizes with the biased variance, and returns the unbiased one.
-    return y, mean, variance - variance / _pixels(x, mean.dtype)
+    return y, mean, variance - variance / pixels(x, mean.dtype)
 
 
-def _pixels(x: Tensor, dtype: tf.DType) -> Tensor:
+def pixels(x: Tensor, dtype: tf.DType) -> Tensor:
     """Return N H W of `(N, H, W, C)`: a number where it is known, else a tensor."""
     known = x.shape[:-1].num_elements()
     return known or tf.cast(tf.size(x, tf.int64), dtype) / x.shape[-1]
@@ -227,7 +227,7 @@ def moments_gradient(
     of x, one pass where automatic differentiation takes four. `mean` is that of `x`;
     `n` is N H W, by default of `x`, else of all replicas.
     """
-    n = _pixels(x, mean.dtype) if n is None else n
+    n = pixels(x, mean.dtype) if n is None else n
     slope, offset = (d_variance + d_variance) / n, d_mean / n
     if x.dtype == tf.float64:
         return slope * (x - mean) + offset
@@ -246,7 +246,7 @@ def _second_derivative(
         tape.watch(inputs)
         wide = tf.cast(x, d_mean.dtype)
         centered = wide - _mean_of_pixels(wide)
-        d_x = (2.0 * d_variance * centered + d_mean) / _pixels(x, d_mean.dtype)
+        d_x = (2.0 * d_variance * centered + d_mean) / pixels(x, d_mean.dtype)
         d_x = tf.cast(d_x, x.dtype)
     return tape.gradient(d_x, inputs, d_d_x)
 
@@ -279,19 +279,29 @@ def synchronized_moments_gradient(
     x: Tensor, mean: Tensor, d_mean: Tensor, d_variance: Tensor
 ) -> Tensor:
     """Do what `moments_gradient` does, for moments over the batches of all replicas."""
+    n = pixels(x, mean.dtype)
+    return moments_gradient(x, mean, *total_of_replicas(d_mean, d_variance, n))
+
+
+def total_of_replicas(
+    d_mean: Tensor, d_variance: Tensor, n: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Add up the gradients by shared moments, and the pixels `n` of each replica.
+
+    The loss of every replica depends on the shared moments.
+    """
     reduce_sum = _replica_sum()
     if reduce_sum is None:
-        return moments_gradient(x, mean, d_mean, d_variance)
-    # The loss of every replica depends on the shared moments.
-    n = _pixels_of_replica(x, mean.dtype)
+        return d_mean, d_variance, n
+    n = tf.reshape(tf.cast(n, d_mean.dtype), [1])
     sums = reduce_sum(tf.concat([d_mean, d_variance, n], 0))
-    d_mean, d_variance, n = tf.split(sums, [mean.shape[0], mean.shape[0], 1])
-    return moments_gradient(x, mean, d_mean, d_variance, n)
+    d_mean, d_variance, n = tf.split(sums, [d_mean.shape[0], d_mean.shape[0], 1])
+    return d_mean, d_variance, n
 
 
 def _pixels_of_replica(x: Tensor, dtype: tf.DType) -> Tensor:
     """Return N H W as a tensor `(1,)`, which can be concatenated to vectors."""
-    return tf.reshape(tf.cast(_pixels(x, dtype), dtype), [1])
+    return tf.reshape(tf.cast(pixels(x, dtype), dtype), [1])
 
 
 def _refuse(*_: Tensor) -> None:

@@ -27,7 +27,8 @@ from keras_densenet.weights.names import (
 )
 
 APPLICATIONS_EPSILON = 1.001e-5  # of keras.applications' batch norms
-OUR_FIRST = "stem_conv"  # the first convolution of our networks
+# What the path of our networks' first convolution ends in.
+OUR_FIRST = re.compile(r"(^|/)stem[_/]conv$")
 
 NORMS_AND_ACTIVATIONS = (
     keras.layers.BatchNormalization,
@@ -43,7 +44,7 @@ _KINDS = {"conv": "conv", "bn": "norm"}
 # What a layer's path ends in, and PyTorch's name.
 Names: TypeAlias = dict[str, Callable[..., str]]
 _OF_OURS: Names = {
-    r"stem_(conv|bn)": lambda kind: f"{_KINDS[kind]}0",
+    r"stem[_/](conv|bn)": lambda kind: f"{_KINDS[kind]}0",
     r"dense_block(\d+)/layer(\d+)/bottleneck_(conv|bn)": lambda block, layer, kind: (
         f"denseblock{block}.denselayer{layer}.{_KINDS[kind]}1"
     ),
@@ -87,7 +88,7 @@ def layers_of(model: keras.Model) -> KerasLayers:
 
 def is_ours(layers: Mapping[str, Layer]) -> bool:
     """Return whether layers are those of a network of this package."""
-    return any(path.rpartition("/")[2] == OUR_FIRST for path in layers)
+    return any(OUR_FIRST.search(path) for path in layers)
 
 
 def by_pytorchs_names(found: KerasLayers) -> dict[str, np.ndarray]:

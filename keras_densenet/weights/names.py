@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_densenet.layers import BatchNorm, DenseBlock, DenseLayer, Transition
+from keras_densenet.layers import BatchNorm, DenseBlock, DenseLayer, Stem, Transition
 from keras_densenet.layers.batch_norm import EPSILON
 from keras_densenet.weights.errors import WeightsError
 
@@ -78,13 +78,16 @@ def _parts(model: keras.Model) -> Iterator[tuple[str, keras.Layer]]:
             transitions += 1
             yield f"features.transition{transitions}.norm", layer.bn
             yield f"features.transition{transitions}.conv", layer.conv
+        elif isinstance(layer, Stem):
+            yield "features.conv0", layer.conv
+            yield "features.norm0", layer.bn
         elif layer.name in _OTHERS:
             yield _OTHERS[layer.name], layer
 
 
 _OTHERS = {
     "stem_conv": "features.conv0",
-    "stem_bn": "features.norm0",
+    "stem_bn": "features.norm0",  # of a stem that is made of layers
     "final_bn": "features.norm5",
     "classifier": "classifier",
 }

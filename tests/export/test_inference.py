@@ -123,8 +123,8 @@ def folded(model):
 def test_a_batch_norm_of_volumes_is_gone_as_well():
     """Layers read 8 and 12 maps: two vectors, 16 kernels and biases, 16 to 4 maps."""
     whole = folded(of_rank(29, 29, 29, stem="imagenet"))
-    assert not whole.get_layer("stem_bn").weights
-    assert whole.get_layer("stem_conv").use_bias
+    kernel, bias = whole.get_layer("stem").weights
+    assert (kernel.shape, bias.shape) == ((7, 7, 7, 1, 8), (8,))
     by_hand = sum(2 * c + c * 16 + 16 + 27 * 16 * 4 for c in (8, 12))
     assert whole.get_layer("dense_block1").count_params() == by_hand
     whole = folded(of_keras_own_layers_of_volumes())
@@ -135,8 +135,8 @@ def test_a_batch_norm_of_volumes_is_gone_as_well():
 def test_a_batch_norm_after_a_convolution_is_gone():
     """Of the bottleneck's batch norm a bias is left; the stem's is gone, too."""
     whole = folded(kd.DenseNet121(input_shape=(64, 64, 3), classes=7))
-    assert not whole.get_layer("stem_bn").weights
-    assert whole.get_layer("stem_conv").use_bias
+    kernel, bias = whole.get_layer("stem").weights
+    assert (kernel.shape, bias.shape) == ((7, 7, 3, 64), (64,))
     # 4 vectors of a batch norm become 2, those of a bottleneck 1: by hand.
     channels = [64 + 32 * i for i in range(6)]
     block = whole.get_layer("dense_block1")

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import gc
 import subprocess
 import sys
@@ -180,6 +181,59 @@ def test_moving_statistics_move_once_a_step(mode):
     np.testing.assert_allclose(bn.moving_variance, 0.9 + 0.1 * variance, rtol=1e-4)
 
 
+def stem(mode, policy="float32", **options):
+    keras.utils.set_random_seed(3)
+    layer = kd.layers.Stem(7, memory_efficient=mode, dtype=policy, **options)
+    layer.build((None, *SHAPE[1:]))
+    return layer
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", RUNS)
+def test_two_steps_of_a_stem(how, mode):
+    steps = [tf.constant(normal(*SHAPE, seed=i)) for i in range(2)]
+    assert_same(stem(False), stem(mode), steps, RUNS[how])
+
+
+def test_fewer_pictures_than_parts_of_a_stem():
+    """The gradient cuts a batch into 8 parts: of 6 pictures some are empty."""
+    signature = [tf.TensorSpec((None, *SHAPE[1:]))]
+    steps = [tf.constant(normal(n, *SHAPE[1:])) for n in (6, 1, 8, 11)]
+    run = functools.partial(tf.function, input_signature=signature)
+    assert_same(stem(False), stem("full"), steps, run)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("frozen", [["bn"], ["conv"], ["bn", "conv"]])
+def test_a_frozen_stem(frozen, mode):
+    plain, other = stem(False), stem(mode)
+    for layer in (plain, other):
+        for part in frozen:
+            getattr(layer, part).trainable = False
+    assert_same(plain, other, [tf.constant(normal(*SHAPE))], tf.function)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_stem_in_sixteen_bits(mode):
+    steps = [tf.constant(normal(*SHAPE))]
+    plain, other = (stem(mode, "mixed_bfloat16") for mode in (False, mode))
+    assert_same(plain, other, steps, tf.function, 2e-2)
+    assert other.conv.kernel.dtype == "float32"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_moving_statistics_of_a_stem_move_once_a_step(mode):
+    layer, x = stem(mode), tf.constant(normal(*SHAPE))
+    maps = np.asarray(layer._maps(x))
+    RUNS["graph"](training_step(layer))(x)
+    # From 0 and 1, with momentum 0.9.
+    pixels = tuple(range(maps.ndim - 1))
+    mean, variance = maps.mean(pixels), maps.var(pixels)
+    np.testing.assert_allclose(layer.bn.moving_mean, 0.1 * mean, rtol=1e-4, atol=1e-6)
+    moved = layer.bn.moving_variance
+    np.testing.assert_allclose(moved, 0.9 + 0.1 * variance, rtol=1e-4)
+
+
 def penalty(layer, by, curve):
     """Return a function that takes the second derivative by pictures or weights."""
 
@@ -205,17 +259,23 @@ def penalty(layer, by, curve):
 @pytest.mark.parametrize("curve", [tf.square, tf.identity])
 def test_second_derivatives_are_refused(how, by, curve):
     """This holds also for a linear loss, where only the layers can refuse."""
-    for layer in (block("full"), block(True), transition(True)):
+    for layer in (
+        block("full"),
+        block(True),
+        transition(True),
+        stem(True),
+        stem("full"),
+    ):
         with pytest.raises(NotImplementedError, match="memory_efficient=False"):
             RUNS[how](penalty(layer, by, curve))(tf.constant(normal(*SHAPE)))
 
 
-@pytest.mark.parametrize("make", ["block", "transition"])
+@pytest.mark.parametrize("make", ["block", "transition", "stem"])
 def test_second_derivatives_in_plain_mode(make):
     """They are compared with differences of the first derivative, in float64."""
-    make = {"block": block, "transition": transition}[make]
-    layer = make(False, "float64", dropout_rate=0.0)
-    single = make(False, dropout_rate=0.0)
+    options = {} if make == "stem" else {"dropout_rate": 0.0}
+    make = {"block": block, "transition": transition, "stem": stem}[make]
+    layer, single = make(False, "float64", **options), make(False, **options)
     single.set_weights(layer.get_weights())
     x, direction = normal(*SHAPE).astype("float64"), normal(*SHAPE, seed=5)
 
@@ -237,8 +297,11 @@ def test_second_derivatives_in_plain_mode(make):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [False, *MODES])
-def test_in_a_branch_and_in_a_loop(mode):
-    layer, x = block(mode, dropout_rate=0.0), tf.constant(normal(*SHAPE))
+@pytest.mark.parametrize("make", ["block", "stem"])
+def test_in_a_branch_and_in_a_loop(make, mode):
+    layer = block(mode, dropout_rate=0.0) if make == "block" else stem(mode)
+    x = tf.constant(normal(*SHAPE))
+    shape = layer.compute_output_shape(SHAPE)
 
     def gradients(function):
         @tf.function
@@ -252,12 +315,11 @@ def test_in_a_branch_and_in_a_loop(mode):
         return run(x, tf.constant(True))
 
     def branch(x, yes):
-        wide = tf.zeros([*SHAPE[:-1], SHAPE[-1] + 12])
-        return tf.cond(yes, lambda: layer(x, training=True), lambda: wide)
+        return tf.cond(yes, lambda: layer(x, training=True), lambda: tf.zeros(shape))
 
     def loop(x, yes):
         del yes
-        y = tf.zeros([*SHAPE[:-1], SHAPE[-1] + 12])
+        y = tf.zeros(shape)
         _, y = tf.while_loop(
             lambda i, y: i < 1,
             lambda i, y: (i + 1, y + layer(x, training=True)),
@@ -348,6 +410,11 @@ def test_what_a_transition_stores():
     assert floats_kept_for_the_gradient(transition(True, dropout_rate=0.0)) == 5
 
 
+def test_what_a_stem_stores():
+    """With "full" it stores what it reads, 5 channels, alone."""
+    assert floats_kept_for_the_gradient(stem("full")) == 5
+
+
 @pytest.mark.parametrize("mode", ["all", 1, 1.0, None])
 def test_unknown_mode_is_refused(mode):
     words = rf"'full'.*Received: memory_efficient={mode!r}"
@@ -425,10 +492,14 @@ import numpy as np
 import tensorflow as tf
 sys.path[:0] = {folders!r}  # of conftest.py and of this file
 import conftest
-from test_recomputation import block, normal
+from test_recomputation import block, normal, stem
 
 batch = normal(6, 8, 8, 5) + np.arange(6, dtype="float32").reshape(-1, 1, 1, 1)
-curve = normal(1, 8, 8, 17, seed=1)
+make, options = {{
+    "block": (block, dict(dropout_rate=0.0)),
+    "stem": (stem, dict()),
+}}[{make!r}]
+curve = normal(1, *make(False).compute_output_shape(batch.shape)[1:], seed=1)
 
 def loss_and_gradients(layer, x):
     variables = [v.value for v in layer.trainable_variables]
@@ -437,14 +508,14 @@ def loss_and_gradients(layer, x):
     return loss, tape.gradient(loss, variables)
 
 def one_device():
-    layer = block(False, dropout_rate=0.0)
+    layer = make(False, **options)
     loss, gradients = loss_and_gradients(layer, tf.constant(batch))
     return [loss, *gradients, *layer.non_trainable_variables]
 
 def two_devices():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
-        layer = block({mode!r}, dropout_rate=0.0, sync_batchnorm=True)
+        layer = make({mode!r}, sync_batchnorm=True, **options)
     shares = np.split(batch, [4])
     shares = strategy.experimental_distribute_values_from_function(
         lambda context: tf.constant(shares[context.replica_id_in_sync_group])
@@ -469,9 +540,10 @@ for ours, theirs in zip(two_devices(), one_device(), strict=True):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [False, "full"])
-def test_unequal_shares_of_a_batch_with_synchronized_batch_norm(mode):
+@pytest.mark.parametrize("make", ["block", "stem"])
+def test_unequal_shares_of_a_batch_with_synchronized_batch_norm(make, mode):
     """Four pictures on one device and two on another are like six on one."""
-    code = UNEQUAL_SHARES.format(folders=FOLDERS, mode=mode)
+    code = UNEQUAL_SHARES.format(folders=FOLDERS, make=make, mode=mode)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
