@@ -7,9 +7,11 @@ import time
 
 STARTED = time.perf_counter()  # before what takes seconds to import
 
+import functools  # noqa: E402
 import os  # noqa: E402
 from typing import Any  # noqa: E402
 
+import live_tensors  # noqa: E402
 import worker  # noqa: E402
 
 if __name__ == "__main__":
@@ -26,6 +28,9 @@ if __name__ == "__main__":
     )
     if arguments.variant != "keras_default":  # which measures TensorFlow's defaults
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    peak_mb = worker.resident_set_mb
+    if arguments.peak_of == "tensors":
+        peak_mb = functools.partial(live_tensors.peak_mb, live_tensors.begin_log())
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras  # noqa: E402
@@ -89,6 +94,7 @@ def main() -> None:
         STARTED,
         imported,
         worker.versions(tensorflow=tf.__version__, keras=keras.__version__),
+        peak_mb,
     )
 
 

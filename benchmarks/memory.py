@@ -6,11 +6,14 @@ r"""Memory of training: MB an image, and how it grows with depth.
         --variants plain true --batch-sizes plain=2,4,6 true=2,8,16
     python benchmarks/memory.py --rank 3 --image-size 64 --depths 121 \
         --growth-rate 32 --variants keras plain true full torch_monai
+    python benchmarks/memory.py --peak-of tensors --variants keras full
 
 Each point is the largest resident set of a process of its own, after some steps at one
 batch size. The slope over batch sizes is what an image needs; what the libraries, the
 weights and the graph need is not part of it. TensorFlow's allocator rounds up to chunks
-that it has, by up to a factor of two: hence many batch sizes, far apart.
+that it has, by up to a factor of two: hence many batch sizes, far apart. With
+`--peak-of tensors` each point is the most that TensorFlow's live tensors took, which
+depends on no allocator; PyTorch's are not known so.
 """
 
 import argparse
@@ -42,6 +45,7 @@ def main() -> None:
     parser.add_argument(
         "--megabytes", type=int, default=9000, help="memory of the largest process"
     )
+    parser.add_argument("--peak-of", default="process", choices=["process", "tensors"])
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     arguments = parser.parse_args()
     rows, versions = [], {}
@@ -70,6 +74,8 @@ def main() -> None:
     title = f"MB an image, k={arguments.growth_rate}, {size}, float32"
     size = arguments.image_size if arguments.rank == 2 else size
     name = "_".join(str(n) for n in (*arguments.depths, arguments.growth_rate, size))
+    if arguments.peak_of == "tensors":
+        name, title = f"tensors_{name}", f"{title}, live tensors"
     side_by_side.report(f"memory_{name}", title, rows, versions, arguments.output_dir)
     if len(arguments.depths) > 1:
         picture = arguments.output_dir / f"memory_{name}.png"
@@ -123,6 +129,7 @@ def _peak(
         image_size=arguments.image_size,
         rank=arguments.rank,
         batch_size=batch_size,
+        **({"peak_of": "tensors"} if arguments.peak_of == "tensors" else {}),
     ) as worker:
         return worker.take(2)["peak_mb"], worker.first["versions"]
 

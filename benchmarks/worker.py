@@ -2,7 +2,8 @@
 
 It prints `{"imported_s", "first_step_s", "versions"}` when it has taken its first step.
 Then it reads numbers of steps. For each it takes so many steps and prints `{"seconds",
-"peak_mb"}`: how long they took, and the process's largest resident set so far.
+"peak_mb"}`: how long they took, and the process's largest resident set so far, or the
+most that its live tensors took.
 """
 
 import argparse
@@ -24,6 +25,12 @@ def parse(variants: list[str]) -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=2, help="1 signals, 3 volumes")
     parser.add_argument("--folder", help="of pictures, or of exported files")
     parser.add_argument("--xla", action="store_true")
+    parser.add_argument(
+        "--peak-of",
+        default="process",
+        choices=["process", "tensors"],
+        help="its resident set, or TensorFlow's live tensors",
+    )
     return parser.parse_args()
 
 
@@ -33,8 +40,17 @@ def shape(arguments: argparse.Namespace) -> tuple[int, ...]:
     return (*[arguments.image_size] * arguments.rank, channels)
 
 
+def resident_set_mb() -> float:
+    """Return the largest resident set so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def serve(
-    step: Callable[[], object], started: float, imported: float, versions: dict
+    step: Callable[[], object],
+    started: float,
+    imported: float,
+    versions: dict,
+    peak_mb: Callable[[], float] = resident_set_mb,
 ) -> None:
     """Take the first step, then as many as each line of the input asks for."""
     step()
@@ -45,8 +61,7 @@ def serve(
         for _ in range(int(line)):
             step()
         seconds = time.perf_counter() - begun
-        peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        say(seconds=seconds, peak_mb=peak_kb / 1024)
+        say(seconds=seconds, peak_mb=peak_mb())
 
 
 def versions(**of_libraries: str) -> dict[str, str]:

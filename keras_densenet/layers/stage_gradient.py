@@ -20,7 +20,8 @@ from keras_densenet.tensor import Tensor
 
 Weights: TypeAlias = list[Tensor]
 
-_PARTS = 8
+# Of a batch. What a part needs is then less than what the first run needs of the maps.
+_PARTS = 4
 
 
 def recomputed(

@@ -62,6 +62,13 @@ def run(name, options, folder):
             1,
         ),
         (
+            "memory",
+            "--depths 10 --growth-rate 4 --peak-of tensors --variants keras full "
+            "--batch-sizes keras=8,32 full=8,32",
+            "memory_tensors_10_4_32",
+            2,
+        ),
+        (
             "train_speed",
             f"{NETWORK} --batch-size 8 --rank 1 --rounds 1 --variants keras full",
             "train_speed_peers_10_4_32",
