@@ -100,7 +100,8 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
             after bottlenecks and transitions.
         memory_efficient: What training computes again instead of storing it, with the
             same result: False for nothing, True for concatenation, normalization and
-            ReLU, "full" for whole dense layers. The weights are the same in each.
+            ReLU, "full" for whole dense layers and the "imagenet" stem. The weights are
+            the same in each.
         sync_batchnorm: Whether batch norms normalize over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
         name: The model's name; by default it is made of depth or blocks, and of the
@@ -264,7 +265,8 @@ _IMAGENET_DOC = """Build {} for ImageNet (Table 1): k = {}, blocks of
             in [0, 1); 0 in the paper.
         memory_efficient: What training computes again instead of storing it, with the
             same result: False for nothing, True for concatenation, normalization and
-            ReLU, "full" for whole dense layers. The weights are the same in each.
+            ReLU, "full" for whole dense layers and the stem. The weights are the same
+            in each.
         sync_batchnorm: Whether batch norms normalize over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
         name: The model's name.

@@ -71,7 +71,9 @@ def assert_same(plain, other, steps, run, tolerance=1e-5):
     for x in steps:
         (expected_loss, expected), (loss, gradients) = expected_step(x), step(x)
         if tolerance <= 1e-5:
-            assert float(loss) == float(expected_loss)
+            # A stem that convolves again normalizes by another kernel.
+            rounding = 1e-6 if isinstance(other, kd.layers.Stem) else 0
+            assert float(loss) == pytest.approx(float(expected_loss), rel=rounding)
         for ours, theirs in zip(gradients, expected, strict=True):
             scale = np.abs(theirs.numpy()).max()
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale)
