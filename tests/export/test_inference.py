@@ -124,7 +124,7 @@ def test_a_batch_norm_of_volumes_is_gone_as_well():
     """Layers read 8 and 12 maps: two vectors, 16 kernels and biases, 16 to 4 maps."""
     whole = folded(of_rank(29, 29, 29, stem="imagenet"))
     kernel, bias = whole.get_layer("stem").weights
-    assert (kernel.shape, bias.shape) == ((7, 7, 7, 1, 8), (8,))
+    assert (kernel.shape, bias.shape) == ((7, 7, 7, 2, 8), (8,))
     by_hand = sum(2 * c + c * 16 + 16 + 27 * 16 * 4 for c in (8, 12))
     assert whole.get_layer("dense_block1").count_params() == by_hand
     whole = folded(of_keras_own_layers_of_volumes())
