@@ -20,6 +20,7 @@ import side_by_side
 
 VARIANTS = [
     "served_ours",
+    "served_ours_bfloat16",
     "served_applications",
     "served_openvino",
     "served_openvino_default",
@@ -50,7 +51,13 @@ def main() -> None:
 
 def weigh(folder: Path) -> None:
     """Print the sizes of the files."""
-    for path in ("ours/1", "applications/1", "ours.onnx", "ours.tflite"):
+    for path in (
+        "ours/1",
+        "ours_bfloat16/1",
+        "applications/1",
+        "ours.onnx",
+        "ours.tflite",
+    ):
         files = [folder / path, *(folder / path).rglob("*")]
         size = sum(file.stat().st_size for file in files if file.is_file())
         weights = (folder / path).glob("variables/variables.data*")

@@ -37,6 +37,8 @@ def main() -> None:
     make, make_peer = NETWORKS[given.network]
     model, how = _with_statistics(make()), {"mean": MEAN, "std": STD}
     kd.export.savedmodel(model, given.folder / "ours", **how)
+    sixteen_bits = {"precision": "bfloat16", **how}
+    kd.export.savedmodel(model, given.folder / "ours_bfloat16", **sixteen_bits)
     kd.export.onnx(model, given.folder / "ours.onnx", **how)
     kd.export.litert(model, given.folder / "ours.tflite", **how)
     peer = _with_statistics(make_peer())

@@ -15,18 +15,11 @@ import live_tensors  # noqa: E402
 import worker  # noqa: E402
 
 if __name__ == "__main__":
-    arguments = worker.parse(
-        [
-            "plain",
-            "true",
-            "full",
-            "recompute_grad",
-            "keras",
-            "keras_default",
-            "applications",
-        ]
-    )
-    if arguments.variant != "keras_default":  # which measures TensorFlow's defaults
+    in_float32 = ["plain", "true", "full", "recompute_grad", "keras"]
+    in_float32 += ["keras_default", "applications"]
+    arguments = worker.parse([*in_float32, *(f"{v}_bf16" for v in in_float32)])
+    variant = arguments.variant.removesuffix("_bf16")
+    if variant != "keras_default":  # which measures TensorFlow's defaults
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     peak_mb = worker.resident_set_mb
     if arguments.peak_of == "tensors":
@@ -73,8 +66,10 @@ def main() -> None:
     """Train on one batch of noise, as many steps as the input asks for."""
     imported = time.perf_counter()
     keras.utils.set_random_seed(0)
+    if arguments.variant != variant:
+        keras.config.set_dtype_policy("mixed_bfloat16")
     model = build(
-        arguments.variant,
+        variant,
         arguments.depth,
         arguments.growth_rate,
         worker.shape(arguments),

@@ -69,6 +69,7 @@ def loaded(variant: str, folder: Path) -> tuple[Callable[[Any], Any], dict]:
     ours = folder / "ours" / "1"
     loaders = {
         "served_ours": lambda: tensorflow(ours),
+        "served_ours_bfloat16": lambda: tensorflow(folder / "ours_bfloat16" / "1"),
         "served_applications": lambda: tensorflow(folder / "applications" / "1"),
         "served_openvino": lambda: openvino(ours, precise=True),
         "served_openvino_default": lambda: openvino(ours, precise=False),
@@ -83,8 +84,9 @@ def loaded(variant: str, folder: Path) -> tuple[Callable[[Any], Any], dict]:
 
 def main() -> None:
     """Answer one batch of noise, as often as the input asks for."""
-    variants = ["ours", "applications", "openvino", "openvino_default", "onnx"]
-    arguments = worker.parse([f"served_{v}" for v in [*variants, "litert"]])
+    variants = ["ours", "ours_bfloat16", "applications", "openvino"]
+    variants += ["openvino_default", "onnx", "litert"]
+    arguments = worker.parse([f"served_{variant}" for variant in variants])
     # NumPy loads `random` when it is used, and must do so before TensorFlow's library,
     # beside whose symbols it cannot be loaded.
     shape = (arguments.batch_size, arguments.image_size, arguments.image_size, 3)

@@ -47,12 +47,17 @@ LABELS = {
     "jpeg_plain": "JPEG: tf.data, a picture at a time",
     "jpeg_torch": "JPEG: PIL and PyTorch's DataLoader",
     "served_ours": "our SavedModel, TensorFlow",
+    "served_ours_bfloat16": "our SavedModel in bfloat16, TensorFlow",
     "served_applications": "keras.applications' SavedModel, TensorFlow",
     "served_openvino": "our SavedModel, OpenVINO in float32",
     "served_openvino_default": "our SavedModel, OpenVINO as it comes",
     "served_onnx": "our ONNX file, ONNX Runtime",
     "served_litert": "our LiteRT file, LiteRT",
     "served_torch": "PyTorch, channels last, eager",
+}
+LABELS |= {
+    f"{variant}_bf16": f"{LABELS[variant]}, bf16-mixed"
+    for variant in ("keras", "plain", "true", "full", "torch")
 }
 
 

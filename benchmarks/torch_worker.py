@@ -2,7 +2,7 @@
 
 `torch_checkpoint` computes each layer's concatenation, batch norm, ReLU and 1x1
 convolution again, in the way of efficient_densenet_pytorch. `torch_monai` is MONAI's
-own network, which is DenseNet-121 alone.
+own network, which is DenseNet-121 alone. `torch_bf16` computes by autocast in bfloat16.
 """
 
 import time
@@ -16,7 +16,7 @@ import worker  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
-VARIANTS = ["torch", "torch_compile", "torch_checkpoint", "torch_monai"]
+VARIANTS = ["torch", "torch_bf16", "torch_compile", "torch_checkpoint", "torch_monai"]
 IMAGENET = {121: (6, 12, 24, 16)}  # depth: dense layers in each block
 
 
@@ -138,14 +138,15 @@ def _network(
 
 
 def training_step(
-    model: nn.Module, images: torch.Tensor, labels: torch.Tensor
+    model: nn.Module, images: torch.Tensor, labels: torch.Tensor, in_bfloat16: bool
 ) -> Callable:
     """Return a function that takes one step and returns the loss."""
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True)
 
     def step() -> float:
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(images), labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
+            loss = nn.functional.cross_entropy(model(images), labels)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -178,7 +179,7 @@ def main() -> None:
     images = images.to(memory_format=layout)
     labels = torch.randint(0, 10, (arguments.batch_size,))
     worker.serve(
-        training_step(model, images, labels),
+        training_step(model, images, labels, arguments.variant == "torch_bf16"),
         STARTED,
         imported,
         worker.versions(torch=torch.__version__),

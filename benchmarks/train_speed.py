@@ -4,6 +4,8 @@ r"""Images a second in training: every variant and peer in turn, round after rou
     python benchmarks/train_speed.py --depth 40 --batch-size 32
     python benchmarks/train_speed.py --name others --variants keras plain \
         torch_compile recompute_grad keras_default applications
+    python benchmarks/train_speed.py --name bf16 --variants keras plain full torch \
+        keras_bf16 plain_bf16 full_bf16 torch_bf16
     python benchmarks/train_speed.py --rank 3 --image-size 64 --depth 121 \
         --growth-rate 32 --batch-size 2 --variants keras plain true full torch_monai
 
@@ -21,6 +23,7 @@ import side_by_side
 PEERS = ["keras", "plain", "true", "full", "torch", "torch_checkpoint"]
 VARIANTS = [*PEERS, "torch_compile", "recompute_grad", "keras_default", "applications"]
 VARIANTS += ["torch_monai"]
+VARIANTS += [f"{v}_bf16" for v in ("keras", "plain", "true", "full", "torch")]
 
 
 def main() -> None:
@@ -56,7 +59,7 @@ def main() -> None:
     rows = [_row(variant, speeds) for variant in speeds]
     title = (
         f"Training DenseNet-BC (L={arguments.depth}, k={arguments.growth_rate}), "
-        f"{side_by_side.sides(arguments)}, batch {arguments.batch_size}, float32, "
+        f"{side_by_side.sides(arguments)}, batch {arguments.batch_size}, "
         f"{arguments.rounds} rounds"
     )
     name = f"train_speed_{arguments.name}_{arguments.depth}_{arguments.growth_rate}"

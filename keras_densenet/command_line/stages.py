@@ -125,6 +125,7 @@ def export(
     ckpt_path: str | None = None,
     format: Literal["savedmodel", "litert", "onnx"] = "savedmodel",  # noqa: A002
     quantize: Literal["dynamic", "int8"] | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
 ) -> None:
     """Write a SavedModel for TensorFlow Serving.
 
@@ -135,6 +136,7 @@ def export(
         ckpt_path: The checkpoint: a path, last or best.
         format: Of the file.
         quantize: Of litert.
+        precision: Of a SavedModel.
     """
     made.trainer.export(
         made.module,
@@ -143,6 +145,7 @@ def export(
         ckpt_path=ckpt_path,
         format=format,
         quantize=quantize,
+        precision=precision,
     )
 
 

@@ -25,6 +25,12 @@ import tensorflow as tf
 from keras_densenet.data import DataModule
 from keras_densenet.decisions import Decisions
 from keras_densenet.export.assets import made_input
+from keras_densenet.export.held_out import (
+    BATCH,
+    Run,
+    accuracy_of,
+    raw_pictures,
+)
 from keras_densenet.export.inference import (
     inference_network,
     refuse_unknown_answers,
@@ -42,15 +48,11 @@ from keras_densenet.whole_file import whole_file
 
 EQUAL = 1e-4  # of the largest logit: rounding
 CLOSE = 0.1  # with weights of 8 bits
-BATCH = 32
 CALIBRATION = 500  # pictures
-HELD_OUT = 2000
 MAX_DROP = 0.02
 OPSET = 18
 LITERT_LACKS = {"AvgPool3D", "MaxPool3D"}
 LITERT_LACKS_IN_8_BITS = {"Conv3D"}  # its weights and its sums stay float32
-
-Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 class Conversion(NamedTuple):
@@ -206,7 +208,7 @@ def _litert(
         difference = networks.difference(run, CLOSE if quantize else EQUAL)
     found = before = None
     if held_out is not None:
-        found, before = _accuracy(run, *held_out), networks.accuracy(*held_out)
+        found, before = accuracy_of(run, *held_out), networks.accuracy(*held_out)
         if before - found > max_drop:
             raise ExportError(
                 f"The quantized network ({quantize}) classifies {found:.1%} of "
@@ -234,28 +236,9 @@ def litert_of_data(
     calibration = held_out = None
     if quantize:
         data.prepare_data()
-        data.setup("fit")
-        calibration, _ = _raw_pictures(data.train_dataset(), data, CALIBRATION)
-        data.teardown("fit")
-        data.setup("test")
-        held_out = _raw_pictures(data.test_dataset(), data, HELD_OUT)
-        data.teardown("test")
+        calibration, _ = raw_pictures(data, "fit", CALIBRATION)
+        held_out = raw_pictures(data, "test")
     return _litert(networks, path, quantize, calibration, held_out)
-
-
-def _raw_pictures(
-    dataset: Any, data: DataModule, many: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first pictures of a dataset, as they were, and their class numbers.
-
-    Of several labels a picture they are the rows of labels.
-    """
-    batches = list(dataset.unbatch().batch(BATCH).take(-(-many // BATCH)))
-    images = np.concatenate([images for images, _ in batches])[:many]
-    labels = np.concatenate([labels for _, labels in batches])[:many]
-    raw = Preprocessing(data.input_shape, data.mean, data.std).raw(images)
-    is_shares = labels.ndim > 1 and np.allclose(labels.sum(axis=1), 1, atol=1e-2)
-    return raw, labels.argmax(axis=1) if is_shares else labels
 
 
 class _Networks(NamedTuple):
@@ -312,10 +295,7 @@ class _Networks(NamedTuple):
         return difference
 
     def accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
-        def run(images: np.ndarray) -> Mapping[str, np.ndarray]:
-            return self.expected.function(tf.constant(images, tf.float32))
-
-        return _accuracy(run, images, labels)
+        return accuracy_of(self.expected.function, images, labels)
 
 
 def _of_pictures(serving: Serving, network: Any) -> Callable:
@@ -324,19 +304,6 @@ def _of_pictures(serving: Serving, network: Any) -> Callable:
         return {name: found[name] for name in SERVED if name in found}
 
     return answer
-
-
-def _accuracy(run: Run, images: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of right answers, or of yes and no, by decisions if any are."""
-    starts = range(0, len(images), BATCH)
-    batches = [run(images[at : at + BATCH]) for at in starts]
-    answers = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
-    logits = answers["logits"]
-    if labels.ndim > 1 or logits.shape[1] == 1:  # yes or no, by sigmoids
-        labels = labels.reshape(logits.shape)
-        known, given = ~np.isnan(labels), answers.get("decisions", logits > 0)
-        return float(np.mean(given[known] == (labels >= 0.5)[known]))
-    return float(np.mean(logits.argmax(axis=1) == labels))
 
 
 def _refuse_what_litert_lacks(served: Signature, quantize: str | None) -> None:

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-TOLERANCE = 1e-4  # of the largest number of an answer, at least of 1
+# Of the largest number of an answer, at least of 1. Rounding to bfloat16 costs a whole
+# network up to 0.01, and processors round differently.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05}
 
 Outputs = Mapping[str, Any]  # an array, or nested lists, for each output
 
@@ -61,23 +63,35 @@ def outputs_of(response: Mapping[str, Any]) -> dict[str, list]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
+def _facts(version: Path) -> dict[str, Any]:
+    return json.loads((version / "assets.extra" / "export.json").read_bytes())
+
+
+def tolerance_of(version: Path) -> float:
+    """Return how far answers may be from the golden ones, by a version's precision."""
+    return TOLERANCES[_facts(version).get("precision", "float32")]
+
+
 def thresholds_of(version: Path) -> list[float]:
     """Return from which probability on each label is given; empty if nothing says it.
 
     A label that is never given has infinity.
     """
-    facts = json.loads((version / "assets.extra" / "export.json").read_bytes())
-    found = facts.get("decisions", {}).get("thresholds", [])
+    found = _facts(version).get("decisions", {}).get("thresholds", [])
     return [math.inf if number is None else number for number in found]
 
 
 def difference(
-    golden: Outputs, answer: Outputs, thresholds: Sequence[float] = ()
+    golden: Outputs,
+    answer: Outputs,
+    thresholds: Sequence[float] = (),
+    tolerance: float = TOLERANCES["float32"],
 ) -> float:
     """Return the largest difference of numbers, as a share of the largest one or of 1.
 
     Classes may have changed places where their scores are all but equal, and labels may
-    be given, or not, where their probability is all but the threshold.
+    be given, or not, where their probability is all but the threshold: by less than the
+    tolerance.
 
     Raises:
         ValueError: There are other outputs, other shapes, other classes or other
@@ -95,27 +109,30 @@ def difference(
             raise ValueError(f"{name} has NaNs or infinite numbers.")
         found = max(found, float(np.abs(expected - got).max(initial=0)) / scale)
     for name in golden.keys() & {"classes", "class_ids"}:
-        _refuse_other_classes(golden[name], answer[name], np.array(golden["scores"]))
+        scores = np.array(golden["scores"])
+        _refuse_other_classes(golden[name], answer[name], scores, tolerance)
     if "decisions" in golden:
-        _refuse_other_decisions(golden, answer, thresholds)
+        _refuse_other_decisions(golden, answer, thresholds, tolerance)
     return found
 
 
 def _refuse_other_decisions(
-    golden: Outputs, answer: Outputs, thresholds: Sequence[float]
+    golden: Outputs, answer: Outputs, thresholds: Sequence[float], tolerance: float
 ) -> None:
     shares = np.array(golden["probabilities"])
     wrong = np.array(golden["decisions"]) != np.array(answer["decisions"])
-    if (wrong & (np.abs(shares - np.array(thresholds)) > TOLERANCE)).any():
+    if (wrong & (np.abs(shares - np.array(thresholds)) > tolerance)).any():
         raise ValueError("It gives other labels.")
 
 
-def _refuse_other_classes(golden: list, answer: Any, scores: np.ndarray) -> None:
+def _refuse_other_classes(
+    golden: list, answer: Any, scores: np.ndarray, tolerance: float
+) -> None:
     for row, (expected, found) in enumerate(zip(golden, answer, strict=True)):
         names = [f.decode() if isinstance(f, bytes) else f for f in found]
         for rank, (one, other) in enumerate(zip(expected, names, strict=True)):
             where = expected.index(other) if other in expected else len(expected) - 1
-            if one != other and abs(scores[row][rank] - scores[row][where]) > TOLERANCE:
+            if one != other and abs(scores[row][rank] - scores[row][where]) > tolerance:
                 raise ValueError(f"The class is {other}, not {one}.")
 
 
@@ -132,7 +149,7 @@ def errors_of_files(version: Path, golden: Mapping[str, tuple]) -> Iterator[str]
     """Yield what is wrong with the weights and with `labels.txt`."""
     extra = version / "assets.extra"
     found = weights_checksum(version)
-    if found != json.loads((extra / "export.json").read_bytes())["weights_sha256"]:
+    if found != _facts(version)["weights_sha256"]:
         yield f"The weights are not those that were exported: their SHA-256 is {found}."
     if not (extra / "labels.txt").is_file():
         yield "There is no labels.txt."

@@ -1,9 +1,13 @@
-"""The network as it is served: in float32, its batch norms folded away.
+"""The network as it is served: in float32 or bfloat16, its batch norms folded away.
 
 In inference a batch norm is an affine map, `scale x + offset`. After a convolution it
 is part of the convolution's weights and of a bias: that of the bottleneck, and the
 stem's. Before one, as DenseNet has most of them, a ReLU stands between, and it stays an
 affine map. The answers are the same but for rounding.
+
+In bfloat16 the maps and the kernels are in it, which make the work; what takes and
+gives numbers is in float32, as are batch norms' vectors and all that comes after the
+pooling.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,15 +48,17 @@ class Network(NamedTuple):
         return self.activation(self.answers(images)["logits"])
 
 
-def inference_network(model: keras.Model) -> Network:
+def inference_network(model: keras.Model, precision: str = "float32") -> Network:
     """Return a copy of a model for inference, its batch norms folded.
 
     Args:
         model: Takes pictures, signals or volumes, and returns class probabilities or
             logits `(N, classes)`. Its precision and the strategy that it was made under
             may be any.
+        precision: Of the maps: "float32", or "bfloat16" for a functional or sequential
+            model.
     """
-    copy = _folded(model) if is_functional(model) else in_float32(model)
+    copy = _folded(model, precision) if is_functional(model) else in_float32(model)
     return _with_logits(copy, output_of(model))
 
 
@@ -64,7 +70,7 @@ def unfolded_network(model: keras.Model) -> Network:
 # --- folding ---------------------------------------------------------------------
 
 
-def _folded(model: keras.Model) -> keras.Model:
+def _folded(model: keras.Model, precision: str) -> keras.Model:
     absorbed = _batch_norms_after_convolutions(model)
     convolutions = {id(conv): bn for bn, conv in absorbed}
     norms = {id(bn) for bn, _ in absorbed}
@@ -74,15 +80,16 @@ def _folded(model: keras.Model) -> keras.Model:
         if not isinstance(layer, keras.Layer):
             return layer  # an operation of keras.ops
         if id(layer) in norms:
-            return Absorbed(name=layer.name)
+            return Absorbed(name=layer.name, dtype=precision)
+        policy = _policy(layer, precision)
         if id(layer) in convolutions:
-            copy = in_float32(layer, use_bias=True, weights=False)
+            copy = _copied(layer, policy, use_bias=True)
             weights = _absorbing(layer, convolutions[id(layer)])
         elif type(layer) in _FOLDED and layer.data_format == "channels_last":
-            copy = _FOLDED[type(layer)].of(layer)
+            copy = _FOLDED[type(layer)].of(layer, dtype=precision)
             weights = copy.folded_weights(layer)
         else:
-            copy, weights = in_float32(layer, weights=False), layer.get_weights()
+            copy, weights = _copied(layer, policy), layer.get_weights()
         copies.append((copy, weights))
         return copy
 
@@ -90,6 +97,12 @@ def _folded(model: keras.Model) -> keras.Model:
     for copy, weights in copies:
         copy.set_weights([np.asarray(weight, "float32") for weight in weights])
     return folded
+
+
+def _policy(layer: keras.layers.Layer, precision: str) -> str:
+    """Return the dtype policy of a layer's copy: only maps are in 16 bits."""
+    are_maps = all(len(y.shape) > 2 for y in keras.tree.flatten(layer.output))
+    return "mixed_bfloat16" if precision == "bfloat16" and are_maps else "float32"
 
 
 def _batch_norms_after_convolutions(model: keras.Model) -> list[tuple]:
@@ -150,9 +163,6 @@ def scale_and_offset(bn: keras.Layer) -> tuple[np.ndarray, np.ndarray]:
 class Absorbed(keras.layers.Layer):
     """What is left of a batch norm that is part of a convolution."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(dtype="float32", **kwargs)
-
     def call(self, x: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return `x`; a batch norm may have been called with the other arguments."""
         del training, mask
@@ -167,13 +177,13 @@ class FoldedStem(keras.layers.Layer):
     """
 
     def __init__(self, filters: int, **kwargs: Any) -> None:
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(**kwargs)
         self.filters = filters
 
     @classmethod
-    def of(cls, stem: Stem) -> "FoldedStem":
+    def of(cls, stem: Stem, dtype: str) -> "FoldedStem":
         """Return a layer that stands for a stem, without its weights."""
-        return cls(stem.filters, name=stem.name)
+        return cls(stem.filters, name=stem.name, dtype=dtype)
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights."""
@@ -186,7 +196,7 @@ class FoldedStem(keras.layers.Layer):
         del training
         kernel = tf.convert_to_tensor(self.kernel)
         x = tf.nn.convolution(_padded(x, 3), kernel, 2, "VALID")
-        x = tf.nn.relu(tf.nn.bias_add(x, self.bias))
+        x = tf.nn.relu(_biased(x, self.bias))
         return tf.nn.max_pool(_padded(x, 1), 3, 2, "VALID")
 
     def folded_weights(self, stem: Stem) -> list[np.ndarray]:
@@ -212,17 +222,17 @@ class FoldedDenseBlock(keras.layers.Layer):
         bn_size: int,
         **kwargs: Any,
     ) -> None:
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(**kwargs)
         self.num_layers = num_layers
         self.growth_rate = growth_rate
         self.bottleneck = bottleneck
         self.bn_size = bn_size
 
     @classmethod
-    def of(cls, block: DenseBlock) -> "FoldedDenseBlock":
+    def of(cls, block: DenseBlock, dtype: str) -> "FoldedDenseBlock":
         """Return a layer that stands for a dense block, without its weights."""
-        layers = (block.num_layers, block.growth_rate)
-        return cls(*layers, block.bottleneck, block.bn_size, name=block.name)
+        layers = (block.num_layers, block.growth_rate, block.bottleneck, block.bn_size)
+        return cls(*layers, name=block.name, dtype=dtype)
 
     def build(self, input_shape: tuple) -> None:
         """Create each layer's weights, in the order of their use."""
@@ -244,7 +254,7 @@ class FoldedDenseBlock(keras.layers.Layer):
             y = _relu_of(x, scale, offset)
             if self.bottleneck:
                 y = _convolve(y, bottleneck[0])  # (N, H, W, bn_size k)
-                y = tf.nn.relu(tf.nn.bias_add(y, bottleneck[1]))
+                y = tf.nn.relu(_biased(y, bottleneck[1]))
             x = tf.concat([x, _convolve(y, kernel)], axis=-1)
         return x
 
@@ -269,13 +279,13 @@ class FoldedTransition(keras.layers.Layer):
     """
 
     def __init__(self, kept: int, **kwargs: Any) -> None:
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(**kwargs)
         self.kept = kept
 
     @classmethod
-    def of(cls, transition: Transition) -> "FoldedTransition":
+    def of(cls, transition: Transition, dtype: str) -> "FoldedTransition":
         """Return a layer that stands for a transition, without its weights."""
-        return cls(transition.conv.filters, name=transition.name)
+        return cls(transition.conv.filters, name=transition.name, dtype=dtype)
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights."""
@@ -298,13 +308,10 @@ class FoldedTransition(keras.layers.Layer):
 class Affine(keras.layers.Layer):
     """What `BatchNorm` computes in inference where there is nothing to fold it into."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(dtype="float32", **kwargs)
-
     @classmethod
-    def of(cls, bn: BatchNorm) -> "Affine":
+    def of(cls, bn: BatchNorm, dtype: str) -> "Affine":
         """Return a layer that stands for a batch norm, without its weights."""
-        return cls(name=bn.name)
+        return cls(name=bn.name, dtype=dtype)
 
     def build(self, input_shape: tuple) -> None:
         """Create scale and offset."""
@@ -332,8 +339,15 @@ _FOLDED: dict[type, Any] = {
 def _vectors_and_kernels(
     layer: keras.layers.Layer, shapes: Sequence[tuple], prefix: str
 ) -> list:
+    """Create weights, the vectors in float32 whatever the layer's precision is."""
     return [
-        layer.add_weight(shape=shape, name=f"{prefix}_{i}", trainable=False)
+        layer.add_weight(
+            shape=shape,
+            dtype="float32" if len(shape) == 1 else layer.compute_dtype,
+            autocast=False,
+            name=f"{prefix}_{i}",
+            trainable=False,
+        )
         for i, shape in enumerate(shapes)
     ]
 
@@ -347,6 +361,10 @@ def _affine(x: Any, scale: Any, offset: Any) -> Any:
     return affine(x, scale, offset, np.zeros(scale.shape, "float32"), in_training=False)
 
 
+def _biased(x: Any, bias: Any) -> Any:
+    return tf.nn.bias_add(x, tf.cast(bias, x.dtype))
+
+
 def _padded(x: Any, width: int) -> Any:
     return tf.pad(x, [(0, 0), *[(width, width)] * (len(x.shape) - 2), (0, 0)])
 
@@ -358,34 +376,37 @@ def _convolve(x: Any, kernel: Any) -> Any:
 # --- copying ---------------------------------------------------------------------
 
 
-def in_float32(layer: Any, weights: bool = True, **changes: Any) -> Any:
-    """Return a copy of a layer or a model in float32, outside any strategy.
-
-    Args:
-        layer: Layer or model.
-        weights: Whether the copy gets its weights.
-        changes: What is to be different in its configuration.
-    """
-    config = _without_policies(layer.get_config()) | changes
-    copy = type(layer).from_config(config)
-    if weights:
-        copy.set_weights([np.asarray(w, "float32") for w in layer.get_weights()])
+def in_float32(model: Any) -> Any:
+    """Return a copy of a layer or a model in float32, outside any strategy."""
+    copy = _copied(model, "float32")
+    copy.set_weights([np.asarray(w, "float32") for w in model.get_weights()])
     return copy
 
 
-def _without_policies(config: Any) -> Any:
-    """Return a configuration with float32 in place of every dtype policy."""
+def _copied(layer: Any, policy: str, **changes: Any) -> Any:
+    """Return a copy of a layer or a model without its weights, under a dtype policy.
+
+    Args:
+        layer: Layer or model.
+        policy: Keras's name of it.
+        changes: What is to be different in its configuration.
+    """
+    return type(layer).from_config(_under(policy, layer.get_config()) | changes)
+
+
+def _under(policy: str, config: Any) -> Any:
+    """Return a configuration with this policy in place of every dtype policy."""
     if isinstance(config, dict):
         if config.get("class_name") in ("DTypePolicy", "FloatDTypePolicy"):
-            return "float32"
+            return policy
         return {
-            key: "float32" if key == "dtype" and isinstance(value, str) else value
+            key: policy if key == "dtype" and isinstance(value, str) else value
             for key, value in (
-                (key, _without_policies(value)) for key, value in config.items()
+                (key, _under(policy, value)) for key, value in config.items()
             )
         }
     if isinstance(config, list | tuple):
-        return type(config)(_without_policies(value) for value in config)
+        return type(config)(_under(policy, value) for value in config)
     return config
 
 

@@ -51,17 +51,17 @@ def check(version: Path) -> dict[str, Any]:
     """
     errors: list[str] = []
     requests: dict[str, tuple[dict, Mapping]] = {}
-    thresholds: list[float] = []
+    bounds: tuple[list[float], float] = [], 0.0
     served = None
     with _noted("A file in assets.extra is damaged", errors):
         requests = golden.golden_requests(version)
-        thresholds = golden.thresholds_of(version)
+        bounds = golden.thresholds_of(version), golden.tolerance_of(version)
         errors += golden.errors_of_files(version, requests)
     with _noted("TensorFlow cannot load it", errors):
         served = _Served(version)
     if served is None:
         return {"errors": errors}
-    differences = _replay_golden(served, requests, thresholds, errors)
+    differences = _replay_golden(served, requests, *bounds, errors)
     warm_up = _replay_warm_up(served, version / WARM_UP, errors)
     report = {"tensorflow": tf.__version__, "differences": differences}
     return report | {"warm_up": warm_up, "errors": errors}
@@ -110,14 +110,16 @@ def _replay_golden(
     served: _Served,
     requests: Mapping[str, tuple[dict, Mapping]],
     thresholds: list[float],
+    tolerance: float,
     errors: list[str],
 ) -> dict[str, float]:
     differences: dict[str, float] = {}
     for name, (request, expected) in requests.items():
         with _noted(name, errors):
             answer = served.answer_to_rows(name, golden.rows_of(request))
-            differences[name] = found = golden.difference(expected, answer, thresholds)
-            if not found <= golden.TOLERANCE:
+            bounds = (thresholds, tolerance)
+            differences[name] = found = golden.difference(expected, answer, *bounds)
+            if not found <= tolerance:
                 raise ValueError(f"It gives other answers, by {found:.2g}.")
     unasked = sorted(served.signatures.keys() - differences.keys())
     if unasked and not errors:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_densenet.export.golden import (
-    TOLERANCE,
     difference,
     golden_requests,
     thresholds_of,
+    tolerance_of,
 )
 
 REPLAY = Path(__file__).with_name("replay.py")
@@ -101,8 +101,9 @@ def openvino_difference(version: str | os.PathLike) -> OpenVINOAnswer | None:
     request, golden = golden_requests(Path(version))["serving_default"]
     images = np.array(request["instances"], "float32")
     answer = _openvino_answer(Path(version), images, list(golden))
-    found = difference(golden, answer, thresholds_of(Path(version)))
-    if not found <= TOLERANCE:
+    bounds = thresholds_of(Path(version)), tolerance_of(Path(version))
+    found = difference(golden, answer, *bounds)
+    if not found <= bounds[-1]:
         raise ExportError(
             f"OpenVINO answers differently from the model, by {found:.2g}, while "
             f"TensorFlow's answers hold. Serve {version} with TensorFlow."

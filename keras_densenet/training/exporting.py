@@ -11,8 +11,10 @@ from keras_densenet.data import DataModule
 from keras_densenet.decisions import Decisions
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.export import litert_of_data, onnx, savedmodel
+from keras_densenet.export.held_out import raw_pictures
 
 FORMATS = ("savedmodel", "litert", "onnx")
+PRECISIONS = ("float32", "bfloat16")
 
 
 class Measured(NamedTuple):
@@ -43,7 +45,11 @@ class Measured(NamedTuple):
 
 
 def refuse_to_export(
-    data: DataModule, to: str, quantize: str | None, path: str | os.PathLike | None
+    data: DataModule,
+    to: str,
+    quantize: str | None,
+    precision: str,
+    path: str | os.PathLike | None,
 ) -> Path:
     """Return the path, refusing what cannot be exported before a model is made."""
     if path is None:
@@ -65,6 +71,15 @@ def refuse_to_export(
         raise MisconfigurationError(
             f'quantize= is for format="litert". Received: format={to!r}, '
             f"quantize={quantize!r}"
+        )
+    if precision not in PRECISIONS:
+        raise MisconfigurationError(
+            f"precision must be one of {', '.join(PRECISIONS)}. Received: {precision!r}"
+        )
+    if precision != "float32" and to != "savedmodel":
+        raise MisconfigurationError(
+            'precision="bfloat16" is for format="savedmodel". Received: '
+            f"format={to!r}. OpenVINO computes a float32 file in bfloat16 by itself."
         )
     return Path(path)
 
@@ -93,6 +108,7 @@ def write(
     data: DataModule,
     to: str,
     quantize: str | None,
+    precision: str,
     metrics: Mapping[str, dict[str, float]],
     say: Callable[[str], Any],
     decisions: Decisions | None = None,
@@ -105,6 +121,7 @@ def write(
         data: Says how pictures are prepared.
         to: One of `FORMATS`.
         quantize: Of LiteRT.
+        precision: Of a SavedModel.
         metrics: Kept with a SavedModel.
         say: Takes a line to print.
         decisions: Temperatures and thresholds of the labels.
@@ -120,6 +137,9 @@ def write(
     }
     if to == "savedmodel":
         facts = {"data_set": type(data).__name__, "metrics": metrics}
+        if precision != "float32":
+            data.prepare_data()
+            how |= {"precision": precision, "held_out": raw_pictures(data, "test")}
         return savedmodel(model, path, facts=facts, **how, **_resizing(data))
     if to == "onnx":
         done = onnx(model, path, **how)

@@ -14,7 +14,9 @@ from keras_densenet import processor
 ROOT = Path(__file__).parents[2]
 NETWORK = "--depth 10 --growth-rate 4"
 TRAINED = "keras plain true full recompute_grad keras_default applications"
-SERVED = "served_ours served_applications served_onnx served_litert"
+SERVED = (
+    "served_ours served_ours_bfloat16 served_applications served_onnx served_litert"
+)
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +77,13 @@ def run(name, options, folder):
             2,
         ),
         (
+            "train_speed",
+            f"{NETWORK} --batch-size 8 --rounds 1 --name bf16 "
+            "--variants keras_bf16 plain_bf16",
+            "train_speed_bf16_10_4",
+            2,
+        ),
+        (
             "wrapper_overhead",
             f"{NETWORK} --batch-size 8 --steps 3 --rounds 1",
             "wrapper_overhead",
@@ -91,7 +100,7 @@ def run(name, options, folder):
             "inference",
             "--networks bc_100_12 --batch-sizes 1 --rounds 1 --variants " + SERVED,
             "inference_bc_100_12_1",
-            4,
+            5,
         ),
     ],
 )
