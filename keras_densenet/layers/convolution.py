@@ -93,7 +93,15 @@ def he_convolution(
         padding: "same" or "valid".
         rank: 1 for signals, 2 for pictures, 3 for volumes.
         **kwargs: Other arguments of Keras's convolution.
+
+    Raises:
+        ValueError: There are no convolutions of such a rank.
     """
+    if rank not in CONVOLUTIONS:
+        raise ValueError(
+            "Feature maps are (N, T, C) of signals, (N, H, W, C) of pictures or "
+            f"(N, D, H, W, C) of volumes. Received: {rank} axes beside N and C."
+        )
     convolution = CONVOLUTIONS[rank]
     if kernel_size == 1:
         convolution = POINTWISE[rank]

@@ -1,10 +1,11 @@
-"""Dense blocks in little memory: what is cheap is computed again, exactly.
+"""Networks in little memory: what is cheap is computed again, exactly.
 
 A dense block that stores all it computes for its gradient needs memory that grows with
 the square of its depth: each of L layers stores the concatenation of all maps before
 it, normalized (Pleiss et al. 2017, "Memory-Efficient Implementation of DenseNets",
 arXiv 1707.06990). Here the block stores its maps once, k a layer, and the gradient
-computes the rest again, layer by layer, from the last to the first.
+computes the rest again, layer by layer, from the last to the first. Transitions and the
+stem for ImageNet are computed again by the same means.
 
 It is exact. A layer's second run reads the values that the variables had in the first,
 seeds of dropout among them, so it makes the same maps; and moving statistics are those
@@ -42,7 +43,7 @@ def checked_mode(memory_efficient: bool | str) -> bool | str:
         raise ValueError(
             "memory_efficient must be False (store everything), True (recompute "
             "concatenation, normalization and ReLU) or 'full' (recompute whole dense "
-            f"layers). Choose one of them. Received: memory_efficient="
+            f"layers, and the stem). Choose one of them. Received: memory_efficient="
             f"{memory_efficient!r}."
         )
     return memory_efficient

@@ -20,7 +20,7 @@ from keras_densenet.tensor import Tensor
 
 Weights: TypeAlias = list[Tensor]
 
-# Of a batch. What a part needs is then less than what the first run needs of the maps.
+# With as many parts of a batch the gradient needs no more memory than the first run.
 _PARTS = 4
 
 
@@ -68,7 +68,8 @@ def recomputed_in_parts(
     The convolution's maps are by far larger than `x` and than what the stage makes of
     them. So the gradient makes them again for one part of the batch after the other,
     and that twice: only when all parts have passed is it known what the gradients by
-    the moments are, which every part has a share in.
+    the moments are, which every part has a share in. Between the two only the gradient
+    by the maps is stored.
 
     Args:
         function: The layer.
@@ -271,11 +272,14 @@ class Part:
 
 
 def parts_of_batch(x: Tensor, number: int) -> list[Part]:
-    """Cut a batch into so many parts of about equal size.
+    """Cut a batch into so many parts of about equal size, or a part for each picture.
 
-    Where the batch has fewer pictures some of them are empty, but never the last one.
+    Where a batch whose size is not known before has fewer pictures, some parts are
+    empty, but never the last one.
     """
     size = x.shape[0] or tf.shape(x)[0]
+    if x.shape[0]:
+        number = min(number, x.shape[0])
     ends = [size * i // number for i in range(number + 1)]
     return [Part(begin, end - begin) for begin, end in itertools.pairwise(ends)]
 

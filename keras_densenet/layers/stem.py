@@ -1,6 +1,7 @@
 """The stem for ImageNet: what comes before the dense blocks (paper, Table 1)."""
 
 from math import prod
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -22,6 +23,14 @@ from keras_densenet.layers.recomputation import (
 )
 from keras_densenet.layers.shared_moments import Moments
 from keras_densenet.tensor import Tensor
+
+
+def _check_filters(filters: int) -> None:
+    if not isinstance(filters, Integral) or filters < 1:
+        raise ValueError(
+            "filters, the number of feature maps that the stem makes, must be a whole "
+            f"number of 1 or more. Received: filters={filters!r}."
+        )
 
 
 @keras.saving.register_keras_serializable(package="keras_densenet")
@@ -66,6 +75,7 @@ class Stem(keras.layers.Layer):
     ) -> None:
         # Moments must stay in float32 where features are 16-bit: no automatic casts.
         super().__init__(autocast=False, **kwargs)
+        _check_filters(filters)
         self.filters = filters
         self.memory_efficient = checked_mode(memory_efficient)
         self.sync_batchnorm = sync_batchnorm
@@ -138,8 +148,7 @@ class Stem(keras.layers.Layer):
     def passing_values(self, input_shape: tuple) -> int:
         """Return how many values one picture needs only while the gradient is taken.
 
-        They are the convolution's maps and the normalized ones, which the first run of
-        "full" makes; its second run makes them for a part of the batch at a time.
+        They are the convolution's maps and the normalized ones, or their gradients.
         """
         return 2 * self._pixels(_halved(input_shape)) * self.filters
 
@@ -158,9 +167,9 @@ class Stem(keras.layers.Layer):
 
 
 def _halved(shape: tuple) -> tuple:
-    """Return a batch's shape with half of all sizes, rounded up, which both steps do.
+    """Return a batch's shape with half of each size, rounded up: what both steps do.
 
-    What it says of the channels is not used.
+    It halves the channels as well, which no caller reads.
 
     >>> _halved((None, 224, 29, 4))
     (None, 112, 15, 2)

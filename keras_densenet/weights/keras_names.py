@@ -28,7 +28,7 @@ from keras_densenet.weights.names import (
 
 APPLICATIONS_EPSILON = 1.001e-5  # of keras.applications' batch norms
 # What the path of our networks' first convolution ends in.
-OUR_FIRST = re.compile(r"(^|/)stem[_/]conv$")
+OUR_FIRST = re.compile(r"(^|/)stem(_\d+/|[_/])conv$")
 
 NORMS_AND_ACTIVATIONS = (
     keras.layers.BatchNormalization,
@@ -44,7 +44,7 @@ _KINDS = {"conv": "conv", "bn": "norm"}
 # What a layer's path ends in, and PyTorch's name.
 Names: TypeAlias = dict[str, Callable[..., str]]
 _OF_OURS: Names = {
-    r"stem[_/](conv|bn)": lambda kind: f"{_KINDS[kind]}0",
+    r"stem(?:_\d+/|[_/])(conv|bn)": lambda kind: f"{_KINDS[kind]}0",
     r"dense_block(\d+)/layer(\d+)/bottleneck_(conv|bn)": lambda block, layer, kind: (
         f"denseblock{block}.denselayer{layer}.{_KINDS[kind]}1"
     ),

@@ -174,9 +174,9 @@ def _refuse_other_networks(model: keras.Model, ours: Sequence[Weight]) -> None:
         )
     if not any(weight.name == STEM for weight in ours):
         raise WeightsError(
-            f"{model.name} has no layer 'stem_conv' or Stem, the convolution that each "
-            "DenseNet begins with. Give a network of keras_densenet, or name your "
-            "first convolution 'stem_conv'."
+            f"{model.name} has neither a layer 'stem_conv', the convolution that "
+            "each DenseNet begins with, nor a Stem. Give a network of keras_densenet, "
+            "or name your first convolution 'stem_conv'."
         )
 
 

@@ -103,3 +103,34 @@ def test_it_is_saved_with_what_it_was_made_of(tmp_path):
         loaded.weights, model.get_layer("stem").weights, strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("filters", [0, 2.5, "64", None])
+def test_other_filters_are_refused(filters):
+    with pytest.raises(ValueError, match=rf"whole number.*filters={filters!r}"):
+        kd.layers.Stem(filters)
+
+
+@pytest.mark.parametrize("shape", [(3,), (8, 8, 8, 8, 1)])
+def test_what_are_no_pictures_is_refused(shape):
+    with pytest.raises(ValueError, match=rf"Received: {len(shape) - 1} axes beside"):
+        kd.layers.Stem(4)(keras.Input(shape))
+
+
+def test_a_second_stem_of_a_process_is_known_by_its_name_too(tmp_path):
+    nets = []
+    for _ in range(2):
+        x = pictures = keras.Input((32, 32, 3))
+        x = kd.layers.Stem(8)(x)
+        x = kd.layers.DenseBlock(1, 4, name="dense_block1")(x)
+        x = kd.layers.BatchNorm(name="final_bn")(x)
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        x = keras.layers.Dense(2, name="classifier")(x)
+        nets.append(keras.Model(pictures, x))
+    first, second = nets
+    names = {net.layers[1].name for net in nets}
+    assert len(names) == 2
+    second.save(tmp_path / "second.keras")
+    kd.weights.load(first, tmp_path / "second.keras")
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3))
+    np.testing.assert_array_equal(first(x), second(x))

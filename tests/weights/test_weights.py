@@ -317,7 +317,7 @@ def test_a_network_of_blocks_without_a_stem_is_refused(inflate):
     inputs = keras.Input((8, 8, 3))
     mine = keras.Model(inputs, kd.layers.DenseBlock(2, 4)(inputs), name="mine")
     theirs = kd.DenseNetBC(blocks=(2,), growth_rate=4, input_shape=(8, 8, 3))
-    with pytest.raises(WeightsError, match="mine has no layer 'stem_conv'"):
+    with pytest.raises(WeightsError, match="mine has neither a layer 'stem_conv'"):
         kd.weights.load(mine, theirs, inflate=inflate)
 
 
