@@ -28,6 +28,14 @@ def vector_lanes() -> int:
     return 16 if "avx512f" in flags() else 8
 
 
+def multiplies_bfloat16() -> bool:
+    """Return whether it has instructions for products in bfloat16.
+
+    They are Intel's AMX, AVX512_BF16 of Intel and AMD, and ARM's.
+    """
+    return not flags().isdisjoint({"amx_bf16", "avx512_bf16", "bf16"})
+
+
 @functools.cache
 def _cpuinfo() -> dict[str, str]:
     """Return what Linux says of the first core."""

@@ -3,6 +3,8 @@
 import pytest
 
 from keras_densenet import processor
+from keras_densenet.devices.devices import Devices
+from keras_densenet.training.screen import device_line
 
 AMD = (
     "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu fma avx2\n\n"
@@ -33,7 +35,24 @@ def test_what_it_can_do(tmp_path, monkeypatch, cpuinfo, lanes, has_amx, name):
     try:
         assert processor.vector_lanes() == lanes
         assert ("amx_bf16" in processor.flags()) is has_amx
+        assert processor.multiplies_bfloat16() is has_amx
         if name:
             assert processor.name() == name
     finally:
         processor._cpuinfo.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("flag", "precision", "said"),
+    [
+        ("avx512_bf16", "32-true", True),
+        ("amx_bf16", "32-true", True),
+        ("avx512f", "32-true", False),
+        ("avx512_bf16", "bf16-mixed", False),
+    ],
+)
+def test_the_device_line_says_what_would_be_faster(monkeypatch, flag, precision, said):
+    monkeypatch.setattr(processor, "flags", lambda: frozenset({"avx2", flag}))
+    line = device_line(Devices(None, precision), 64, 19)
+    assert line.startswith(f"one device, 1 replica, {precision}, global batch 64, 19 ")
+    assert line.endswith("; bf16-mixed is faster on this processor") is said

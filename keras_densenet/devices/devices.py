@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_densenet import processor
 from keras_densenet.devices.cluster import Cluster, cluster_of
 from keras_densenet.devices.multi_worker import from_first_worker, sharded_by_data
 from keras_densenet.devices.precision import default_floats, dtype_policy, policy_name
@@ -42,6 +43,16 @@ class Devices:
     def replicas(self) -> int:
         """Number of replicas of a model, on all machines."""
         return self.strategy.num_replicas_in_sync if self.strategy else 1
+
+    @property
+    def gain_by_bfloat16(self) -> bool:
+        """Whether float32 is chosen where "bf16-mixed" trains faster.
+
+        Of GPUs it depends on their kind, and is not said.
+        """
+        on_cpu = not tf.config.get_visible_devices("GPU")
+        in_float32 = self.policy == "float32"
+        return on_cpu and in_float32 and processor.multiplies_bfloat16()
 
     @property
     def rank(self) -> int:

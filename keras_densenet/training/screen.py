@@ -148,7 +148,8 @@ def device_line(devices: Devices, batch_size: int, steps: int) -> str:
     strategy, number = devices.strategy, devices.replicas
     kind = type(strategy).__name__ if strategy else "one device"
     replicas = f"{number} replica{'s' * (number > 1)}"
+    faster = "; bf16-mixed is faster on this processor" * devices.gain_by_bfloat16
     return (
         f"{kind}, {replicas}, {devices.precision}, global batch {batch_size}, "
-        f"{steps} steps an epoch"
+        f"{steps} steps an epoch{faster}"
     )
