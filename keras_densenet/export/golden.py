@@ -67,9 +67,14 @@ def _facts(version: Path) -> dict[str, Any]:
     return json.loads((version / "assets.extra" / "export.json").read_bytes())
 
 
+def precision_of(version: Path) -> str:
+    """Return what a version computes its maps in: "float32" or "bfloat16"."""
+    return _facts(version).get("precision", "float32")
+
+
 def tolerance_of(version: Path) -> float:
     """Return how far answers may be from the golden ones, by a version's precision."""
-    return TOLERANCES[_facts(version).get("precision", "float32")]
+    return TOLERANCES[precision_of(version)]
 
 
 def thresholds_of(version: Path) -> list[float]:

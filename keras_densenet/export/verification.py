@@ -13,6 +13,7 @@ import numpy as np
 from keras_densenet.export.golden import (
     difference,
     golden_requests,
+    precision_of,
     thresholds_of,
     tolerance_of,
 )
@@ -89,7 +90,9 @@ def openvino_difference(version: str | os.PathLike) -> OpenVINOAnswer | None:
     """Ask a version's `serving_default` its golden request, through OpenVINO.
 
     Returns:
-        What it answers; None where OpenVINO is not installed.
+        What it answers; None where OpenVINO is not installed, or of a version in
+        bfloat16, whose vectors OpenVINO rounds as well: it takes a version in float32,
+        and computes that in bfloat16 by itself.
 
     Raises:
         ExportError: It cannot read the version, or gives other answers.
@@ -98,12 +101,13 @@ def openvino_difference(version: str | os.PathLike) -> OpenVINOAnswer | None:
         import openvino
     except ImportError:
         return None
+    if precision_of(Path(version)) != "float32":
+        return None
     request, golden = golden_requests(Path(version))["serving_default"]
     images = np.array(request["instances"], "float32")
     answer = _openvino_answer(Path(version), images, list(golden))
-    bounds = thresholds_of(Path(version)), tolerance_of(Path(version))
-    found = difference(golden, answer, *bounds)
-    if not found <= bounds[-1]:
+    found = difference(golden, answer, thresholds_of(Path(version)))
+    if not found <= tolerance_of(Path(version)):
         raise ExportError(
             f"OpenVINO answers differently from the model, by {found:.2g}, while "
             f"TensorFlow's answers hold. Serve {version} with TensorFlow."

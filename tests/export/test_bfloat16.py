@@ -12,6 +12,7 @@ from keras_densenet.errors import MisconfigurationError
 from keras_densenet.export import ExportError
 from keras_densenet.export.golden import tolerance_of
 from keras_densenet.export.held_out import checked_accuracies
+from keras_densenet.export.verification import openvino_difference
 
 HOW = {"mean": (120.0, 110.0, 100.0), "std": (60.0, 50.0, 40.0)}
 
@@ -100,6 +101,7 @@ def test_the_facts_say_the_precision_and_the_tolerance(tmp_path):
     model = NETWORKS["small"]()
     version = kd.export.savedmodel(model, tmp_path / "m", precision="bfloat16", **HOW)
     assert tolerance_of(version) == 0.05
+    assert openvino_difference(version) is None
     facts = version / "assets.extra" / "export.json"
     content = json.loads(facts.read_text())
     assert content.pop("precision") == "bfloat16"
