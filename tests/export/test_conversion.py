@@ -8,7 +8,7 @@ import pytest
 
 import keras_densenet as kd
 from keras_densenet.decisions import Decisions
-from keras_densenet.export import conversion
+from keras_densenet.export import held_out
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
 HOW = {"mean": MEAN, "std": STD}
@@ -99,8 +99,7 @@ def test_int8_takes_raw_pixels_and_keeps_the_accuracy(trained, tmp_path, capsys)
     assert trainer.export(module, path, format="litert", quantize="int8") == path
     printed = capsys.readouterr().out
     assert f"{accuracy:.2%} before it was quantized" in printed
-    data.setup("test")
-    images, labels = conversion._raw_pictures(data.test_dataset(), data, 360)
+    images, labels = held_out.raw_pictures(data, "test", 360)
     found = [
         int(asked_by_litert(path, image[None].astype(np.uint8))["logits"].argmax())
         for image in images
@@ -114,8 +113,7 @@ def test_int8_takes_raw_pixels_and_keeps_the_accuracy(trained, tmp_path, capsys)
 @pytest.mark.slow
 def test_a_loss_of_accuracy_is_refused(trained, tmp_path):
     _, module, data = trained
-    data.setup("test")
-    images, labels = conversion._raw_pictures(data.test_dataset(), data, 100)
+    images, labels = held_out.raw_pictures(data, "test", 100)
     dark = np.zeros_like(images)  # of which no range can be learnt
     with pytest.raises(kd.export.ExportError, match=r"max_drop=0\.02 is lost"):
         kd.export.litert(
@@ -151,7 +149,7 @@ def test_a_label_that_is_never_given_leaves_the_others_as_they_are(tmp_path, qua
 def test_what_is_decided_is_what_is_lost():
     """Logits say yes of both, and decisions of the first alone."""
     answers = {"logits": np.array([[9.0], [9.0]]), "decisions": [[True], [False]]}
-    found = conversion._accuracy(lambda _: answers, np.zeros((2, 1)), np.eye(2)[:, :1])
+    found = held_out.accuracy_of(lambda _: answers, np.zeros((2, 1)), np.eye(2)[:, :1])
     assert found == 1.0
 
 
