@@ -1,6 +1,7 @@
 """What Linux says of a processor, as two of them say it."""
 
 import pytest
+import tensorflow as tf
 
 from keras_densenet import processor
 from keras_densenet.devices.devices import Devices
@@ -53,6 +54,7 @@ def test_what_it_can_do(tmp_path, monkeypatch, cpuinfo, lanes, has_amx, name):
 )
 def test_the_device_line_says_what_would_be_faster(monkeypatch, flag, precision, said):
     monkeypatch.setattr(processor, "flags", lambda: frozenset({"avx2", flag}))
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda _: [])
     line = device_line(Devices(None, precision), 64, 19)
     assert line.startswith(f"one device, 1 replica, {precision}, global batch 64, 19 ")
     assert line.endswith("; bf16-mixed is faster on this processor") is said

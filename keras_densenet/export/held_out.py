@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_densenet.data import DataModule
+from keras_densenet.errors import MisconfigurationError
 from keras_densenet.export.signatures import Preprocessing
 from keras_densenet.export.verification import ExportError
+from keras_densenet.model_output import output_of
 
 BATCH = 32
 HELD_OUT = 2000  # pictures
@@ -29,9 +32,19 @@ def raw_pictures(
     """
     data.setup(stage)
     dataset = data.train_dataset() if stage == "fit" else data.test_dataset()
+    if dataset is None:
+        raise MisconfigurationError(
+            f"Fewer bits are tried on pictures held out, and {type(data).__name__} has "
+            "no test pictures. Give it some, or export in float32."
+        )
     batches = list(dataset.unbatch().batch(BATCH).take(-(-many // BATCH)))
-    images = np.concatenate([images for images, _ in batches])[:many]
-    labels = np.concatenate([labels for _, labels in batches])[:many]
+    if not batches:
+        raise MisconfigurationError(
+            f"Fewer bits are tried on pictures held out, and those that "
+            f"{type(data).__name__} has for {stage!r} are none. Export in float32."
+        )
+    images = np.concatenate([images for images, *_ in batches])[:many]
+    labels = np.concatenate([labels for _, labels, *_ in batches])[:many]
     data.teardown(stage)
     raw = Preprocessing(data.input_shape, data.mean, data.std).raw(images)
     is_shares = labels.ndim > 1 and np.allclose(labels.sum(axis=1), 1, atol=1e-2)
@@ -49,6 +62,45 @@ def accuracy_of(run: Run, images: np.ndarray, labels: np.ndarray) -> float:
         known, given = ~np.isnan(labels), answers.get("decisions", logits > 0)
         return float(np.mean(given[known] == (labels >= 0.5)[known]))
     return float(np.mean(logits.argmax(axis=1) == labels))
+
+
+def checked_pictures(
+    held_out: tuple[Any, Any], model: keras.Model, max_drop: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return pictures and labels that were given, as arrays.
+
+    Raises:
+        ValueError: They are not those of the model, or `max_drop` is no share.
+    """
+    images, labels = (np.asarray(part) for part in held_out)
+    classes, shape = model.output_shape[-1], model.input_shape[1:]
+    fits = images.ndim == len(shape) + 1 and all(
+        size in (None, found)
+        for size, found in zip(shape, images.shape[1:], strict=True)
+    )
+    if not fits or len(images) != len(labels) or len(labels) == 0:
+        raise ValueError(
+            f"held_out must be pictures (N, {str(shape)[1:]} and labels (N,) or (N, "
+            f"{classes}), of one picture or more. Received: shapes {images.shape} and "
+            f"{labels.shape}"
+        )
+    if not 0 <= max_drop <= 1:
+        raise ValueError(
+            f"max_drop must be a share in 0..1. Received: max_drop={max_drop}"
+        )
+    if output_of(model).is_of_each_class:
+        labels = labels.reshape(len(labels), -1)
+        fits = labels.shape[1] == classes and not np.isnan(labels).all()
+    else:
+        labels = labels.argmax(axis=1) if labels.ndim == 2 else labels
+        fits = bool(((labels >= 0) & (labels < classes)).all())
+    if not fits:
+        raise ValueError(
+            f"The labels of held_out must be those of {classes} classes: numbers in "
+            f"0..{classes - 1}, or of sigmoids (N, {classes}) of 0 and 1, with NaN "
+            "where a label is not known."
+        )
+    return images, labels
 
 
 def checked_accuracies(

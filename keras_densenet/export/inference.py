@@ -86,7 +86,8 @@ def _folded(model: keras.Model, precision: str) -> keras.Model:
             copy = _copied(layer, policy, use_bias=True)
             weights = _absorbing(layer, convolutions[id(layer)])
         elif type(layer) in _FOLDED and layer.data_format == "channels_last":
-            copy = _FOLDED[type(layer)].of(layer, dtype=precision)
+            dtype = precision if policy == "mixed_bfloat16" else "float32"
+            copy = _FOLDED[type(layer)].of(layer, dtype=dtype)
             weights = copy.folded_weights(layer)
         else:
             copy, weights = _copied(layer, policy), layer.get_weights()
@@ -100,9 +101,14 @@ def _folded(model: keras.Model, precision: str) -> keras.Model:
 
 
 def _policy(layer: keras.layers.Layer, precision: str) -> str:
-    """Return the dtype policy of a layer's copy: only maps are in 16 bits."""
+    """Return the dtype policy of a layer's copy: only maps are in 16 bits.
+
+    Pixels are not, which layers that prepare them read.
+    """
     are_maps = all(len(y.shape) > 2 for y in keras.tree.flatten(layer.output))
-    return "mixed_bfloat16" if precision == "bfloat16" and are_maps else "float32"
+    if precision == "float32" or not are_maps or isinstance(layer, _PREPARING):
+        return "float32"
+    return "mixed_bfloat16"
 
 
 def _batch_norms_after_convolutions(model: keras.Model) -> list[tuple]:
@@ -411,6 +417,7 @@ def _under(policy: str, config: Any) -> Any:
 
 
 _PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid)
+_PREPARING = (keras.layers.Rescaling, keras.layers.Normalization)
 _CONVOLUTIONS = (*CONVOLUTIONS.values(), *POINTWISE.values(), NarrowConvolution)
 
 
@@ -429,18 +436,28 @@ def _with_logits(model: keras.Model, output: ModelOutput) -> Network:
     last = _last_activation_layer(model)
     if head is None and last is not None:
         whole = keras.Model(model.inputs[0], {"logits": last.input})
-        return Network(lambda images: whole(images, training=False), last.activation)
+        return Network(_in_float32(whole), last.activation)
     if head is None:
         # Softmax makes of the logarithms of probabilities the probabilities.
         def logarithms(images: Any) -> dict[str, Any]:
-            probabilities = model(images, training=False)
+            probabilities = tf.cast(model(images, training=False), tf.float32)
             return {"logits": tf.math.log(tf.maximum(probabilities, TINY))}
 
         return Network(logarithms, keras.activations.softmax)
     head.activation = keras.activations.linear
     answers = {"logits": head(head.input), "features": head.input}
     whole = keras.Model(model.inputs[0], answers)
-    return Network(lambda images: whole(images, training=False), activation)
+    return Network(_in_float32(whole), activation)
+
+
+def _in_float32(model: keras.Model) -> Callable[[Any], dict[str, Any]]:
+    """Return what answers in float32, where the last operations are in 16 bits."""
+
+    def answer(images: Any) -> dict[str, Any]:
+        found = model(images, training=False)
+        return {name: tf.cast(value, tf.float32) for name, value in found.items()}
+
+    return answer
 
 
 def refuse_unknown_answers(model: keras.Model) -> None:

@@ -20,7 +20,7 @@ from keras_densenet.data.crops import fit_of
 from keras_densenet.decisions import Decisions
 from keras_densenet.export import assets
 from keras_densenet.export.golden import TOLERANCES
-from keras_densenet.export.held_out import checked_accuracies
+from keras_densenet.export.held_out import checked_accuracies, checked_pictures
 from keras_densenet.export.inference import (
     inference_network,
     refuse_unknown_answers,
@@ -91,11 +91,11 @@ def savedmodel(
         facts: What else `export.json` is to say, such as the data set and metrics.
         decisions: Temperatures and thresholds of the labels, as
             `keras_densenet.calibrate` returns them: then it also answers "decisions".
-        precision: "float32", or "bfloat16", in which kernels are stored and maps are
-            computed: half the file, and faster on processors that multiply in it
-            (Intel's with AMX, AMD's and Intel's with AVX512_BF16).
+        precision: "float32", or "bfloat16", in which maps are computed, and kernels of
+            this package's blocks stored: half the file, and faster on processors that
+            multiply in it (Intel's with AMX, AMD's and Intel's with AVX512_BF16).
         held_out: Raw pictures, signals or volumes and their class numbers, or rows of
-            labels: of these bfloat16 may lose `max_drop` of its accuracy.
+            labels: of their accuracy `max_drop` may be lost.
         max_drop: 0.002 is 0.2 percentage points. One picture may always be lost.
 
     Returns:
@@ -108,7 +108,7 @@ def savedmodel(
             argument is wrong, or not of signals and volumes.
         OSError: The folder cannot be written to.
         ExportError: What was written does not answer as the model does: its numbers
-            differ by 1e-4 or more of the largest one, in bfloat16 by 0.05; or bfloat16
+            differ by more than 1e-4 of the largest one, in bfloat16 0.05; or bfloat16
             loses too much accuracy.
     """
     refuse_others(model)
@@ -128,9 +128,10 @@ def savedmodel(
     serving = Serving(preprocessing, names, min(top_k, classes), decisions)
     served = serving.signatures(inference_network(model, precision))
     expected = serving.signatures(unfolded_network(model))
-    facts = {"precision": precision, **(facts or {})}
-    if precision != "float32" and held_out is not None:
+    facts = {**(facts or {}), "compute_dtype": precision}
+    if held_out is not None:
         networks = (served["serve"].function, expected["serve"].function)
+        held_out = checked_pictures(held_out, model, max_drop)
         facts |= checked_accuracies(*networks, held_out, max_drop)
     base = _folder_of_versions(Path(path))
     with _staged(base) as staged:
@@ -142,7 +143,7 @@ def savedmodel(
 
 
 def _refuse_other_precisions(model: keras.Model, precision: str) -> None:
-    if precision not in TOLERANCES:
+    if precision not in list(TOLERANCES):
         raise ValueError(
             f"precision must be one of {', '.join(TOLERANCES)}. Received: {precision!r}"
         )

@@ -11,10 +11,10 @@ from keras_densenet.data import DataModule
 from keras_densenet.decisions import Decisions
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.export import litert_of_data, onnx, savedmodel
+from keras_densenet.export.golden import TOLERANCES
 from keras_densenet.export.held_out import raw_pictures
 
 FORMATS = ("savedmodel", "litert", "onnx")
-PRECISIONS = ("float32", "bfloat16")
 
 
 class Measured(NamedTuple):
@@ -72,9 +72,9 @@ def refuse_to_export(
             f'quantize= is for format="litert". Received: format={to!r}, '
             f"quantize={quantize!r}"
         )
-    if precision not in PRECISIONS:
+    if precision not in list(TOLERANCES):
         raise MisconfigurationError(
-            f"precision must be one of {', '.join(PRECISIONS)}. Received: {precision!r}"
+            f"precision must be one of {', '.join(TOLERANCES)}. Received: {precision!r}"
         )
     if precision != "float32" and to != "savedmodel":
         raise MisconfigurationError(

@@ -11,7 +11,8 @@ import keras_densenet as kd
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.export import ExportError
 from keras_densenet.export.golden import tolerance_of
-from keras_densenet.export.held_out import checked_accuracies
+from keras_densenet.export.held_out import checked_accuracies, checked_pictures
+from keras_densenet.export.inference import inference_network
 from keras_densenet.export.verification import openvino_difference
 
 HOW = {"mean": (120.0, 110.0, 100.0), "std": (60.0, 50.0, 40.0)}
@@ -104,9 +105,85 @@ def test_the_facts_say_the_precision_and_the_tolerance(tmp_path):
     assert openvino_difference(version) is None
     facts = version / "assets.extra" / "export.json"
     content = json.loads(facts.read_text())
-    assert content.pop("precision") == "bfloat16"
+    assert content.pop("compute_dtype") == "bfloat16"
     facts.write_text(json.dumps(content))  # older versions do not say it, in float32
     assert tolerance_of(version) == 1e-4
+
+
+def pooled_by_an_operation(last):
+    x = pictures = keras.Input((32, 32, 3))
+    x = keras.layers.Rescaling(1 / 8)(x)
+    x = keras.layers.Conv2D(3, 3)(x)
+    x = keras.ops.mean(x, axis=(1, 2))
+    return keras.Model(pictures, last(x))
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        keras.layers.Dense(3, activation="softmax"),
+        keras.layers.Activation("sigmoid"),
+        keras.layers.Softmax(),
+    ],
+    ids=["dense", "sigmoid", "softmax"],
+)
+def test_answers_are_float32_whatever_comes_last(last):
+    model = shaken(pooled_by_an_operation(last))
+    network = inference_network(model, "bfloat16")
+    found = network.answers(tf.constant(pictures(2)))
+    assert {value.dtype for value in found.values()} == {tf.float32}
+
+
+def test_a_batch_norm_after_the_pooling_is_in_float32():
+    x = images = keras.Input((32, 32, 3))
+    x = kd.layers.Stem(8)(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = kd.layers.BatchNorm()(keras.layers.Reshape((1, 1, 8))(x))
+    x = keras.layers.Flatten()(x)
+    model = shaken(keras.Model(images, keras.layers.Dense(3)(x)))
+    found = inference_network(model, "bfloat16").answers(tf.constant(pictures(2)))
+    assert found["features"].dtype == tf.float32
+
+
+@pytest.mark.parametrize(
+    ("labels", "max_drop", "words"),
+    [
+        (np.zeros(2, int), 0.002, r"of one picture or more. Received"),
+        (np.zeros(0, int), 0.002, r"Received: shapes \(4, 32, 32, 3\) and \(0,\)"),
+        (np.full(4, 3), 0.002, r"labels of held_out must be those of 3 classes"),
+        (np.zeros(4, int), np.nan, r"max_drop must be a share in 0\.\.1"),
+        (np.zeros(4, int), -1, r"max_drop must be a share in 0\.\.1"),
+    ],
+)
+def test_what_is_held_out_is_checked(labels, max_drop, words):
+    model = NETWORKS["small"]()
+    with pytest.raises(ValueError, match=words):
+        checked_pictures((pictures(4), labels), model, max_drop)
+
+
+def test_labels_as_rows_are_class_numbers_of_a_softmax():
+    model = NETWORKS["small"]()
+    _, labels = checked_pictures((pictures(3), np.eye(3)[[2, 0, 1]]), model, 0.0)
+    assert labels.tolist() == [2, 0, 1]
+
+
+def test_facts_of_the_same_name_change_nothing(tmp_path):
+    facts = {"precision": 0.93, "compute_dtype": "bfloat16"}
+    model = NETWORKS["one_layer"]()
+    version = kd.export.savedmodel(model, tmp_path / "m", facts=facts, **HOW)
+    content = json.loads((version / "assets.extra" / "export.json").read_text())
+    assert (content["precision"], content["compute_dtype"]) == (0.93, "float32")
+    assert tolerance_of(version) == 1e-4
+
+
+def test_without_test_pictures_the_trainer_says_so(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3)).astype("uint8")
+    data = kd.data.Arrays(images, np.arange(8) % 3)
+    trainer = kd.Trainer(1, default_root_dir=tmp_path, enable_progress_bar=False)
+    with pytest.raises(MisconfigurationError, match="has no test pictures"):
+        trainer.export(
+            NETWORKS["small"](), tmp_path / "m", datamodule=data, precision="bfloat16"
+        )
 
 
 @pytest.mark.slow

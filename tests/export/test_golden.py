@@ -95,3 +95,13 @@ def test_other_decisions_are_seen_unless_a_probability_is_all_but_the_threshold(
     with pytest.raises(ValueError, match="other labels"):
         difference(asked, other, [math.inf, 0.9])
     assert difference(asked, other, [0.30001, 0.9]) == 0.0
+
+
+def test_the_tolerance_does_not_excuse_all_of_a_rare_label():
+    """Of a threshold of 0.02 half is near, though the tolerance is 0.05."""
+    golden = {"probabilities": [[0.001]], "decisions": [[False]]}
+    answer = {"probabilities": np.array([[0.03]]), "decisions": np.array([[True]])}
+    with pytest.raises(ValueError, match="other labels"):
+        difference(golden, answer, [0.02], 0.05)
+    near = golden | {"probabilities": [[0.015]]}
+    assert difference(near, answer, [0.02], 0.05) == pytest.approx(0.015)
