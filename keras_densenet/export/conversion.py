@@ -29,6 +29,7 @@ from keras_densenet.export.held_out import (
     BATCH,
     Run,
     accuracy_of,
+    checked_pictures,
     raw_pictures,
 )
 from keras_densenet.export.inference import (
@@ -159,8 +160,9 @@ def litert(
 
     Raises:
         ImportError: The extra `litert` is not installed.
-        ValueError: What "int8" needs is missing, or the model is not one that can be
-            converted; LiteRT lacks an operation of it, which is named.
+        ValueError: What "int8" needs is missing, or what is held out is not of the
+            model; the model is not one that can be converted; LiteRT lacks an operation
+            of it, which is named.
         ExportError: It does not answer as the model does, or loses too much accuracy,
             and nothing was written.
     """
@@ -171,6 +173,8 @@ def litert(
             "labels to measure the accuracy that is lost."
         )
     networks = _networks_for_litert(model, mean, std, quantize, decisions)
+    if held_out is not None:
+        held_out = checked_pictures(held_out, model, max_drop)
     return _litert(networks, path, quantize, calibration, held_out, max_drop)
 
 
@@ -208,7 +212,9 @@ def _litert(
         difference = networks.difference(run, CLOSE if quantize else EQUAL)
     found = before = None
     if held_out is not None:
-        found, before = accuracy_of(run, *held_out), networks.accuracy(*held_out)
+        found, before = (
+            accuracy_of(asked, *held_out) for asked in (run, networks.expected.function)
+        )
         if before - found > max_drop:
             raise ExportError(
                 f"The quantized network ({quantize}) classifies {found:.1%} of "
@@ -237,7 +243,7 @@ def litert_of_data(
     if quantize:
         data.prepare_data()
         calibration, _ = raw_pictures(data, "fit", CALIBRATION)
-        held_out = raw_pictures(data, "test")
+        held_out = checked_pictures(raw_pictures(data, "test"), model, MAX_DROP)
     return _litert(networks, path, quantize, calibration, held_out)
 
 
@@ -293,9 +299,6 @@ class _Networks(NamedTuple):
                 "Check the model's weights for NaNs."
             )
         return difference
-
-    def accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
-        return accuracy_of(self.expected.function, images, labels)
 
 
 def _of_pictures(serving: Serving, network: Any) -> Callable:

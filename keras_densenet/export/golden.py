@@ -127,7 +127,8 @@ def _refuse_other_decisions(
     shares = np.array(golden["probabilities"])
     wrong = np.array(golden["decisions"]) != np.array(answer["decisions"])
     # Of a rare label, whose threshold is low, the tolerance would excuse all answers.
-    near = np.minimum(tolerance, np.maximum(np.array(thresholds) / 2, 1e-4))
+    least = TOLERANCES["float32"]
+    near = np.minimum(tolerance, np.maximum(np.array(thresholds) / 2, least))
     if (wrong & (np.abs(shares - np.array(thresholds)) > near)).any():
         raise ValueError("It gives other labels.")
 

@@ -21,34 +21,32 @@ Run = Callable[[np.ndarray], Mapping[str, Any]]  # answers of raw pictures
 def raw_pictures(
     data: DataModule, stage: str, many: int = HELD_OUT
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a data module's first pictures, as they were, and their class numbers.
-
-    Of several labels a picture they are the rows of labels.
+    """Return a data module's first pictures, as they were, and their labels.
 
     Args:
         data: The data module, whose data are prepared.
         stage: "fit" for training pictures, "test" for test pictures.
         many: How many, if there are as many.
+
+    Raises:
+        MisconfigurationError: There are none.
     """
     data.setup(stage)
     dataset = data.train_dataset() if stage == "fit" else data.test_dataset()
-    if dataset is None:
-        raise MisconfigurationError(
-            f"Fewer bits are tried on pictures held out, and {type(data).__name__} has "
-            "no test pictures. Give it some, or export in float32."
-        )
-    batches = list(dataset.unbatch().batch(BATCH).take(-(-many // BATCH)))
+    batches: list[tuple] = []
+    if dataset is not None:
+        batches = list(dataset.unbatch().batch(BATCH).take(-(-many // BATCH)))
+    data.teardown(stage)
     if not batches:
+        kind = "training" if stage == "fit" else "test"
         raise MisconfigurationError(
-            f"Fewer bits are tried on pictures held out, and those that "
-            f"{type(data).__name__} has for {stage!r} are none. Export in float32."
+            "Fewer bits are tried on pictures of the data, and "
+            f"{type(data).__name__} has no {kind} pictures. Give it some, or export in "
+            "float32."
         )
     images = np.concatenate([images for images, *_ in batches])[:many]
     labels = np.concatenate([labels for _, labels, *_ in batches])[:many]
-    data.teardown(stage)
-    raw = Preprocessing(data.input_shape, data.mean, data.std).raw(images)
-    is_shares = labels.ndim > 1 and np.allclose(labels.sum(axis=1), 1, atol=1e-2)
-    return raw, labels.argmax(axis=1) if is_shares else labels
+    return Preprocessing(data.input_shape, data.mean, data.std).raw(images), labels
 
 
 def accuracy_of(run: Run, images: np.ndarray, labels: np.ndarray) -> float:
@@ -67,7 +65,7 @@ def accuracy_of(run: Run, images: np.ndarray, labels: np.ndarray) -> float:
 def checked_pictures(
     held_out: tuple[Any, Any], model: keras.Model, max_drop: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return pictures and labels that were given, as arrays.
+    """Return pictures and labels held out as arrays, of a softmax class numbers.
 
     Raises:
         ValueError: They are not those of the model, or `max_drop` is no share.
@@ -88,6 +86,11 @@ def checked_pictures(
         raise ValueError(
             f"max_drop must be a share in 0..1. Received: max_drop={max_drop}"
         )
+    return images, _checked_labels(labels, model)
+
+
+def _checked_labels(labels: np.ndarray, model: keras.Model) -> np.ndarray:
+    classes = model.output_shape[-1]
     if output_of(model).is_of_each_class:
         labels = labels.reshape(len(labels), -1)
         fits = labels.shape[1] == classes and not np.isnan(labels).all()
@@ -100,7 +103,7 @@ def checked_pictures(
             f"0..{classes - 1}, or of sigmoids (N, {classes}) of 0 and 1, with NaN "
             "where a label is not known."
         )
-    return images, labels
+    return labels
 
 
 def checked_accuracies(

@@ -79,14 +79,14 @@ def _folded(model: keras.Model, precision: str) -> keras.Model:
     def clone(layer: Any) -> Any:
         if not isinstance(layer, keras.Layer):
             return layer  # an operation of keras.ops
+        dtype = _dtype(layer, precision)
+        policy = "mixed_bfloat16" if dtype == "bfloat16" else dtype
         if id(layer) in norms:
-            return Absorbed(name=layer.name, dtype=precision)
-        policy = _policy(layer, precision)
+            return Absorbed(name=layer.name, dtype=dtype)
         if id(layer) in convolutions:
             copy = _copied(layer, policy, use_bias=True)
             weights = _absorbing(layer, convolutions[id(layer)])
         elif type(layer) in _FOLDED and layer.data_format == "channels_last":
-            dtype = precision if policy == "mixed_bfloat16" else "float32"
             copy = _FOLDED[type(layer)].of(layer, dtype=dtype)
             weights = copy.folded_weights(layer)
         else:
@@ -100,15 +100,14 @@ def _folded(model: keras.Model, precision: str) -> keras.Model:
     return folded
 
 
-def _policy(layer: keras.layers.Layer, precision: str) -> str:
-    """Return the dtype policy of a layer's copy: only maps are in 16 bits.
+def _dtype(layer: keras.layers.Layer, precision: str) -> str:
+    """Return what a layer's copy computes in: only maps are in 16 bits.
 
     Pixels are not, which layers that prepare them read.
     """
     are_maps = all(len(y.shape) > 2 for y in keras.tree.flatten(layer.output))
-    if precision == "float32" or not are_maps or isinstance(layer, _PREPARING):
-        return "float32"
-    return "mixed_bfloat16"
+    is_of_maps = are_maps and not isinstance(layer, _PREPARING)
+    return precision if is_of_maps else "float32"
 
 
 def _batch_norms_after_convolutions(model: keras.Model) -> list[tuple]:
@@ -436,7 +435,7 @@ def _with_logits(model: keras.Model, output: ModelOutput) -> Network:
     last = _last_activation_layer(model)
     if head is None and last is not None:
         whole = keras.Model(model.inputs[0], {"logits": last.input})
-        return Network(_in_float32(whole), last.activation)
+        return Network(_answering_in_float32(whole), last.activation)
     if head is None:
         # Softmax makes of the logarithms of probabilities the probabilities.
         def logarithms(images: Any) -> dict[str, Any]:
@@ -447,10 +446,10 @@ def _with_logits(model: keras.Model, output: ModelOutput) -> Network:
     head.activation = keras.activations.linear
     answers = {"logits": head(head.input), "features": head.input}
     whole = keras.Model(model.inputs[0], answers)
-    return Network(_in_float32(whole), activation)
+    return Network(_answering_in_float32(whole), activation)
 
 
-def _in_float32(model: keras.Model) -> Callable[[Any], dict[str, Any]]:
+def _answering_in_float32(model: keras.Model) -> Callable[[Any], dict[str, Any]]:
     """Return what answers in float32, where the last operations are in 16 bits."""
 
     def answer(images: Any) -> dict[str, Any]:

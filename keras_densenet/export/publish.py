@@ -104,7 +104,8 @@ def savedmodel(
     Raises:
         ValueError: The model does not take pictures, signals or volumes and return a
             number for each class, or nobody knows whether these are logits; mean or std
-            do not fit the channels, or class_names or decisions the classes; another
+            do not fit the channels, or class_names, decisions or held_out the model;
+            another
             argument is wrong, or not of signals and volumes.
         OSError: The folder cannot be written to.
         ExportError: What was written does not answer as the model does: its numbers
@@ -123,15 +124,16 @@ def savedmodel(
     refuse_unknown_answers(model)
     _refuse_no_numbers(model)
     refuse_other_decisions(model, decisions)
+    if held_out is not None:
+        held_out = checked_pictures(held_out, model, max_drop)
+    facts = {**(facts or {}), "compute_dtype": precision}
     if decisions:
-        facts = {**(facts or {}), "decisions": decisions.to_json()}
+        facts["decisions"] = decisions.to_json()
     serving = Serving(preprocessing, names, min(top_k, classes), decisions)
     served = serving.signatures(inference_network(model, precision))
     expected = serving.signatures(unfolded_network(model))
-    facts = {**(facts or {}), "compute_dtype": precision}
     if held_out is not None:
         networks = (served["serve"].function, expected["serve"].function)
-        held_out = checked_pictures(held_out, model, max_drop)
         facts |= checked_accuracies(*networks, held_out, max_drop)
     base = _folder_of_versions(Path(path))
     with _staged(base) as staged:

@@ -138,11 +138,13 @@ def test_a_batch_norm_after_the_pooling_is_in_float32():
     x = images = keras.Input((32, 32, 3))
     x = kd.layers.Stem(8)(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    x = kd.layers.BatchNorm()(keras.layers.Reshape((1, 1, 8))(x))
-    x = keras.layers.Flatten()(x)
+    x = kd.layers.BatchNorm(name="last")(x)
     model = shaken(keras.Model(images, keras.layers.Dense(3)(x)))
-    found = inference_network(model, "bfloat16").answers(tf.constant(pictures(2)))
-    assert found["features"].dtype == tf.float32
+    answers = inference_network(model, "bfloat16").answers
+    assert answers(tf.constant(pictures(2)))["features"].dtype == tf.float32
+    (whole,) = (cell.cell_contents for cell in answers.__closure__)
+    assert whole.get_layer("stem").compute_dtype == "bfloat16"
+    assert whole.get_layer("last").compute_dtype == "float32"
 
 
 @pytest.mark.parametrize(
@@ -165,6 +167,16 @@ def test_labels_as_rows_are_class_numbers_of_a_softmax():
     model = NETWORKS["small"]()
     _, labels = checked_pictures((pictures(3), np.eye(3)[[2, 0, 1]]), model, 0.0)
     assert labels.tolist() == [2, 0, 1]
+
+
+def test_one_label_of_each_picture_is_still_yes_or_no_of_sigmoids():
+    """Rows with one 1 each are class numbers of a softmax alone."""
+    x = images = keras.Input((32, 32, 3))
+    x = keras.layers.GlobalMaxPooling2D()(x)
+    model = keras.Model(images, keras.layers.Dense(3, activation="sigmoid")(x))
+    rows = np.eye(3)[[2, 0, 1]]
+    _, labels = checked_pictures((pictures(3), rows), model, 0.0)
+    np.testing.assert_array_equal(labels, rows)
 
 
 def test_facts_of_the_same_name_change_nothing(tmp_path):
