@@ -13,7 +13,7 @@ batch size. The slope over batch sizes is what an image needs; what the librarie
 weights and the graph need is not part of it. TensorFlow's allocator rounds up to chunks
 that it has, by up to a factor of two: hence many batch sizes, far apart. With
 `--peak-of tensors` each point is the most that TensorFlow's live tensors took, which
-depends on no allocator; PyTorch's are not known so.
+depends on no allocator; PyTorch has no such log.
 """
 
 import argparse
@@ -48,6 +48,12 @@ def main() -> None:
     parser.add_argument("--peak-of", default="process", choices=["process", "tensors"])
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     arguments = parser.parse_args()
+    others = [v for v in arguments.variants if v.startswith("torch")]
+    if arguments.peak_of == "tensors" and others:
+        parser.error(
+            "--peak-of tensors is of TensorFlow's tensors: name --variants without "
+            f"{', '.join(others)}"
+        )
     rows, versions = [], {}
     for variant in side_by_side.available(arguments.variants):
         row: dict = {"variant": side_by_side.LABELS[variant]}
@@ -129,7 +135,7 @@ def _peak(
         image_size=arguments.image_size,
         rank=arguments.rank,
         batch_size=batch_size,
-        **({"peak_of": "tensors"} if arguments.peak_of == "tensors" else {}),
+        peak_of=arguments.peak_of,
     ) as worker:
         return worker.take(2)["peak_mb"], worker.first["versions"]
 

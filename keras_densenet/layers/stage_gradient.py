@@ -170,10 +170,10 @@ def _through_the_stage(
 
 
 def _zeros_for_none(
-    gradients: Sequence[Tensor | None], tensors: Sequence[Tensor]
+    found: Sequence[Tensor | None], tensors: Sequence[Tensor]
 ) -> list[Tensor]:
     """Return the gradients by tensors, zeros for those that are not used."""
-    pairs = zip(gradients, tensors, strict=True)
+    pairs = zip(found, tensors, strict=True)
     return [tf.zeros_like(t) if d is None else d for d, t in pairs]
 
 
@@ -277,9 +277,9 @@ def parts_of_batch(x: Tensor, number: int) -> list[Part]:
     Where a batch whose size is not known before has fewer pictures, some parts are
     empty, but never the last one.
     """
-    size = x.shape[0] or tf.shape(x)[0]
-    if x.shape[0]:
-        number = min(number, x.shape[0])
+    known = x.shape[0]
+    number = min(number, known or number)
+    size = known or tf.shape(x)[0]
     ends = [size * i // number for i in range(number + 1)]
     return [Part(begin, end - begin) for begin, end in itertools.pairwise(ends)]
 

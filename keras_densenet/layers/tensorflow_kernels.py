@@ -260,7 +260,7 @@ def synchronized_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     @tf.custom_gradient
     def shared_moments(x: Tensor) -> Tensor:
         mean, variance = moments(x)
-        n = _pixels_of_replica(x, mean.dtype)
+        n = _as_vector(pixels(x, mean.dtype), mean.dtype)
         sums = reduce_sum(tf.concat([n * mean, n], 0))
         shared, all_pixels = sums[:-1] / sums[-1], sums[-1]
         # Around the shared mean: squares of the means would cancel.
@@ -293,15 +293,15 @@ def total_of_replicas(
     reduce_sum = _replica_sum()
     if reduce_sum is None:
         return d_mean, d_variance, n
-    n = tf.reshape(tf.cast(n, d_mean.dtype), [1])
+    n = _as_vector(n, d_mean.dtype)
     sums = reduce_sum(tf.concat([d_mean, d_variance, n], 0))
     d_mean, d_variance, n = tf.split(sums, [d_mean.shape[0], d_mean.shape[0], 1])
     return d_mean, d_variance, n
 
 
-def _pixels_of_replica(x: Tensor, dtype: tf.DType) -> Tensor:
-    """Return N H W as a tensor `(1,)`, which can be concatenated to vectors."""
-    return tf.reshape(tf.cast(pixels(x, dtype), dtype), [1])
+def _as_vector(n: Tensor, dtype: tf.DType) -> Tensor:
+    """Return a number as a tensor `(1,)`, which can be concatenated to vectors."""
+    return tf.reshape(tf.cast(n, dtype), [1])
 
 
 def _refuse(*_: Tensor) -> None:

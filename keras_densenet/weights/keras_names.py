@@ -27,8 +27,10 @@ from keras_densenet.weights.names import (
 )
 
 APPLICATIONS_EPSILON = 1.001e-5  # of keras.applications' batch norms
-# What the path of our networks' first convolution ends in.
-OUR_FIRST = re.compile(r"(^|/)stem(_\d+/|[_/])conv$")
+# How paths within our stems begin: "stem_" for layers by themselves, "stem/" for those
+# of a Stem, and "stem_1/" for those of a process's second one, which Keras numbers.
+_STEM = r"stem(?:_\d+/|[_/])"
+OUR_FIRST = re.compile(rf"(^|/){_STEM}conv$")
 
 NORMS_AND_ACTIVATIONS = (
     keras.layers.BatchNormalization,
@@ -44,7 +46,7 @@ _KINDS = {"conv": "conv", "bn": "norm"}
 # What a layer's path ends in, and PyTorch's name.
 Names: TypeAlias = dict[str, Callable[..., str]]
 _OF_OURS: Names = {
-    r"stem(?:_\d+/|[_/])(conv|bn)": lambda kind: f"{_KINDS[kind]}0",
+    rf"{_STEM}(conv|bn)": lambda kind: f"{_KINDS[kind]}0",
     r"dense_block(\d+)/layer(\d+)/bottleneck_(conv|bn)": lambda block, layer, kind: (
         f"denseblock{block}.denselayer{layer}.{_KINDS[kind]}1"
     ),
