@@ -29,6 +29,6 @@ def _register(keras: ModuleType) -> None:
     It runs as soon as Keras is imported, at once where it is already. To import Keras
     here would take seconds, also from somebody who asks the command line for help.
     """
-    for name in ("layers", "losses", "metrics"):
+    for name in ("layers", "losses", "metrics", "feature_maps"):
         importlib.import_module(f"keras_densenet.{name}")
     importlib.import_module("keras_densenet.training.optimizer")

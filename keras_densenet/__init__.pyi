@@ -17,6 +17,8 @@ from .cross_validation import (
     CrossValidation as CrossValidation,
     cross_validate as cross_validate,
 )
+from .fc_densenet import FCDenseNet as FCDenseNet
+from .feature_maps import features as features
 from .models import (
     DenseNet as DenseNet,
     DenseNet121 as DenseNet121,

@@ -10,8 +10,7 @@ with bottlenecks and compression. `DenseNet121` and its siblings are those for I
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -22,11 +21,15 @@ from keras_densenet.layers import (
     DenseBlock,
     Stem,
     Transition,
-    channel_axis,
     check_compression,
     check_growth_rate,
-    checked_data_format,
     he_convolution,
+)
+from keras_densenet.model_arguments import (
+    check_classes,
+    check_init_features,
+    check_size,
+    checked_blocks,
 )
 from keras_densenet.tensor import Tensor
 from keras_densenet.variants import IMAGENET_VARIANTS
@@ -52,6 +55,7 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
     input_shape: tuple = (32, 32, 3),
     pooling: str | None = None,
     classifier_activation: str | None = "softmax",
+    output_stride: int | None = None,
     dropout_rate: float = 0.0,
     memory_efficient: bool | str = False,
     sync_batchnorm: bool = False,
@@ -94,6 +98,13 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
             maps themselves.
         classifier_activation: "softmax" for one class a picture, "sigmoid" for a
             probability of each class by itself, or None for logits.
+        output_stride: Height and width of the input divided by those of the last maps:
+            None for what the stem and all transitions make of them, which is 32 with
+            the "imagenet" stem and four blocks. With less, such as 16 or 8, the last
+            transitions keep the size, and the blocks after them are dilated instead
+            (Yu and Koltun 2016). The weights are the same; and in inference so is every
+            second pixel of the maps at 16, and every fourth at 8, where height and
+            width are multiples of 32.
         dropout_rate: Share of values dropped after each convolution except the first,
             in [0, 1); the paper's 0.2 is for training without augmentation. Torchvision
             and MONAI drop after the last convolution of each dense layer alone, not
@@ -127,12 +138,14 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
         depth = 40 if depth is None else depth
         layers_per_block = [_layers_per_block(depth, bottleneck)] * SMALL_IMAGE_BLOCKS
     else:
-        layers_per_block = _checked_blocks(blocks, depth)
-    _check_classes(classes)
+        layers_per_block = checked_blocks(blocks, depth)
+    check_classes(classes)
     check_growth_rate(growth_rate)
     check_compression(compression)
     _check_stem(stem, init_features)
-    _check_size(input_shape, len(layers_per_block) - 1, STEMS[stem])
+    transitions = len(layers_per_block) - 1
+    halvings = _halvings(output_stride, transitions, STEMS[stem])
+    check_size(input_shape, halvings, STEMS[stem])
     _check_top(include_top, pooling)
     bc = bottleneck and compression < 1
     if init_features is None:
@@ -153,6 +166,7 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
         bottleneck,
         bn_size,
         compression,
+        halvings,
         dropout_rate=dropout_rate,
         memory_efficient=memory_efficient,
         sync_batchnorm=sync_batchnorm,
@@ -186,6 +200,7 @@ def DenseNetBC(  # noqa: N802
     include_top: bool = True,
     pooling: str | None = None,
     classifier_activation: str | None = "softmax",
+    output_stride: int | None = None,
 ) -> keras.Model:
     """Build a DenseNet-BC: bottlenecks (B) and compression (C).
 
@@ -214,6 +229,7 @@ def _imagenet_densenet(variant: str) -> Callable[..., keras.Model]:
         pooling: str | None = None,
         classifier_activation: str | None = "softmax",
         *,
+        output_stride: int | None = None,
         dropout_rate: float = 0.0,
         memory_efficient: bool | str = False,
         sync_batchnorm: bool = False,
@@ -231,6 +247,7 @@ def _imagenet_densenet(variant: str) -> Callable[..., keras.Model]:
             input_shape=input_shape,
             pooling=pooling,
             classifier_activation=classifier_activation,
+            output_stride=output_stride,
             dropout_rate=dropout_rate,
             memory_efficient=memory_efficient,
             sync_batchnorm=sync_batchnorm,
@@ -261,6 +278,9 @@ _IMAGENET_DOC = """Build {} for ImageNet (Table 1): k = {}, blocks of
             maps themselves.
         classifier_activation: "softmax" for one class a picture, "sigmoid" for a
             probability of each class by itself, or None for logits.
+        output_stride: Height and width of the input divided by those of the last maps:
+            32, or None for it; or 16 or 8 (or 4), for which the last transitions keep
+            the size, and the blocks after them are dilated. The weights are the same.
         dropout_rate: Share of values dropped after each convolution except the first,
             in [0, 1); 0 in the paper.
         memory_efficient: What training computes again instead of storing it, with the
@@ -317,16 +337,27 @@ def _dense_blocks(
     bottleneck: bool,
     bn_size: int,
     compression: float,
+    halvings: int,
     **options: Any,
 ) -> Tensor:
+    dilation_rate = 1
     for i, num_layers in enumerate(layers_per_block, start=1):
         if i > 1:
-            x = Transition(compression, name=f"transition{i - 1}", **options)(x)
+            strides = 2 if i - 1 <= halvings else 1
+            x = Transition(
+                compression,
+                strides=strides,
+                dilation_rate=dilation_rate,
+                name=f"transition{i - 1}",
+                **options,
+            )(x)
+            dilation_rate *= 2 // strides
         x = DenseBlock(
             num_layers,
             growth_rate,
             bottleneck=bottleneck,
             bn_size=bn_size,
+            dilation_rate=dilation_rate,
             name=f"dense_block{i}",
             **options,
         )(x)
@@ -380,32 +411,6 @@ def _layers_per_block(depth: int, bottleneck: bool) -> int:
     )
 
 
-def _checked_blocks(blocks: Sequence[int], depth: int | None) -> list[int]:
-    """Return the number of dense layers in each block, which is given without depth."""
-    if depth is not None:
-        raise ValueError(
-            "depth and blocks each say how many dense layers there are. Leave depth "
-            "out to have these blocks, or blocks to have three equal ones of this "
-            f"depth. Received: depth={depth}, blocks={blocks}."
-        )
-    found = list(blocks) if isinstance(blocks, Iterable) else []
-    if not found or not all(isinstance(n, Integral) and n >= 1 for n in found):
-        raise ValueError(
-            "blocks is the number of dense layers in each block, a sequence of whole "
-            "numbers of 1 or more such as (6, 12, 24, 16). Received: "
-            f"blocks={blocks!r}."
-        )
-    return [int(n) for n in found]
-
-
-def _check_classes(classes: int) -> None:
-    if classes < 1:
-        raise ValueError(
-            "classes, the number of classes that the network tells apart, must be 1 or "
-            f"more. Received: classes={classes}."
-        )
-
-
 def _check_stem(stem: str, init_features: int | None) -> None:
     if stem not in STEMS:
         raise ValueError(
@@ -413,36 +418,22 @@ def _check_stem(stem: str, init_features: int | None) -> None:
             "with stride 2, and pooling). Choose one of them. Received: "
             f"stem={stem!r}."
         )
-    if init_features is None:
-        return
-    if not isinstance(init_features, Integral) or init_features < 1:
-        raise ValueError(
-            "init_features, the number of feature maps that the stem makes, must be a "
-            "whole number of 1 or more, or None for the paper's. Received: "
-            f"init_features={init_features}."
-        )
+    if init_features is not None:
+        check_init_features(init_features)
 
 
-def _check_size(input_shape: tuple, halvings: int, stem_halvings: int) -> None:
-    """Refuse an input that would have no pixels left before the last block."""
-    if len(input_shape) not in (2, 3, 4):
+def _halvings(output_stride: int | None, transitions: int, stem_halvings: int) -> int:
+    """Return how many transitions halve height and width: the first ones."""
+    strides = [2 ** (stem_halvings + i) for i in range(transitions + 1)]
+    if output_stride is None:
+        return transitions
+    if output_stride not in strides:
         raise ValueError(
-            "input_shape is that of pictures, such as (32, 32, 3), of signals, such as "
-            "(512, 1), or of volumes, such as (64, 64, 64, 1), without the batch. "
-            f"Received: input_shape={input_shape}."
+            "output_stride, by which height and width of the input are divided, can be "
+            f"{', '.join(map(str, strides))} with this stem and these blocks, or None "
+            f"for {strides[-1]}. Received: output_stride={output_stride!r}."
         )
-    axis = channel_axis(checked_data_format(None)) % (len(input_shape) + 1)
-    sizes = [size for i, size in enumerate(input_shape, 1) if i != axis]
-    # The stem's strides round a size up, the transitions' pooling rounds it down.
-    smallest = (2**halvings - 1) * 2**stem_halvings + 1
-    if any(size is not None and size < smallest for size in sizes):
-        least = "x".join([str(smallest)] * len(sizes))
-        raise ValueError(
-            f"The input is halved {halvings + stem_halvings} times, so it must be "
-            f"{least} or larger. Enlarge the pictures, or use fewer blocks or the stem "
-            "'small' (DenseNet and DenseNetBC of a depth: 4x4 or larger). Received: "
-            f"input_shape={input_shape}."
-        )
+    return strides.index(output_stride)
 
 
 def _check_top(include_top: bool, pooling: str | None) -> None:

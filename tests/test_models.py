@@ -5,6 +5,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from shaken import shaken
 
 import keras_densenet as kd
 from keras_densenet import models
@@ -115,6 +116,8 @@ def test_layer_names_are_stable_and_readable():
         (lambda: kd.DenseNet(pooling="max"), ["include_top=False"]),
         (lambda: kd.DenseNetBC(stem="imagenet", input_shape=(12, 32, 3)), ["13x13"]),
         (lambda: kd.DenseNet(blocks=[1] * 6, input_shape=(31, 31, 3)), ["32x32"]),
+        (lambda: kd.DenseNet121(output_stride=12), ["4, 8, 16, 32", "=12"]),
+        (lambda: kd.DenseNet(output_stride=8), ["1, 2, 4", "=8"]),
         (lambda: kd.layers.DenseBlock(0, 12), ["num_layers=0"]),
         (lambda: kd.layers.DenseLayer(12, data_format="NCHW"), ["'NCHW'"]),
     ],
@@ -154,6 +157,41 @@ def test_each_axis_of_signals_and_volumes_is_halved_as_those_of_pictures(rank):
         kd.DenseNetBC(**options, input_shape=(*[28] * rank, 2))
     with pytest.raises(ValueError, match="of volumes, such as"):
         kd.DenseNetBC(**options, input_shape=(2,))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize(("stem", "last"), [("imagenet", 16), ("small", 4)])
+def test_less_output_stride_gives_the_pixels_between(rank, stem, last):
+    """With stride s the maps are the plain ones at every (last / s)-th pixel.
+
+    A transition without stride averages, at an even pixel, the two that a stride of 2
+    takes there; the next layer reads pixels of even distance from it, which are those
+    that it reads in the plain network; and so on, with the distance doubled by each
+    transition. It holds where the last size divides: at an odd size, pooling drops the
+    last pixel, which the dilated convolutions read. In training it does not hold, since
+    the moments are those of the pixels between, too.
+    """
+    side = 2 * last
+    options = {"blocks": (2, 2, 3), "growth_rate": 4, "stem": stem, "compression": 0.5}
+    options |= {"input_shape": (*(side,) * rank, 2), "include_top": False}
+    plain = shaken(kd.DenseNet(**options))
+    images = np.random.default_rng(0).normal(size=(2, *(side,) * rank, 2))
+    expected = np.asarray(plain(images, training=False))
+    assert expected.shape[1:-1] == (2,) * rank
+    for stride in (last // 2, last // 4):
+        dilated = kd.DenseNet(**options, output_stride=stride)
+        dilated.set_weights(plain.get_weights())
+        found = np.asarray(dilated(images, training=False))
+        assert found.shape[1:-1] == (side // stride,) * rank
+        every = (slice(None), *(slice(None, None, last // stride),) * rank)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found[every], expected, rtol=0, atol=1e-5 * scale)
+
+
+def test_the_smallest_input_of_less_output_stride():
+    """Of 13 pixels the stem leaves 4, and one transition 2."""
+    model = kd.DenseNet121(input_shape=(13, 13, 3), include_top=False, output_stride=8)
+    assert model.output_shape == (None, 2, 2, 1024)
 
 
 def test_tops_of_keras_applications_signature(monkeypatch):

@@ -26,7 +26,7 @@ SHORTER = {  # what is shown, and what is run instead
 def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 16
+    assert len(blocks) == 17
     for name in ("flowers/rose", "films/normal"):
         (tmp_path / name).mkdir(parents=True)
     volumes = {"train_images": np.zeros((2, 28, 28, 28)), "train_labels": [[0], [1]]}

@@ -217,6 +217,7 @@ class FoldedDenseBlock(keras.layers.Layer):
         growth_rate: k, the number of feature maps that each layer adds.
         bottleneck: Whether each layer begins with a 1x1 convolution.
         bn_size: Maps that the 1x1 convolution makes, divided by k.
+        dilation_rate: How far apart the pixels are that the 3x3 convolutions read.
     """
 
     def __init__(
@@ -225,6 +226,7 @@ class FoldedDenseBlock(keras.layers.Layer):
         growth_rate: int,
         bottleneck: bool,
         bn_size: int,
+        dilation_rate: int,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -232,12 +234,13 @@ class FoldedDenseBlock(keras.layers.Layer):
         self.growth_rate = growth_rate
         self.bottleneck = bottleneck
         self.bn_size = bn_size
+        self.dilation_rate = dilation_rate
 
     @classmethod
     def of(cls, block: DenseBlock, dtype: str) -> "FoldedDenseBlock":
         """Return a layer that stands for a dense block, without its weights."""
         layers = (block.num_layers, block.growth_rate, block.bottleneck, block.bn_size)
-        return cls(*layers, name=block.name, dtype=dtype)
+        return cls(*layers, block.dilation_rate, name=block.name, dtype=dtype)
 
     def build(self, input_shape: tuple) -> None:
         """Create each layer's weights, in the order of their use."""
@@ -260,7 +263,7 @@ class FoldedDenseBlock(keras.layers.Layer):
             if self.bottleneck:
                 y = _convolve(y, bottleneck[0])  # (N, H, W, bn_size k)
                 y = tf.nn.relu(_biased(y, bottleneck[1]))
-            x = tf.concat([x, _convolve(y, kernel)], axis=-1)
+            x = tf.concat([x, _convolve(y, kernel, self.dilation_rate)], axis=-1)
         return x
 
     def folded_weights(self, block: DenseBlock) -> list[np.ndarray]:
@@ -281,16 +284,23 @@ class FoldedTransition(keras.layers.Layer):
 
     Args:
         kept: The number of maps that it keeps.
+        pooling: "avg" or "max".
+        pool: Pools maps.
     """
 
-    def __init__(self, kept: int, **kwargs: Any) -> None:
+    def __init__(
+        self, kept: int, pooling: str, pool: Callable[[Any], Any], **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.kept = kept
+        self.pooling = pooling
+        self.pool = pool
 
     @classmethod
     def of(cls, transition: Transition, dtype: str) -> "FoldedTransition":
         """Return a layer that stands for a transition, without its weights."""
-        return cls(transition.conv.filters, name=transition.name, dtype=dtype)
+        kept, pooling = transition.conv.filters, transition.pooling
+        return cls(kept, pooling, transition.pool, name=transition.name, dtype=dtype)
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights."""
@@ -299,11 +309,13 @@ class FoldedTransition(keras.layers.Layer):
         self.scale, self.offset, self.kernel = _vectors_and_kernels(self, shapes, "")
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        """Return half the height and width, and the maps kept."""
+        """Return the maps kept, pooled."""
         del training
+        x = _relu_of(x, self.scale, self.offset)
+        if self.pooling == "max":
+            return self.pool(_convolve(x, self.kernel))
         # Means of mixtures are mixtures of means, and of those there are a quarter.
-        x = tf.nn.avg_pool(_relu_of(x, self.scale, self.offset), 2, 2, "VALID")
-        return _convolve(x, self.kernel)
+        return _convolve(self.pool(x), self.kernel)
 
     def folded_weights(self, transition: Transition) -> list[np.ndarray]:
         """Return the weights of a transition, its batch norm folded."""
@@ -374,8 +386,9 @@ def _padded(x: Any, width: int) -> Any:
     return tf.pad(x, [(0, 0), *[(width, width)] * (len(x.shape) - 2), (0, 0)])
 
 
-def _convolve(x: Any, kernel: Any) -> Any:
-    return tf.nn.convolution(x, tf.convert_to_tensor(kernel), padding="SAME")
+def _convolve(x: Any, kernel: Any, dilation_rate: int = 1) -> Any:
+    kernel = tf.convert_to_tensor(kernel)
+    return tf.nn.convolution(x, kernel, padding="SAME", dilations=dilation_rate)
 
 
 # --- copying ---------------------------------------------------------------------

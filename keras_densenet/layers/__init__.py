@@ -5,14 +5,18 @@ from keras_densenet.layers.convolution import he_convolution
 from keras_densenet.layers.data_format import channel_axis, checked_data_format
 from keras_densenet.layers.dense_block import DenseBlock
 from keras_densenet.layers.dense_layer import DenseLayer, check_growth_rate
-from keras_densenet.layers.stem import Stem
+from keras_densenet.layers.skip_connection import ChannelSlice, SkipConnection
+from keras_densenet.layers.stem import Stem, StemWithMaps
 from keras_densenet.layers.transition import Transition, check_compression, kept_maps
 
 __all__ = [
     "BatchNorm",
+    "ChannelSlice",
     "DenseBlock",
     "DenseLayer",
+    "SkipConnection",
     "Stem",
+    "StemWithMaps",
     "Transition",
     "channel_axis",
     "check_compression",

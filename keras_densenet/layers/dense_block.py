@@ -37,6 +37,8 @@ class DenseBlock(keras.layers.Layer):
         bottleneck: Whether each layer begins with a 1x1 convolution (B).
         bn_size: Maps that the 1x1 convolution makes, divided by k, >= 1; the paper's 4.
         dropout_rate: Share of values dropped after each convolution, in [0, 1).
+        dilation_rate: How far apart the pixels are that the 3x3 convolutions read, in
+            each direction, >= 1.
         memory_efficient: What training computes again instead of storing it, with the
             same result: False for nothing, True for concatenation, normalization and
             ReLU, `"full"` for whole layers, of which only the k new maps are stored.
@@ -66,6 +68,7 @@ class DenseBlock(keras.layers.Layer):
         bottleneck: bool = True,
         bn_size: int = 4,
         dropout_rate: float = 0.0,
+        dilation_rate: int = 1,
         memory_efficient: bool | str = False,
         sync_batchnorm: bool = False,
         data_format: str | None = None,
@@ -83,6 +86,7 @@ class DenseBlock(keras.layers.Layer):
         self.bottleneck = bottleneck
         self.bn_size = bn_size
         self.dropout_rate = dropout_rate
+        self.dilation_rate = dilation_rate
         self.memory_efficient = checked_mode(memory_efficient)
         self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)
@@ -95,6 +99,7 @@ class DenseBlock(keras.layers.Layer):
             self.bottleneck,
             bn_size=self.bn_size,
             dropout_rate=self.dropout_rate,
+            dilation_rate=self.dilation_rate,
             sync_batchnorm=self.sync_batchnorm,
             data_format=self.data_format,
             dtype=self.dtype_policy,
@@ -184,6 +189,7 @@ class DenseBlock(keras.layers.Layer):
             "bottleneck": self.bottleneck,
             "bn_size": self.bn_size,
             "dropout_rate": self.dropout_rate,
+            "dilation_rate": self.dilation_rate,
             "memory_efficient": self.memory_efficient,
             "sync_batchnorm": self.sync_batchnorm,
             "data_format": self.data_format,

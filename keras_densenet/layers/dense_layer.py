@@ -57,6 +57,8 @@ class DenseLayer(keras.layers.Layer):
         bottleneck: Whether the 1x1 convolution comes first.
         bn_size: Maps that the 1x1 convolution makes, divided by k, >= 1; the paper's 4.
         dropout_rate: Share of values dropped in training, in [0, 1).
+        dilation_rate: How far apart the pixels are that the 3x3 convolution reads, in
+            each direction, >= 1.
         sync_batchnorm: Whether batch norms normalize over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
         data_format: `"channels_last"` or `"channels_first"`; None for Keras's
@@ -83,6 +85,7 @@ class DenseLayer(keras.layers.Layer):
         *,
         bn_size: int = 4,
         dropout_rate: float = 0.0,
+        dilation_rate: int = 1,
         sync_batchnorm: bool = False,
         data_format: str | None = None,
         **kwargs: Any,
@@ -95,6 +98,7 @@ class DenseLayer(keras.layers.Layer):
         self.bottleneck = bottleneck
         self.bn_size = bn_size
         self.dropout_rate = dropout_rate
+        self.dilation_rate = dilation_rate
         self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)
         self.axis = channel_axis(self.data_format)
@@ -110,7 +114,12 @@ class DenseLayer(keras.layers.Layer):
             )
         self.bn = BatchNorm(name="bn", **bn)
         self.conv = he_convolution(
-            self.growth_rate, 3, rank=rank, name="conv", **shared
+            self.growth_rate,
+            3,
+            rank=rank,
+            dilation_rate=self.dilation_rate,
+            name="conv",
+            **shared,
         )
         self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=self.dtype_policy)
 
@@ -168,6 +177,7 @@ class DenseLayer(keras.layers.Layer):
             "bottleneck": self.bottleneck,
             "bn_size": self.bn_size,
             "dropout_rate": self.dropout_rate,
+            "dilation_rate": self.dilation_rate,
             "sync_batchnorm": self.sync_batchnorm,
             "data_format": self.data_format,
         }

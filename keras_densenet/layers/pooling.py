@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_densenet.layers.data_format import channel_axis
 from keras_densenet.tensor import Tensor
 
 if keras.backend.backend() == "tensorflow":
@@ -16,11 +17,26 @@ def average_pool(x: Tensor, data_format: str) -> Tensor:
     return ops.average_pool(x, 2, 2, data_format=data_format)
 
 
-def max_pool(x: Tensor, data_format: str) -> Tensor:
-    """Return the largest of 3 pixels along each axis, 2 apart, without padding."""
+def average_neighbors(x: Tensor, data_format: str, distance: int) -> Tensor:
+    """Average each pixel with that `distance` after it, along each axis.
+
+    It is `average_pool` without its stride: the size stays the same, and with distance
+    1 every second pixel is what `average_pool` returns. A pixel that has no such
+    neighbor, at the end of an axis, stays as it is along that axis.
+    """
+    rank = len(x.shape)
+    for axis in {*range(1, rank)} - {channel_axis(data_format) % rank}:
+        before = (slice(None),) * axis
+        inner, last = x[*before, distance:], x[*before, -distance:]
+        x = (x + ops.concatenate([inner, last], axis=axis)) / 2
+    return x
+
+
+def max_pool(x: Tensor, data_format: str, size: int) -> Tensor:
+    """Return the largest of `size` pixels along each axis, 2 apart, not padded."""
     if _lacks_kernel(x):
-        return tensorflow_kernels.max_pool_volumes(x, 3)
-    return ops.max_pool(x, 3, 2, data_format=data_format)
+        return tensorflow_kernels.max_pool_volumes(x, size)
+    return ops.max_pool(x, size, 2, data_format=data_format)
 
 
 def _lacks_kernel(x: Tensor) -> bool:

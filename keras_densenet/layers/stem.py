@@ -15,6 +15,7 @@ from keras_densenet.layers.data_format import (
     pixels_per_picture,
     with_channels,
 )
+from keras_densenet.layers.dense_layer import Stage
 from keras_densenet.layers.pooling import max_pool
 from keras_densenet.layers.recomputation import (
     checked_mode,
@@ -97,17 +98,26 @@ class Stem(keras.layers.Layer):
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         """Make the feature maps that the first dense block reads."""
+        return self._convolved(x, self._pooled, training)
+
+    def with_maps(
+        self, x: Tensor, training: bool | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what a call does, and the maps before the pooling."""
+        maps = self._convolved(x, self._activated, training)
+        return self._pool(maps), maps
+
+    def _convolved(self, x: Tensor, stage: Stage, training: bool | None) -> Tensor:
+        """Run the convolution and the stage after it."""
         x = ops.cast(x, self.compute_dtype)
         if training and self.memory_efficient == "full":
             return recomputed_convolution(
-                self, self._maps, self._pooled, x, self.sync_batchnorm
+                self, self._maps, stage, x, self.sync_batchnorm
             )
         maps = self._maps(x)  # (N, H / 2, W / 2, filters)
         if training and self.memory_efficient:
-            return recomputed_stage(
-                self, self._pooled, maps, self.axis, self.sync_batchnorm
-            )
-        return self._pooled(maps, None, training)
+            return recomputed_stage(self, stage, maps, self.axis, self.sync_batchnorm)
+        return stage(maps, None, training)
 
     def _maps(self, x: Tensor) -> Tensor:
         return self.conv(self._padded(x, 3))
@@ -115,10 +125,17 @@ class Stem(keras.layers.Layer):
     def _pooled(
         self, x: Tensor, moments: Moments | None, training: bool | None
     ) -> Tensor:
-        x = self.bn(x, moments, training=training)
         # Table 1 has ReLU before the pooling. After it the result is the same to the
         # bit, as ReLU and the maximum commute, and there are fewer pixels for ReLU.
-        return ops.relu(max_pool(self._padded(x, 1), self.data_format))
+        return ops.relu(self._pool(self.bn(x, moments, training=training)))
+
+    def _activated(
+        self, x: Tensor, moments: Moments | None, training: bool | None
+    ) -> Tensor:
+        return ops.relu(self.bn(x, moments, training=training))
+
+    def _pool(self, x: Tensor) -> Tensor:
+        return max_pool(self._padded(x, 1), self.data_format, size=3)
 
     def _padded(self, x: Tensor, width: int) -> Tensor:
         """Return maps with zeros around; "same" would pad less before than after."""
@@ -164,6 +181,49 @@ class Stem(keras.layers.Layer):
             "sync_batchnorm": self.sync_batchnorm,
             "data_format": self.data_format,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet")
+class StemWithMaps(keras.layers.Layer):
+    """A stem, which returns the maps before its pooling, too.
+
+    These are stored for the gradient in every memory mode, since they are returned.
+
+    Args:
+        stem: The `Stem`, whose weights these are.
+
+    Call arguments:
+        x: What the stem reads.
+        training: Whether to normalize with the batch's moments.
+
+    Returns:
+        What the stem returns, `(N, H / 4, W / 4, filters)`, and the maps before the
+        pooling, `(N, H / 2, W / 2, filters)`.
+    """
+
+    def __init__(self, stem: Stem, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.stem = stem
+
+    def build(self, input_shape: tuple) -> None:
+        """Build the stem, unless it is built already."""
+        if not self.stem.built:
+            self.stem.build(input_shape)
+
+    def call(self, x: Tensor, training: bool | None = None) -> tuple[Tensor, Tensor]:
+        """Make the feature maps."""
+        return self.stem.with_maps(x, training)
+
+    def get_config(self) -> dict:
+        """Return what `from_config` needs."""
+        stem = keras.saving.serialize_keras_object(self.stem)
+        return {**super().get_config(), "stem": stem}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "StemWithMaps":
+        """Make the layer, and its stem."""
+        stem = keras.saving.deserialize_keras_object(config.pop("stem"))
+        return cls(stem, **config)
 
 
 def _halved(shape: tuple) -> tuple:

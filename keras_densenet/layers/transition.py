@@ -1,7 +1,7 @@
 """The transition between dense blocks: fewer maps, half the size (section 3)."""
 
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -14,7 +14,7 @@ from keras_densenet.layers.data_format import (
     pixels_per_picture,
     with_channels,
 )
-from keras_densenet.layers.pooling import average_pool
+from keras_densenet.layers.pooling import average_neighbors, average_pool, max_pool
 from keras_densenet.layers.recomputation import checked_mode, recomputed_stage
 from keras_densenet.layers.shared_moments import Moments
 from keras_densenet.tensor import Tensor
@@ -41,15 +41,46 @@ def check_compression(compression: float) -> None:
         )
 
 
+def _check_pooling(pooling: str, strides: int, dilation_rate: int) -> None:
+    if pooling not in ("avg", "max"):
+        raise ValueError(
+            "pooling must be 'avg', as in DenseNet, or 'max', as in FC-DenseNet. "
+            f"Received: pooling={pooling!r}."
+        )
+    if strides not in (1, 2):
+        raise ValueError(
+            "strides must be 2, which halves the maps, or 1, which keeps their size. "
+            f"Received: strides={strides!r}."
+        )
+    if strides == 1 and pooling == "max":
+        raise ValueError(
+            "Maps of which the largest are taken are halved: leave strides out with "
+            "pooling='max'. Received: strides=1."
+        )
+    if strides == 2 and dilation_rate != 1:
+        raise ValueError(
+            "The pixels that are pooled lie apart only where the maps keep their size: "
+            "say strides=1, or leave dilation_rate out. Received: strides=2, "
+            f"dilation_rate={dilation_rate}."
+        )
+
+
 @keras.saving.register_keras_serializable(package="keras_densenet")
 class Transition(keras.layers.Layer):
     """BN-ReLU-1x1 convolution, then 2x2 average pooling.
 
     Of signals it pools 2 steps, of volumes 2x2x2 voxels.
 
+    With `strides=1` the maps keep their size, and what follows can be dilated instead:
+    every second pixel is then what the transition would make with strides 2, as far as
+    the size is a multiple of twice the dilation rate.
+
     Args:
         compression: theta in (0, 1]; m maps become floor(theta m).
         dropout_rate: Share of values dropped after the convolution, in [0, 1).
+        pooling: "avg", or "max" for FC-DenseNet's transition down.
+        strides: 2, or 1 for maps of the size of before.
+        dilation_rate: With strides 1, how far apart the pixels are that are pooled.
         memory_efficient: Whether training computes the transition again instead of
             storing it, with the same result; True and `"full"` are the same here.
         sync_batchnorm: Whether batch norms normalize over the batches of all replicas
@@ -63,7 +94,8 @@ class Transition(keras.layers.Layer):
         training: Whether to normalize with the batch's moments, and to apply dropout.
 
     Returns:
-        Feature maps of shape `(N, H // 2, W // 2, floor(theta m))`.
+        Feature maps of shape `(N, H // 2, W // 2, floor(theta m))`, with strides 1
+        `(N, H, W, floor(theta m))`.
 
     Example:
         >>> Transition(compression=0.5)(keras.Input((56, 56, 256))).shape
@@ -75,6 +107,9 @@ class Transition(keras.layers.Layer):
         compression: float = 0.5,
         *,
         dropout_rate: float = 0.0,
+        pooling: Literal["avg", "max"] = "avg",
+        strides: int = 2,
+        dilation_rate: int = 1,
         memory_efficient: bool | str = False,
         sync_batchnorm: bool = False,
         data_format: str | None = None,
@@ -83,8 +118,12 @@ class Transition(keras.layers.Layer):
         # Gradients must be summed in the weights' precision: no automatic casts.
         super().__init__(autocast=False, **kwargs)
         check_compression(compression)
+        _check_pooling(pooling, strides, dilation_rate)
         self.compression = compression
         self.dropout_rate = dropout_rate
+        self.pooling = pooling
+        self.strides = strides
+        self.dilation_rate = dilation_rate
         self.memory_efficient = checked_mode(memory_efficient)
         self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)
@@ -121,7 +160,7 @@ class Transition(keras.layers.Layer):
         return kept
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
-        """Mix m maps into floor(theta m), at half the height and width."""
+        """Mix m maps into floor(theta m), and pool them."""
         x = ops.cast(x, self.compute_dtype)
         if training and self.memory_efficient:
             return recomputed_stage(
@@ -133,21 +172,26 @@ class Transition(keras.layers.Layer):
         self, x: Tensor, moments: Moments | None, training: bool | None
     ) -> Tensor:
         x = ops.relu(self.bn(x, moments, training=training))
-        if training and self.dropout_rate:
-            x = self.dropout(self.conv(x), training=True)  # (N, H, W, floor(theta m))
-            return self._pool(x)
+        if self.pooling == "max" or (training and self.dropout_rate):
+            x = self.dropout(self.conv(x), training=training)
+            return self.pool(x)  # of (N, H, W, floor(theta m))
         # A mean of mixtures is a mixture of means, and pooling first leaves a quarter
         # of the pixels to mix.
-        return self.conv(self._pool(x))
+        return self.conv(self.pool(x))
 
-    def _pool(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
+        """Pool maps, as the transition does before or after its convolution."""
+        if self.strides == 1:
+            return average_neighbors(x, self.data_format, self.dilation_rate)
+        if self.pooling == "max":
+            return max_pool(x, self.data_format, size=2)
         return average_pool(x, self.data_format)
 
     def compute_output_shape(self, input_shape: tuple, **kwargs: Any) -> tuple:
-        """Return half the height and width, and floor(theta m) channels."""
+        """Return the height and width divided by the strides, and the channels."""
         batch, *sizes = input_shape
-        halved = (batch, *(size and size // 2 for size in sizes))
-        return with_channels(halved, self.axis, self._kept(input_shape[self.axis]))
+        pooled = (batch, *(size and size // self.strides for size in sizes))
+        return with_channels(pooled, self.axis, self._kept(input_shape[self.axis]))
 
     def multiply_adds(self, input_shape: tuple) -> int:
         """Return the convolution's multiply-adds for one picture, as in the paper.
@@ -187,6 +231,9 @@ class Transition(keras.layers.Layer):
             **super().get_config(),
             "compression": self.compression,
             "dropout_rate": self.dropout_rate,
+            "pooling": self.pooling,
+            "strides": self.strides,
+            "dilation_rate": self.dilation_rate,
             "memory_efficient": self.memory_efficient,
             "sync_batchnorm": self.sync_batchnorm,
             "data_format": self.data_format,

@@ -80,6 +80,9 @@ NETWORKS = {
     "narrow bottlenecks": lambda: kd.DenseNetBC(
         *(None, 8, 0.5, 3), blocks=(2, 3), bn_size=2, stem="imagenet"
     ),
+    "dilated": lambda: kd.DenseNetBC(
+        *(None, 8, 0.5, 3), blocks=(2, 2, 3), stem="imagenet", output_stride=4
+    ),
     "one block": lambda: kd.DenseNet(blocks=(2,), classifier_activation="sigmoid"),
     "with a head": with_a_head,
     "Keras's own layers": of_keras_own_layers,

@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -161,7 +163,12 @@ def test_transition_averages_each_two_by_two_square():
         kd.layers.DenseLayer(4, bn_size=2),
         kd.layers.DenseBlock(2, 4, bottleneck=False, dropout_rate=0.1),
         kd.layers.DenseBlock(2, 4, bn_size=3),
+        kd.layers.DenseBlock(2, 4, dilation_rate=2),
         kd.layers.Transition(0.75),
+        kd.layers.Transition(0.5, strides=1, dilation_rate=2),
+        kd.layers.Transition(1.0, pooling="max"),
+        kd.layers.ChannelSlice(2, 5),
+        kd.layers.ChannelSlice(4),
     ],
     ids=lambda layer: layer.name,
 )
@@ -318,6 +325,99 @@ def test_a_transition_averages_two_along_each_axis(rank):
 
 
 @pytest.mark.parametrize("rank", SIDES)
+@pytest.mark.parametrize("distance", [1, 2, 3])
+def test_a_transition_without_stride_averages_neighbors(rank, distance):
+    """By hand: along each axis a pixel and that so far after it, if there is one."""
+    layer = kd.layers.Transition(1.0, strides=1, dilation_rate=distance)
+    x = np.random.default_rng(0).uniform(1, 2, (3, *SIDES[rank], 2)).astype("float32")
+    layer.build(x.shape)
+    ones = np.eye(2).reshape(*(1,) * rank, 2, 2)
+    layer.set_weights([*layer.get_weights()[:4], ones])  # BN is the identity
+    expected = np.empty_like(x)
+    for place in np.ndindex(x.shape[1:-1]):
+        both = [
+            sorted({n, n + distance if n + distance < side else n})
+            for n, side in zip(place, x.shape[1:-1], strict=True)
+        ]
+        pixels = [x[:, *pixel] for pixel in itertools.product(*both)]
+        expected[:, *place] = np.mean(pixels, axis=0)
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-4)
+    assert layer.compute_output_shape(x.shape) == x.shape
+
+
+@pytest.mark.parametrize("rank", SIDES)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_transition_down_takes_the_largest(rank, training):
+    """BN-ReLU-1x1 convolution, and then the largest of two along each axis."""
+    layer = kd.layers.Transition(0.5, pooling="max")
+    sides = SIDES[rank]
+    x = pictures(3, *sides, 4)
+    layer.build(x.shape)
+    h = ops.relu(keras_batch_norm(layer.bn, len(x.shape))(x, training=training))
+    mixed = np.asarray(h) @ np.asarray(layer.conv.kernel).reshape(4, 2)
+    pairs = [n for side in sides for n in (side // 2, 2)]
+    largest = mixed.reshape(3, *pairs, 2).max(tuple(range(2, 2 * rank + 1, 2)))
+    found = layer(x, training=training)
+    np.testing.assert_allclose(found, largest, rtol=1e-4, atol=1e-4)
+    assert layer.compute_output_shape(x.shape) == largest.shape
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"pooling": "min"}, "'avg', as in DenseNet, or 'max'"),
+        ({"strides": 3}, "strides must be 2"),
+        ({"strides": 1, "pooling": "max"}, "leave strides out"),
+        ({"dilation_rate": 2}, "say strides=1"),
+    ],
+)
+def test_pooling_that_there_is_not(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        kd.layers.Transition(**arguments)
+
+
+@pytest.mark.parametrize("rank", SIDES)
+@pytest.mark.parametrize("growth_rate", [4, 16])  # by another kernel each
+def test_a_dilated_layer_is_keras_dilated_convolution(rank, growth_rate):
+    layer = kd.layers.DenseLayer(growth_rate, False, dilation_rate=2)
+    x = tf.constant(pictures(2, *SIDES[rank], 5))
+    layer.build(x.shape)
+    keras_s = getattr(keras.layers, f"Conv{rank}D")(
+        growth_rate, 3, padding="same", use_bias=False, dilation_rate=2
+    )
+    keras_s.build(x.shape)
+    keras_s.set_weights(layer.conv.get_weights())
+    bn = keras_batch_norm(layer.bn, len(x.shape))
+    results = []
+    for call, kernel in (
+        (layer, layer.conv.kernel),
+        (
+            lambda x, training: keras_s(ops.relu(bn(x, training=training))),
+            keras_s.kernel,
+        ),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = call(x, training=True)
+            loss = tf.reduce_sum(y**2)
+        results.append([y, *tape.gradient(loss, [x, kernel.value])])
+    for one, other in zip(*results, strict=True):
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_upsampled_maps_are_cut_to_the_others():
+    layer = kd.layers.SkipConnection()
+    upsampled, maps = pictures(2, 7, 9, 3), pictures(2, 6, 9, 2)
+    y = layer([upsampled, maps])
+    np.testing.assert_array_equal(y[..., :3], upsampled[:, :6])
+    np.testing.assert_array_equal(y[..., 3:], maps)
+    assert layer.compute_output_shape([upsampled.shape, maps.shape]) == y.shape
+    again = type(layer).from_config(layer.get_config())
+    np.testing.assert_array_equal(again([upsampled, maps]), y)
+
+
+@pytest.mark.parametrize("rank", SIDES)
 @pytest.mark.parametrize("kernel_size", [1, 3])
 def test_a_convolution_of_any_rank_is_keras_own(rank, kernel_size):
     x = tf.constant(pictures(2, *SIDES[rank], 5))
@@ -353,9 +453,9 @@ def test_volumes_are_pooled_in_float64_and_16_bits_as_in_float32():
     x = np.random.default_rng(0).normal(size=(2, 7, 6, 5, 3))
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3, 3), (1, 2, 3))
     largest = windows.max((-3, -2, -1))[:, ::2, ::2, ::2]
-    np.testing.assert_array_equal(max_pool(x, "channels_last"), largest)
+    np.testing.assert_array_equal(max_pool(x, "channels_last", 3), largest)
     means = x[:, :6, :, :4].reshape(2, 3, 2, 3, 2, 2, 2, 3).mean((2, 4, 6))
     transition = kd.layers.Transition(dtype="float64")
     for dtype, tolerance in (("float64", 1e-12), ("float32", 1e-6), ("float16", 2e-3)):
-        found = transition._pool(tf.constant(x, dtype))
+        found = transition.pool(tf.constant(x, dtype))
         np.testing.assert_allclose(found, means, rtol=0, atol=tolerance)

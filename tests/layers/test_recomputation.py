@@ -106,6 +106,13 @@ def test_bottlenecks_of_another_width(mode):
     assert_same(plain, other, steps, tf.function)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_dilated_layers(mode):
+    steps = [tf.constant(normal(*SHAPE))]
+    plain, other = (block(mode, dilation_rate=2) for mode in (False, mode))
+    assert_same(plain, other, steps, tf.function)
+
+
 @pytest.mark.parametrize("mode", [pytest.param(True, marks=pytest.mark.slow), "full"])
 def test_partial_batches_of_one_graph(mode):
     signature = [tf.TensorSpec((None, *SHAPE[1:]))]
@@ -154,6 +161,17 @@ def transition(mode, policy="float32", **options):
 def test_two_steps_of_a_transition(rate, how):
     steps = [tf.constant(normal(*SHAPE, seed=i)) for i in range(2)]
     plain, other = (transition(mode, dropout_rate=rate) for mode in (False, "full"))
+    assert_same(plain, other, steps, RUNS[how])
+
+
+@pytest.mark.parametrize("how", RUNS)
+@pytest.mark.parametrize(
+    "options", [{"strides": 1, "dilation_rate": 2}, {"pooling": "max"}]
+)
+def test_two_steps_of_transitions_that_pool_otherwise(options, how):
+    steps = [tf.constant(normal(*SHAPE, seed=i)) for i in range(2)]
+    options = {"dropout_rate": 0.2, **options}
+    plain, other = (transition(mode, **options) for mode in (False, "full"))
     assert_same(plain, other, steps, RUNS[how])
 
 
