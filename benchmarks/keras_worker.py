@@ -34,7 +34,7 @@ OURS = {"plain": False, "true": True, "full": "full", "recompute_grad": "full"}
 
 
 def build(
-    variant: str, depth: int, growth_rate: int, shape: tuple[int, ...]
+    variant: str, depth: int, growth_rate: int, shape: tuple[int, ...], network: str
 ) -> keras.Model:
     """Build the variant's network: the paper's for ImageNet of that depth, or BC."""
     if variant in OURS:
@@ -43,6 +43,8 @@ def build(
         if variant == "recompute_grad":  # instead of one gradient for a whole block
             _use_recompute_grad()
         options = {"input_shape": shape, "memory_efficient": OURS[variant]}
+        if network == "fc_densenet":
+            return kd.FCDenseNet(depth, growth_rate, **options, classes=10)
         for name in (f"DenseNet{depth}k{growth_rate}", f"DenseNet{depth}"):
             if hasattr(kd, name):
                 return getattr(kd, name)(**options, classes=10)
@@ -73,6 +75,7 @@ def main() -> None:
         arguments.depth,
         arguments.growth_rate,
         worker.shape(arguments),
+        arguments.network,
     )
     model.compile(
         keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
@@ -83,7 +86,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     size = (arguments.batch_size, *worker.shape(arguments))
     images = rng.normal(size=size).astype("float32")
-    labels = rng.integers(0, 10, arguments.batch_size)
+    labels = rng.integers(0, 10, (arguments.batch_size, *model.output_shape[1:-1]))
     worker.serve(
         lambda: model.train_on_batch(images, labels),
         STARTED,

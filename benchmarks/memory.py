@@ -22,8 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import side_by_side
+from worker import NETWORKS
 
-VARIANTS = ["keras", "plain", "true", "full", "recompute_grad", "torch"]
+OURS = ["plain", "true", "full"]
+VARIANTS = ["keras", *OURS, "recompute_grad", "torch"]
 VARIANTS += ["torch_checkpoint", "torch_monai"]
 
 
@@ -32,6 +34,7 @@ def main() -> None:
     parser = side_by_side.parser(__doc__, VARIANTS)
     parser.add_argument("--depths", nargs="+", type=int, default=[40, 100, 190])
     parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--network", default="densenet", choices=NETWORKS)
     parser.add_argument("--rank", type=int, default=2, help="1 signals, 3 volumes")
     parser.add_argument(
         "--batch-sizes",
@@ -48,12 +51,7 @@ def main() -> None:
     parser.add_argument("--peak-of", default="process", choices=["process", "tensors"])
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     arguments = parser.parse_args()
-    others = [v for v in arguments.variants if v.startswith("torch")]
-    if arguments.peak_of == "tensors" and others:
-        parser.error(
-            "--peak-of tensors is of TensorFlow's tensors: name --variants without "
-            f"{', '.join(others)}"
-        )
+    _refuse_variants(parser, arguments)
     rows, versions = [], {}
     for variant in side_by_side.available(arguments.variants):
         row: dict = {"variant": side_by_side.LABELS[variant]}
@@ -80,12 +78,27 @@ def main() -> None:
     title = f"MB an image, k={arguments.growth_rate}, {size}, float32"
     size = arguments.image_size if arguments.rank == 2 else size
     name = "_".join(str(n) for n in (*arguments.depths, arguments.growth_rate, size))
+    if arguments.network == "fc_densenet":
+        name, title = f"fc_{name}", f"FC-DenseNet, {title}"
     if arguments.peak_of == "tensors":
         name, title = f"tensors_{name}", f"{title}, live tensors"
     side_by_side.report(f"memory_{name}", title, rows, versions, arguments.output_dir)
     if len(arguments.depths) > 1:
         picture = arguments.output_dir / f"memory_{name}.png"
         _draw(rows, arguments.depths, title, picture)
+
+
+def _refuse_variants(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace
+) -> None:
+    others = [v for v in arguments.variants if v.startswith("torch")]
+    if arguments.peak_of == "tensors" and others:
+        parser.error(
+            "--peak-of tensors is of TensorFlow's tensors: name --variants without "
+            f"{', '.join(others)}"
+        )
+    if arguments.network == "fc_densenet" and {*arguments.variants} - {*OURS}:
+        parser.error(f"FC-DenseNets are ours alone: --variants {' '.join(OURS)}")
 
 
 def _largest(
@@ -134,6 +147,7 @@ def _peak(
         growth_rate=arguments.growth_rate,
         image_size=arguments.image_size,
         rank=arguments.rank,
+        network=arguments.network,
         batch_size=batch_size,
         peak_of=arguments.peak_of,
     ) as worker:

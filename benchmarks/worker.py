@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Callable
 
+NETWORKS = ("densenet", "fc_densenet")  # a class for each picture, or for each pixel
+
 
 def parse(variants: list[str]) -> argparse.Namespace:
     """Parse the command line of a worker."""
@@ -22,6 +24,7 @@ def parse(variants: list[str]) -> argparse.Namespace:
     parser.add_argument("--growth-rate", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--network", default="densenet", choices=NETWORKS)
     parser.add_argument("--rank", type=int, default=2, help="1 signals, 3 volumes")
     parser.add_argument("--folder", help="of pictures, or of exported files")
     parser.add_argument("--xla", action="store_true")

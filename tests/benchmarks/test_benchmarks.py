@@ -65,6 +65,13 @@ def run(name, options, folder):
         ),
         (
             "memory",
+            "--network fc_densenet --depths 56 --growth-rate 2 --peak-of tensors "
+            "--variants plain full --batch-sizes plain=1,3 full=1,3",
+            "memory_tensors_fc_56_2_32",
+            2,
+        ),
+        (
+            "memory",
             "--depths 10 --growth-rate 4 --peak-of tensors --variants keras full "
             "--batch-sizes keras=8,32 full=8,32",
             "memory_tensors_10_4_32",
