@@ -34,6 +34,8 @@ from keras_densenet.model_arguments import (
 from keras_densenet.tensor import Tensor
 from keras_densenet.variants import FC_VARIANTS
 
+INITIALIZER = "he_uniform"
+
 
 def FCDenseNet(  # noqa: N802, a function that reads as the network it makes
     depth: int | None = None,
@@ -53,8 +55,8 @@ def FCDenseNet(  # noqa: N802, a function that reads as the network it makes
 
     The defaults give FC-DenseNet103 with the 11 classes of CamVid. Convolutions have no
     bias, which batch norm would take away, except the last one; the authors' code has
-    them everywhere. Weights are drawn as those of `DenseNet`, He-normal; theirs are
-    He-uniform.
+    them everywhere. Weights are drawn from He's uniform distribution, by fan-in, as in
+    the paper: the classifier reads maps that no batch norm has scaled.
 
     Args:
         depth: 56, 67 or 103, the networks of the paper; 103 if neither it nor `blocks`
@@ -109,12 +111,20 @@ def FCDenseNet(  # noqa: N802, a function that reads as the network it makes
     _refuse_channels_first()
     inputs = keras.Input(input_shape, name="images")
     rank = len(input_shape) - 1
-    x = he_convolution(init_features, 3, rank=rank, name="stem_conv")(inputs)
+    stem = he_convolution(
+        init_features,
+        3,
+        rank=rank,
+        kernel_initializer=INITIALIZER,
+        name="stem_conv",
+    )
+    x = stem(inputs)
     x = _down_and_up(
         x,
         layers_per_block,
         growth_rate,
         dropout_rate=dropout_rate,
+        kernel_initializer=INITIALIZER,
         memory_efficient=memory_efficient,
         sync_batchnorm=sync_batchnorm,
     )
@@ -161,7 +171,7 @@ def _upsampling(x: Tensor, name: str) -> Tensor:
         strides=2,
         padding="valid",
         use_bias=False,
-        kernel_initializer="he_normal",
+        kernel_initializer=INITIALIZER,
         name=name,
     )(x)
 
@@ -171,7 +181,12 @@ def _classifier(x: Tensor, classes: int, activation: str | None) -> Tensor:
     # In the precision of the weights: 16-bit logits would make a coarse loss.
     dtype = keras.config.dtype_policy().variable_dtype
     return convolution(
-        classes, 1, activation=activation, dtype=dtype, name="classifier"
+        classes,
+        1,
+        activation=activation,
+        kernel_initializer=INITIALIZER,
+        dtype=dtype,
+        name="classifier",
     )(x)
 
 

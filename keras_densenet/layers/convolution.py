@@ -1,5 +1,6 @@
 """The paper's convolutions: no bias, He-normal weights, 1x1 as a matrix product."""
 
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -79,8 +80,38 @@ def _is_bare(layer: keras.layers.Layer) -> bool:
     return sizes == {1} and is_odd and is_linear and not layer.use_bias
 
 
+def checked_initializer(name: str | None) -> str | None:
+    """Return the name of one of Keras's initializers, or None, as it is.
+
+    Raises:
+        ValueError: There is no such initializer. One that is made already would draw
+            the same weights for each layer.
+    """
+    if name is not None and not isinstance(name, str):
+        raise ValueError(
+            "kernel_initializer is the name of one of Keras's initializers, such as "
+            f"'he_uniform'. Received: kernel_initializer={name!r}."
+        )
+    keras.initializers.get(name)
+    return name
+
+
+def check_dilation_rate(dilation_rate: int) -> None:
+    """Raise a `ValueError` for a distance of pixels below 1."""
+    if not isinstance(dilation_rate, Integral) or dilation_rate < 1:
+        raise ValueError(
+            "dilation_rate, how far apart the pixels are that are read, must be a "
+            f"whole number of 1 or more. Received: dilation_rate={dilation_rate!r}."
+        )
+
+
 def he_convolution(
-    filters: int, kernel_size: int, padding: str = "same", rank: int = 2, **kwargs: Any
+    filters: int,
+    kernel_size: int,
+    padding: str = "same",
+    rank: int = 2,
+    kernel_initializer: str | None = None,
+    **kwargs: Any,
 ) -> keras.layers.Layer:
     """Make a convolution without bias, initialized as in the paper (section 4.2).
 
@@ -92,6 +123,7 @@ def he_convolution(
         kernel_size: Its size in each direction.
         padding: "same" or "valid".
         rank: 1 for signals, 2 for pictures, 3 for volumes.
+        kernel_initializer: Name of another initializer; None for that one.
         **kwargs: Other arguments of Keras's convolution.
 
     Raises:
@@ -107,7 +139,7 @@ def he_convolution(
         convolution = POINTWISE[rank]
     elif rank == 2 and keras.backend.backend() == "tensorflow" and filters < FEW_MAPS:
         convolution = NarrowConvolution
-    initializer = keras.initializers.VarianceScaling(
+    by_fan_out = keras.initializers.VarianceScaling(
         scale=2.0, mode="fan_out", distribution="untruncated_normal"
     )
     return convolution(
@@ -115,6 +147,6 @@ def he_convolution(
         kernel_size,
         padding=padding,
         use_bias=False,
-        kernel_initializer=initializer,
+        kernel_initializer=kernel_initializer or by_fan_out,
         **kwargs,
     )

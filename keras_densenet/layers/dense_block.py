@@ -7,6 +7,10 @@ import keras
 from keras import ops
 
 from keras_densenet.layers.batch_norm import freeze_parts
+from keras_densenet.layers.convolution import (
+    check_dilation_rate,
+    checked_initializer,
+)
 from keras_densenet.layers.data_format import (
     channel_axis,
     checked_data_format,
@@ -39,6 +43,8 @@ class DenseBlock(keras.layers.Layer):
         dropout_rate: Share of values dropped after each convolution, in [0, 1).
         dilation_rate: How far apart the pixels are that the 3x3 convolutions read, in
             each direction, >= 1.
+        kernel_initializer: Name of Keras's initializer of the convolutions, such as
+            "he_uniform"; None for the paper's, He-normal by fan-out.
         memory_efficient: What training computes again instead of storing it, with the
             same result: False for nothing, True for concatenation, normalization and
             ReLU, `"full"` for whole layers, of which only the k new maps are stored.
@@ -69,6 +75,7 @@ class DenseBlock(keras.layers.Layer):
         bn_size: int = 4,
         dropout_rate: float = 0.0,
         dilation_rate: int = 1,
+        kernel_initializer: str | None = None,
         memory_efficient: bool | str = False,
         sync_batchnorm: bool = False,
         data_format: str | None = None,
@@ -86,7 +93,9 @@ class DenseBlock(keras.layers.Layer):
         self.bottleneck = bottleneck
         self.bn_size = bn_size
         self.dropout_rate = dropout_rate
+        check_dilation_rate(dilation_rate)
         self.dilation_rate = dilation_rate
+        self.kernel_initializer = checked_initializer(kernel_initializer)
         self.memory_efficient = checked_mode(memory_efficient)
         self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)
@@ -100,6 +109,7 @@ class DenseBlock(keras.layers.Layer):
             bn_size=self.bn_size,
             dropout_rate=self.dropout_rate,
             dilation_rate=self.dilation_rate,
+            kernel_initializer=self.kernel_initializer,
             sync_batchnorm=self.sync_batchnorm,
             data_format=self.data_format,
             dtype=self.dtype_policy,
@@ -190,6 +200,7 @@ class DenseBlock(keras.layers.Layer):
             "bn_size": self.bn_size,
             "dropout_rate": self.dropout_rate,
             "dilation_rate": self.dilation_rate,
+            "kernel_initializer": self.kernel_initializer,
             "memory_efficient": self.memory_efficient,
             "sync_batchnorm": self.sync_batchnorm,
             "data_format": self.data_format,

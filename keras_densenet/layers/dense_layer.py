@@ -8,7 +8,11 @@ import keras
 from keras import ops
 
 from keras_densenet.layers.batch_norm import BatchNorm, freeze_parts
-from keras_densenet.layers.convolution import he_convolution
+from keras_densenet.layers.convolution import (
+    check_dilation_rate,
+    checked_initializer,
+    he_convolution,
+)
 from keras_densenet.layers.data_format import (
     channel_axis,
     checked_data_format,
@@ -59,6 +63,8 @@ class DenseLayer(keras.layers.Layer):
         dropout_rate: Share of values dropped in training, in [0, 1).
         dilation_rate: How far apart the pixels are that the 3x3 convolution reads, in
             each direction, >= 1.
+        kernel_initializer: Name of Keras's initializer of the convolutions, such as
+            "he_uniform"; None for the paper's, He-normal by fan-out.
         sync_batchnorm: Whether batch norms normalize over the batches of all replicas
             of a TensorFlow strategy, instead of over each replica's share.
         data_format: `"channels_last"` or `"channels_first"`; None for Keras's
@@ -86,6 +92,7 @@ class DenseLayer(keras.layers.Layer):
         bn_size: int = 4,
         dropout_rate: float = 0.0,
         dilation_rate: int = 1,
+        kernel_initializer: str | None = None,
         sync_batchnorm: bool = False,
         data_format: str | None = None,
         **kwargs: Any,
@@ -98,7 +105,9 @@ class DenseLayer(keras.layers.Layer):
         self.bottleneck = bottleneck
         self.bn_size = bn_size
         self.dropout_rate = dropout_rate
+        check_dilation_rate(dilation_rate)
         self.dilation_rate = dilation_rate
+        self.kernel_initializer = checked_initializer(kernel_initializer)
         self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)
         self.axis = channel_axis(self.data_format)
@@ -109,11 +118,11 @@ class DenseLayer(keras.layers.Layer):
         if self.bottleneck:
             self.bottleneck_bn = BatchNorm(name="bottleneck_bn", **bn)
             wide = self.bn_size * self.growth_rate
-            self.bottleneck_conv = he_convolution(
+            self.bottleneck_conv = self._convolution(
                 wide, 1, rank=rank, name="bottleneck_conv", **shared
             )
         self.bn = BatchNorm(name="bn", **bn)
-        self.conv = he_convolution(
+        self.conv = self._convolution(
             self.growth_rate,
             3,
             rank=rank,
@@ -122,6 +131,12 @@ class DenseLayer(keras.layers.Layer):
             **shared,
         )
         self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=self.dtype_policy)
+
+    def _convolution(
+        self, filters: int, kernel_size: int, **options: Any
+    ) -> keras.layers.Layer:
+        drawn: Any = {"kernel_initializer": self.kernel_initializer}
+        return he_convolution(filters, kernel_size, **drawn, **options)
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights, in the order in which they are used."""
@@ -178,6 +193,7 @@ class DenseLayer(keras.layers.Layer):
             "bn_size": self.bn_size,
             "dropout_rate": self.dropout_rate,
             "dilation_rate": self.dilation_rate,
+            "kernel_initializer": self.kernel_initializer,
             "sync_batchnorm": self.sync_batchnorm,
             "data_format": self.data_format,
         }

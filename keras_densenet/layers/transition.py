@@ -7,7 +7,11 @@ import keras
 from keras import ops
 
 from keras_densenet.layers.batch_norm import BatchNorm, freeze_parts
-from keras_densenet.layers.convolution import he_convolution
+from keras_densenet.layers.convolution import (
+    check_dilation_rate,
+    checked_initializer,
+    he_convolution,
+)
 from keras_densenet.layers.data_format import (
     channel_axis,
     checked_data_format,
@@ -81,6 +85,8 @@ class Transition(keras.layers.Layer):
         pooling: "avg", or "max" for FC-DenseNet's transition down.
         strides: 2, or 1 for maps of the size of before.
         dilation_rate: With strides 1, how far apart the pixels are that are pooled.
+        kernel_initializer: Name of Keras's initializer of the convolutions, such as
+            "he_uniform"; None for the paper's, He-normal by fan-out.
         memory_efficient: Whether training computes the transition again instead of
             storing it, with the same result; True and `"full"` are the same here.
         sync_batchnorm: Whether batch norms normalize over the batches of all replicas
@@ -110,6 +116,7 @@ class Transition(keras.layers.Layer):
         pooling: Literal["avg", "max"] = "avg",
         strides: int = 2,
         dilation_rate: int = 1,
+        kernel_initializer: str | None = None,
         memory_efficient: bool | str = False,
         sync_batchnorm: bool = False,
         data_format: str | None = None,
@@ -123,7 +130,9 @@ class Transition(keras.layers.Layer):
         self.dropout_rate = dropout_rate
         self.pooling = pooling
         self.strides = strides
+        check_dilation_rate(dilation_rate)
         self.dilation_rate = dilation_rate
+        self.kernel_initializer = checked_initializer(kernel_initializer)
         self.memory_efficient = checked_mode(memory_efficient)
         self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)
@@ -143,6 +152,7 @@ class Transition(keras.layers.Layer):
             self._kept(input_shape[self.axis]),
             1,
             rank=len(input_shape) - 2,
+            kernel_initializer=self.kernel_initializer,
             data_format=self.data_format,
             dtype=self.dtype_policy,
             name="conv",
@@ -234,6 +244,7 @@ class Transition(keras.layers.Layer):
             "pooling": self.pooling,
             "strides": self.strides,
             "dilation_rate": self.dilation_rate,
+            "kernel_initializer": self.kernel_initializer,
             "memory_efficient": self.memory_efficient,
             "sync_batchnorm": self.sync_batchnorm,
             "data_format": self.data_format,

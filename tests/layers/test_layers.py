@@ -363,6 +363,30 @@ def test_a_transition_down_takes_the_largest(rank, training):
 
 
 @pytest.mark.parametrize(
+    "make",
+    [kd.layers.DenseLayer, kd.layers.DenseBlock, kd.layers.Transition],
+)
+def test_dilation_and_initializers_that_there_are_not(make):
+    numbers = {kd.layers.DenseLayer: (4,), kd.layers.DenseBlock: (2, 4)}.get(make, ())
+    with pytest.raises(ValueError, match="dilation_rate=0"):
+        make(*numbers, dilation_rate=0)
+    with pytest.raises(ValueError, match="is the name of"):
+        make(*numbers, kernel_initializer=keras.initializers.HeUniform())
+    with pytest.raises(ValueError, match="he_triangular"):
+        make(*numbers, kernel_initializer="he_triangular")
+
+
+def test_he_uniform_by_fan_in():
+    """Uniform in +-sqrt(6 / fan-in), whose variance is 2 / fan-in."""
+    block = kd.layers.DenseBlock(2, 16, kernel_initializer="he_uniform")
+    block.build((None, 8, 8, 64))
+    first, second = (layer.conv.kernel.numpy() for layer in block.dense_layers)
+    assert np.abs(first).max() <= np.sqrt(6 / (9 * 64))
+    assert np.var(first) == pytest.approx(2 / (9 * 64), rel=0.05)
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"pooling": "min"}, "'avg', as in DenseNet, or 'max'"),
