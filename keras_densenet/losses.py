@@ -1,4 +1,4 @@
-"""Cross-entropy that Keras has not: of several labels, of which some are not known."""
+"""Cross-entropy that Keras has not: of labels and pixels that may not be known."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_densenet.pixel_classes import VOID
 from keras_densenet.tensor import Tensor
 
 
@@ -70,6 +71,47 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
             "positive_weight": weight,
             "label_smoothing": self.label_smoothing,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet")
+class PixelCrossentropy(keras.losses.Loss):
+    """Cross-entropy over the pixels of a batch whose class is known.
+
+    Keras's own with `ignore_class` takes probabilities for what they are, and one that
+    is rounded to 0 has no gradient. Here logits are taken where a model ends in a
+    softmax, too. Under a strategy it is each replica's share of the batch.
+
+    Args:
+        from_logits: Whether a model gives logits, and not probabilities.
+        name: The loss's name.
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        name: str = "pixel_crossentropy",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.from_logits = from_logits
+
+    def call(self, labels: Tensor, answers: Tensor) -> Tensor:
+        """Return a value for each pixel, `(N, H, W)`, of which the mean is the loss.
+
+        Args:
+            labels: Class numbers `(N, H, W)`, `VOID` where they are not known.
+            answers: Probabilities, or logits, `(N, H, W, classes)`.
+        """
+        known = ops.not_equal(labels, VOID)
+        labels = ops.where(known, labels, ops.zeros_like(labels))
+        losses = ops.sparse_categorical_crossentropy(labels, answers, self.from_logits)
+        known = ops.cast(known, losses.dtype)
+        share = ops.mean(known)
+        return losses * known / ops.where(share > 0, share, ops.ones_like(share))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {**super().get_config(), "from_logits": self.from_logits}
 
 
 @keras.saving.register_keras_serializable(package="keras_densenet")

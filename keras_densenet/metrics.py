@@ -1,10 +1,11 @@
-"""Metrics of several labels a picture, over those that are known."""
+"""Metrics of several labels a picture, and of pixels, over those that are known."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_densenet.pixel_classes import VOID
 from keras_densenet.tensor import Tensor
 
 BINS = 4096  # of logits, in which those of one bin are taken for equal
@@ -137,3 +138,39 @@ class MacroF1(_OfEachLabel):
     def result(self) -> Tensor:
         """Return the mean over the labels."""
         return ops.mean(2 * self.right / ops.maximum(2 * self.right + self.wrong, 1))
+
+
+def mean_iou(classes: int) -> keras.metrics.Metric:
+    """Return Keras's mean over classes of intersection over union, without void pixels.
+
+    A class that no pixel has, and none is said to have, does not count.
+
+    Args:
+        classes: Number of classes. Labels are `(N, H, W)`, answers
+            `(N, H, W, classes)`, probabilities or logits.
+    """
+    return keras.metrics.MeanIoU(
+        classes, name="mean_iou", ignore_class=VOID, sparse_y_pred=False
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_densenet")
+class PixelAccuracy(keras.metrics.SparseCategoricalAccuracy):
+    """The share of pixels whose class is right, without void pixels."""
+
+    def __init__(self, name: str = "pixel_accuracy", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+
+    def update_state(
+        self, labels: Tensor, answers: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
+        """Count pixels.
+
+        Args:
+            labels: Class numbers `(N, H, W)`, `VOID` where they are not known.
+            answers: Probabilities, or logits, `(N, H, W, classes)`.
+            sample_weight: Not used: each pixel counts alike.
+        """
+        known = ops.not_equal(labels, VOID)
+        labels = ops.where(known, labels, ops.zeros_like(labels))
+        super().update_state(labels, answers, ops.cast(known, self.dtype))

@@ -11,7 +11,11 @@ import keras
 import numpy as np
 
 from keras_densenet.errors import MisconfigurationError
-from keras_densenet.losses import MaskedBinaryCrossentropy, SmoothedCrossentropy
+from keras_densenet.losses import (
+    MaskedBinaryCrossentropy,
+    PixelCrossentropy,
+    SmoothedCrossentropy,
+)
 from keras_densenet.tensor import Tensor
 
 OutputKind: TypeAlias = Literal[
@@ -58,6 +62,7 @@ _CATEGORICAL: tuple = (
     keras.losses.sparse_categorical_crossentropy,
     keras.losses.categorical_focal_crossentropy,
     SmoothedCrossentropy,
+    PixelCrossentropy,
 )
 _BINARY: tuple = (
     keras.losses.BinaryCrossentropy,

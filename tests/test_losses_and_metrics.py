@@ -1,4 +1,4 @@
-"""The loss and the metrics of several labels, beside PyTorch's and scikit-learn's."""
+"""Losses and metrics of labels and of pixels, beside PyTorch's and scikit-learn's."""
 
 import keras
 import numpy as np
@@ -6,8 +6,12 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import f1_score, roc_auc_score
 
-from keras_densenet.losses import MaskedBinaryCrossentropy, SmoothedCrossentropy
-from keras_densenet.metrics import MacroAUROC, MacroF1
+from keras_densenet.losses import (
+    MaskedBinaryCrossentropy,
+    PixelCrossentropy,
+    SmoothedCrossentropy,
+)
+from keras_densenet.metrics import MacroAUROC, MacroF1, PixelAccuracy, mean_iou
 
 
 def random_labels():
@@ -135,3 +139,67 @@ def test_auroc_of_a_large_set_is_exact_but_for_the_bins():
 def test_what_keras_saves_it_makes_again(thing):
     again = type(thing).from_config(thing.get_config())
     assert again.get_config() == thing.get_config()
+
+
+# --- pixels -------------------------------------------------------------------------
+
+
+def random_pixels():
+    """Logits `(2, 3, 4, 5)`, and class numbers of which one in three is void."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=2, size=(2, 3, 4, 5)).astype("float32")
+    labels = rng.integers(0, 5, (2, 3, 4))
+    labels[rng.random(labels.shape) < 1 / 3] = 255
+    return logits, labels
+
+
+# torch.nn.functional.cross_entropy(logits, labels, ignore_index=255), PyTorch 2.14, and
+# the sum of the absolute values of its gradient.
+LOSS_OF_TORCH, GRADIENT_OF_TORCH = 3.122143507, 1.770761132
+
+
+def test_the_loss_of_pixels_is_torchs():
+    logits, labels = random_pixels()
+    x = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = PixelCrossentropy(from_logits=True)(labels, x)
+    assert float(loss) == pytest.approx(LOSS_OF_TORCH, rel=1e-5)
+    gradient = tape.gradient(loss, x).numpy()
+    assert np.abs(gradient).sum() == pytest.approx(GRADIENT_OF_TORCH, rel=1e-5)
+    assert (gradient[labels == 255] == 0).all()
+    of_shares = PixelCrossentropy()(labels, tf.nn.softmax(x))
+    assert float(of_shares) == pytest.approx(LOSS_OF_TORCH, rel=1e-5)
+
+
+def test_pixels_that_are_surely_wrong_are_still_learnt_from():
+    """A probability of exp(-40) is 0 in float32, and its logarithm is -40."""
+    inputs = keras.Input((1, 1, 1))
+    answers = keras.layers.Conv2D(2, 1, activation="softmax", use_bias=False)(inputs)
+    model = keras.Model(inputs, answers)
+    model.set_weights([np.array([20.0, -20.0]).reshape(1, 1, 1, 2)])
+    model.compile(keras.optimizers.SGD(1.0), PixelCrossentropy())
+    loss = model.train_on_batch(np.ones((1, 1, 1, 1)), np.ones((1, 1, 1), int))
+    assert float(loss) == pytest.approx(40)
+    np.testing.assert_allclose(np.ravel(model.get_weights()[0]), [19, -19])
+
+
+def test_a_batch_without_a_known_pixel_has_no_loss():
+    logits, _ = random_pixels()
+    loss = PixelCrossentropy(from_logits=True)(np.full((2, 3, 4), 255), logits)
+    assert float(loss) == 0
+
+
+def test_metrics_of_pixels_by_hand():
+    """Of six pixels one is void: 0 is right twice and taken for 1 once; 1 is right."""
+    labels = np.array([[[0, 0, 0], [1, 2, 255]]])
+    answers = np.eye(3, dtype="float32")[[[[0, 0, 1], [1, 1, 2]]]]
+    iou = mean_iou(3)
+    iou.update_state(labels, answers)
+    # 0: 2 of 3; 1: 1 of 3 (itself, and two that are taken for it); 2: 0 of 1.
+    assert float(iou.result()) == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
+    accuracy = PixelAccuracy()
+    accuracy.update_state(labels, answers)
+    assert float(accuracy.result()) == pytest.approx(3 / 5)
+    again = type(accuracy).from_config(accuracy.get_config())
+    assert again.name == "pixel_accuracy"

@@ -25,6 +25,11 @@ from keras_densenet.analysis.label_curves import (
     plot_label_curves,
     plot_label_reliability,
 )
+from keras_densenet.analysis.mask_predictions import (
+    MaskExample,
+    MaskPredictions,
+    PixelScore,
+)
 from keras_densenet.analysis.predictions import (
     ClassScore,
     LabelExample,
@@ -37,6 +42,7 @@ from keras_densenet.analysis.predictions import (
     plot_reliability,
 )
 from keras_densenet.analysis.predictions_file import (
+    write_class_maps,
     write_label_answers,
     write_predictions,
     write_probabilities,
@@ -52,7 +58,10 @@ __all__ = [
     "LabelPredictions",
     "LabelScore",
     "LayerCost",
+    "MaskExample",
+    "MaskPredictions",
     "Mistake",
+    "PixelScore",
     "Predictions",
     "Profile",
     "Reliability",
@@ -74,6 +83,7 @@ __all__ = [
     "profile",
     "read_metrics",
     "rescaled",
+    "write_class_maps",
     "write_label_answers",
     "write_predictions",
     "write_probabilities",

@@ -13,6 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_densenet.analysis.inside import answering_logits
+from keras_densenet.analysis.mask_predictions import (
+    MaskPredictions,
+    mask_predictions_of,
+)
 from keras_densenet.analysis.predictions import (
     MOST_SHOWN,
     LabelExample,
@@ -36,7 +40,7 @@ def predictions_of(
     data: DataModule,
     decisions: Decisions | None = None,
     groups: np.ndarray | None = None,
-) -> Predictions | LabelPredictions:
+) -> Predictions | LabelPredictions | MaskPredictions:
     """Ask a network about labeled pictures, in one pass.
 
     Args:
@@ -53,12 +57,15 @@ def predictions_of(
     Returns:
         For one class a picture the predictions of classes. Of a network that answers
         for each class by itself, their shares of the sum. Where pictures have several
-        labels, or none, the predictions of each label.
+        labels, or none, the predictions of each label; where they have masks, of each
+        pixel.
 
     Raises:
         ValueError: Pictures have several labels, and the network gives one class a
             picture; or what it gives is not known, and is no probabilities.
     """
+    if data.labels == "pixels":
+        return mask_predictions_of(model, dataset, data)
     output = output_of(model)
     rows: list[_Rows] = []
     thresholds = decisions.thresholds if decisions else None

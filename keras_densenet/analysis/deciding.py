@@ -13,6 +13,7 @@ from keras_densenet.analysis.calibration import (
     temperature_of_classes,
     threshold,
 )
+from keras_densenet.analysis.mask_predictions import MaskPredictions
 from keras_densenet.analysis.predictions import LabelPredictions, Predictions
 from keras_densenet.decisions import Decisions
 from keras_densenet.errors import few
@@ -21,7 +22,7 @@ UNDECIDED = 0.5  # the threshold where pictures say nothing of a label
 
 
 def decide(
-    predictions: Predictions | LabelPredictions,
+    predictions: Predictions | LabelPredictions | MaskPredictions,
     rule: str = "youden",
     with_temperature: bool = True,
 ) -> Decisions:
@@ -39,9 +40,11 @@ def decide(
         with_temperature: Whether temperatures are chosen; else they are 1.
 
     Raises:
-        ValueError: It is no rule, or there are no logits.
+        ValueError: It is no rule, or there are no logits, or they are of pixels.
     """
     refuse_other_rules(rule)
+    if isinstance(predictions, MaskPredictions):
+        raise ValueError("Temperatures and thresholds are of pictures, not of pixels.")
     labels, logits = _by_label(predictions), predictions.logits
     if logits is None:
         raise ValueError(

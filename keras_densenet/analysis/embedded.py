@@ -39,12 +39,19 @@ def drawn_how(pictures: Sequence[np.ndarray]) -> dict[str, Any]:
 
 
 def thumbnail(picture: np.ndarray) -> str:
-    """Return the drawing of a raw picture, signal or volume as an embedded PNG.
+    """Return the drawing of a raw picture, signal or volume as an embedded PNG."""
+    return shown_image(drawing(picture).picture, drawing_width(picture))
 
-    It is scaled down if it is large.
+
+def shown_image(pixels: np.ndarray, width: int) -> str:
+    """Return pixels, uint8 `(h, w, 3)`, as an embedded PNG, scaled down if it is large.
+
+    Args:
+        pixels: Of the picture.
+        width: How much wider than a thumbnail it may be.
     """
-    image = Image.fromarray(drawing(picture).picture)
-    image.thumbnail((THUMBNAIL * drawing_width(picture), THUMBNAIL))
+    image = Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL * width, THUMBNAIL))
     file = io.BytesIO()
     image.save(file, "PNG")
     return _data_address(file, "image/png")

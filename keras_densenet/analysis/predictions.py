@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from matplotlib.colors import PowerNorm
@@ -60,6 +60,17 @@ class LabelExample(NamedTuple):
     label: int
     has_it: bool
     probability: float
+
+
+class Counted(Protocol):
+    """What counts how often each class is taken for each: of pictures, or of pixels."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """A name for each class."""
+
+    def confusion_matrix(self) -> np.ndarray:
+        """Count those of each class (row) that are taken for each (column)."""
 
 
 class ClassScore(NamedTuple):
@@ -171,6 +182,10 @@ class Predictions:
                 f"Labels must be in 0..{expected[1] - 1}, one number for each class "
                 f"name. Received: {np.min(self.labels)}..{np.max(self.labels)}."
             )
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.labels)
 
     @property
     def answers(self) -> np.ndarray:
@@ -287,6 +302,10 @@ class LabelPredictions:
                 f"{np.shape(self.probabilities)}, {len(self.class_names)} names."
             )
         _refuse_other_groups(self.groups, self.labels)
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.labels)
 
     @property
     def answers(self) -> np.ndarray:
@@ -454,7 +473,7 @@ def losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(of_labels, np.finfo("float32").tiny))
 
 
-def plot_confusion(predictions: Predictions) -> Figure:
+def plot_confusion(predictions: Counted) -> Figure:
     """Draw what is taken for what, each row in percent of its class.
 
     The color follows the square root of the percentage, so that few mistakes can be

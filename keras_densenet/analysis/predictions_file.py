@@ -1,4 +1,4 @@
-"""A table of what a network takes pictures for, which a spreadsheet reads."""
+"""What a network takes pictures for: a table for a spreadsheet, or masks."""
 
 import csv
 import os
@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
+from keras_densenet.pixel_classes import palette
 from keras_densenet.whole_file import whole_file
 
 Column: TypeAlias = tuple[str, Any]  # its name and its values
@@ -190,3 +192,34 @@ def _written(
             lineterminator="\n",
         )
     return path
+
+
+def write_class_maps(
+    folder: str | os.PathLike,
+    probabilities: np.ndarray,
+    files: Mapping[int, str] | None = None,
+) -> Path:
+    """Write the most probable class of each pixel, a palette PNG for each picture.
+
+    Pixels are class numbers, as in a mask that `MaskFolder` reads. A file has the
+    picture's number and its name, as in 00003-street.png: no picture is overwritten.
+
+    Args:
+        folder: Where to write; it is made.
+        probabilities: `(N, H, W, classes)`.
+        files: The pictures' files, by their numbers, as `DataModule.predict_files`
+            returns them; there may be more than N. None for no files.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    numbered = files or dict.fromkeys(range(len(probabilities)), "")
+    for (number, file), shares in zip(numbered.items(), probabilities, strict=False):
+        image = Image.fromarray(shares.argmax(-1).astype(np.uint8), "P")
+        image.putpalette(palette())
+        name = "-".join(filter(None, (f"{number:05d}", Path(file).stem)))
+        with whole_file(folder / f"{name}.png") as beside:
+            image.save(beside, "PNG")
+    return folder

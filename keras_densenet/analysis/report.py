@@ -26,6 +26,8 @@ from keras_densenet.analysis.feature_reuse import (
 from keras_densenet.analysis.gradient_flow import gradient_flow, plot_gradient_flow
 from keras_densenet.analysis.intervals import Interval
 from keras_densenet.analysis.label_report import facts_of_labels, parts_of_labels
+from keras_densenet.analysis.mask_predictions import MaskPredictions
+from keras_densenet.analysis.mask_report import facts_of_masks, parts_of_masks
 from keras_densenet.analysis.predictions import (
     LabelPredictions,
     Mistake,
@@ -44,7 +46,7 @@ MANY_CLASSES = 10  # with more classes than this the top-5 error is shown, too
 def write_report(
     path: str | os.PathLike,
     model: keras.Model,
-    predictions: Predictions | LabelPredictions,
+    predictions: Predictions | LabelPredictions | MaskPredictions,
     *,
     title: str,
     pictures: str = "test",
@@ -64,7 +66,8 @@ def write_report(
         path: Path of the page, such as "report.html". Its folder is made.
         model: The network. A part that cannot be drawn is replaced by the reason.
         predictions: The network's predictions for labeled pictures. Of several labels a
-            picture there are scores for each label.
+            picture there are scores for each label; of masks there are those of each
+            class's pixels, and the masks over some pictures.
         title: Title of the page.
         pictures: Name of the set that the pictures belong to, such as "test".
         run: Folder of the run, whose `metrics.csv` and `config.yaml` are shown if they
@@ -95,7 +98,7 @@ def write_report(
     )
     page = environment.get_template("report.html").render(
         title=title,
-        pictures=f"{len(predictions.labels):,} {pictures} pictures",
+        pictures=f"{len(predictions):,} {pictures} pictures",
         facts=_facts(
             predictions, pictures, costs.get("profile"), of_run.get("metrics", {})
         ),
@@ -125,11 +128,14 @@ def _chosen(decisions: Decisions | None) -> str:
 
 
 def _of_answers(
-    model: keras.Model, predictions: Predictions | LabelPredictions
+    model: keras.Model, predictions: Predictions | LabelPredictions | MaskPredictions
 ) -> dict[str, Any]:
-    """Return what is drawn of classes, or of labels; the other is None."""
+    """Return what is drawn of classes, of labels or of masks; the others are None."""
+    nothing = dict.fromkeys(("classes", "labels", "masks"))
+    if isinstance(predictions, MaskPredictions):
+        return nothing | {"masks": parts_of_masks(predictions)}
     if isinstance(predictions, LabelPredictions):
-        return {"classes": None, "labels": parts_of_labels(model, predictions)}
+        return nothing | {"labels": parts_of_labels(model, predictions)}
     names = predictions.class_names
     of_classes = {
         "scores": predictions.class_scores(),
@@ -139,12 +145,14 @@ def _of_answers(
         **drawn_how([mistake.picture for mistake in predictions.mistakes]),
         "reliability": embedded(plot_reliability(predictions.reliability())),
     }
-    return {"classes": of_classes, "labels": None}
+    return nothing | {"classes": of_classes}
 
 
 def _scores(
-    predictions: Predictions | LabelPredictions, pictures: str
+    predictions: Predictions | LabelPredictions | MaskPredictions, pictures: str
 ) -> dict[str, str]:
+    if isinstance(predictions, MaskPredictions):
+        return facts_of_masks(predictions)
     if isinstance(predictions, LabelPredictions):
         return facts_of_labels(predictions)
     scores = {f"{pictures} error": _error(predictions.error_interval())}
@@ -162,7 +170,7 @@ def _error(interval: Interval) -> str:
 
 
 def _facts(
-    predictions: Predictions | LabelPredictions,
+    predictions: Predictions | LabelPredictions | MaskPredictions,
     pictures: str,
     costs: Profile | None,
     metrics: Mapping[str, list[float]],

@@ -40,7 +40,8 @@ class ModelCheckpoint(keras.callbacks.Callback):
         dirpath: Folder of the checkpoints; None for the run's `checkpoints/`, which it
             then is once the run has begun.
         monitor: Metric in Keras's logs that says which epoch is best; in place of the
-            default "val_auroc" where pictures have several labels.
+            default "val_auroc" where pictures have several labels, and "val_mean_iou"
+            where they have masks.
         mode: "max" or "min": which of its values is best; "auto" for "min" where the
             metric's name ends with loss or error, else "max".
         save_top_k: How many best ones to keep; 0 for none, -1 for all.
@@ -68,7 +69,8 @@ class ModelCheckpoint(keras.callbacks.Callback):
     """
 
     DEFAULT_MONITOR = "val_accuracy"
-    MONITOR_OF_LABELS = "val_auroc"  # instead, where pictures have several labels
+    # Instead, where pictures have several labels, or masks.
+    MONITORS_OF_OTHERS = ("val_auroc", "val_mean_iou")
 
     def __init__(
         self,
@@ -173,8 +175,9 @@ class ModelCheckpoint(keras.callbacks.Callback):
     def _save_epoch(self, epoch: int, logs: dict, last: bool) -> None:
         if (epoch + 1) % self.every_n_epochs:
             return
-        if self.DEFAULT_MONITOR not in logs and self.MONITOR_OF_LABELS in logs:
-            self._take_monitor(self.MONITOR_OF_LABELS)
+        others = [name for name in self.MONITORS_OF_OTHERS if name in logs]
+        if self.DEFAULT_MONITOR not in logs and others:
+            self._take_monitor(others[0])
         score = logs.get(self.monitor)
         name = None
         before = self.best_k_models
@@ -258,8 +261,8 @@ class ModelCheckpoint(keras.callbacks.Callback):
 
     def load_state_dict(self, state: dict) -> None:
         """Take back the best that are still there, if they are by the same metric."""
-        if state.get("monitor") == self.MONITOR_OF_LABELS:
-            self._take_monitor(self.MONITOR_OF_LABELS)
+        if state.get("monitor") in self.MONITORS_OF_OTHERS:
+            self._take_monitor(state["monitor"])
         if state.get("monitor") != self.monitor:
             return
         best = {self._path(name): s for name, s in state["best_k_models"].items()}

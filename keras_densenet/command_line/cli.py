@@ -50,9 +50,9 @@ ROOT = "trainer.default_root_dir"
 DATA = (
     *("CIFAR10", "CIFAR100", "SVHN", "ImageNet", "Digits", "DigitMosaics"),
     "DigitVolumes",
-    *("ImageFolder", "ImageTable"),
+    *("ImageFolder", "ImageTable", "MaskFolder", "DigitScenes"),
 )
-NETWORKS = "DenseNet, DenseNetBC, DenseNet121, ..., or the import path of your own"
+NETWORKS = "DenseNetBC, DenseNet121, FCDenseNet, ..., or the import path of your own"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ Their parameters are options. Needs neither Keras nor TensorFlow: `--help` is qu
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -84,13 +85,18 @@ def predict(
     Args:
         made: What to ask.
         ckpt_path: The checkpoint: a path, last or best.
-        predictions: The file to write, a line a picture.
+        predictions: The file to write, a line a picture; where each pixel has a class
+            it is a folder of this name, without its ending, with a mask a picture.
         pictures: Pictures and folders of pictures, of which the five most probable
             classes are written; by default the data's test pictures, of which one is.
         views: flip for the mean with the mirror image, 10 for that of ten crops.
         on_error: What to do with broken ones of these pictures.
     """
-    from keras_densenet.analysis import write_label_answers, write_predictions
+    from keras_densenet.analysis import (
+        write_class_maps,
+        write_label_answers,
+        write_predictions,
+    )
     from keras_densenet.data import Pictures
     from keras_densenet.decisions import decisions_of
 
@@ -99,7 +105,10 @@ def predict(
         data, top_k = Pictures(pictures, like=data, on_error=on_error), TOP_OF_NEW
     probabilities = made.trainer.predict(made.module, data, ckpt_path, views=views)
     names, files = data.class_names, data.predict_files()
-    if made.module.gives_several_labels:
+    if made.data.labels == "pixels":
+        predictions = str(Path(predictions).with_suffix(""))
+        write_class_maps(predictions, probabilities, files)
+    elif made.module.gives_several_labels:
         decisions = decisions_of(made.module.model) if made.module.model else None
         given = decisions.given(probabilities) if decisions else None
         write_label_answers(predictions, probabilities, names, files, given)

@@ -133,6 +133,7 @@ def cross_validate(
         _checked_module(module),
         data_of("fit", datamodule=data, dataloaders=None),
     )
+    _refuse_masks(data)
     trainer = _checked_trainer(flags)
     folder = Path(trainer.flags.default_root_dir) / FOLDER
     with held_alone([folder]):
@@ -151,6 +152,16 @@ def cross_validate(
         console.print(found.table())
         _say(console, f"Folds and predictions: {folder}")
     return found
+
+
+def _refuse_masks(data: DataModule) -> None:
+    """Refuse pictures whose pixels have classes: predictions would be of each pixel."""
+    if data.labels == "pixels":
+        raise MisconfigurationError(
+            "cross_validate keeps an answer for each picture, and those of "
+            f"{type(data).__name__} have masks: train on data.fold(number, folds) "
+            "yourself, each with trainer.fit and trainer.validate."
+        )
 
 
 def _train(common: _Folds, number: int, console: Console) -> None:

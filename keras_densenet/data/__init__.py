@@ -16,6 +16,7 @@ from keras_densenet.data.crops import (
 from keras_densenet.data.datamodule import DataModule
 from keras_densenet.data.datasets import Datasets
 from keras_densenet.data.digit_mosaics import DigitMosaics
+from keras_densenet.data.digit_scenes import DigitScenes
 from keras_densenet.data.digit_volumes import DigitVolumes
 from keras_densenet.data.digits import Digits
 from keras_densenet.data.image_folder import ImageFolder
@@ -23,6 +24,7 @@ from keras_densenet.data.image_table import ImageTable
 from keras_densenet.data.imagenet import ImageNet
 from keras_densenet.data.label_table import TableError
 from keras_densenet.data.labeled_arrays import Arrays
+from keras_densenet.data.mask_folder import MaskFolder
 from keras_densenet.data.new_pictures import Pictures
 from keras_densenet.data.offline import prepared_or_digits
 from keras_densenet.data.picture_files import BrokenPictureError
@@ -42,11 +44,13 @@ __all__ = [
     "DataUnavailableError",
     "Datasets",
     "DigitMosaics",
+    "DigitScenes",
     "DigitVolumes",
     "Digits",
     "ImageFolder",
     "ImageNet",
     "ImageTable",
+    "MaskFolder",
     "PictureDataModule",
     "Pictures",
     "Split",

@@ -72,7 +72,8 @@ class DataModule(abc.ABC):
         soft_labels: Whether labels are probabilities, in all datasets.
         labels: "one" where each picture is of one class; "several" where it may have
             several labels: these are then float32 `(N, classes)`, 1 where a picture has
-            one, 0 where it has not, NaN where that is not known.
+            one, 0 where it has not, NaN where that is not known. "pixels" where each
+            pixel is of one class: int32 `(N, H, W)`, 255 where that is not known.
         method: Method of `tf.image.resize` for pictures of other sizes.
         fit: How these become `input_shape`'s: "crop", "pad" or "squash", as
             `resize_to_input` takes it; None for "crop" where it is a square, and
@@ -86,7 +87,7 @@ class DataModule(abc.ABC):
     std: Sequence[float]
     batch_size: int
     soft_labels: bool = False
-    labels: Literal["one", "several"] = "one"
+    labels: Literal["one", "several", "pixels"] = "one"
     method: str = "bicubic"
     fit: str | None = None
 

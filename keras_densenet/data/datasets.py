@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_densenet.data.datamodule import DataModule
+from keras_densenet.pixel_classes import VOID
 
 
 class Datasets(DataModule):
@@ -35,7 +36,8 @@ class Datasets(DataModule):
         labels: "one" where each picture is of one class. "several" where it may have
             several labels, or none: those of a batch are then `(N, classes)`, 1 where a
             picture has one, 0 where it has not, NaN where that is not known; of one
-            label `(N, 1)`.
+            label `(N, 1)`. "pixels" where each pixel is of one class: class numbers of
+            the shape of the pictures without channels, 255 where it is not known.
 
     Raises:
         ValueError: A dataset has no such batches.
@@ -52,10 +54,13 @@ class Datasets(DataModule):
         class_names: Sequence[str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        labels: Literal["one", "several"] = "one",
+        labels: Literal["one", "several", "pixels"] = "one",
     ) -> None:
-        if labels not in ("one", "several"):
-            raise ValueError(f'labels must be "one" or "several". Received: {labels!r}')
+        if labels not in ("one", "several", "pixels"):
+            raise ValueError(
+                'labels must be "one", "several" or "pixels". Received: '
+                f"labels={labels!r}"
+            )
         given = {"train": train, "validation": validation, "test": test}
         for name, dataset in given.items():
             _refuse_other_batches(name, dataset, labeled=True)
@@ -94,6 +99,8 @@ class Datasets(DataModule):
                 "num_classes=...)."
             )
         labels = np.concatenate([np.ravel(labels) for _, labels, *_ in train])
+        if self.labels == "pixels":
+            labels = labels[labels != VOID]
         if labels.min() < 0 or labels.max() < 1:
             raise ValueError(
                 "Labels are class numbers 0, 1, ... of two classes or more. Received: "
@@ -124,6 +131,14 @@ class Datasets(DataModule):
         if dataset is None or self.labels == "one" or name == "predict":
             return dataset
         labels = dataset.element_spec[1]
+        if self.labels == "pixels":
+            pictures = tf.nest.flatten(self._spec)[0].shape
+            if not pictures[:-1].is_compatible_with(labels.shape):
+                raise ValueError(
+                    f'{name}: labels="pixels" needs a class number for each pixel, '
+                    f"{pictures[:-1]} of pictures {pictures}. Received: {labels}"
+                )
+            return dataset.map(lambda x, y, *more: (x, tf.cast(y, tf.int32), *more))
         is_matrix = isinstance(labels, tf.TensorSpec) and labels.shape.rank == 2
         if not is_matrix or labels.shape[1] is None:
             raise ValueError(

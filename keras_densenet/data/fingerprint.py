@@ -33,9 +33,13 @@ def of_files(files: PictureFiles, root: str | os.PathLike) -> dict[str, Any]:
         files: In the order in which they are numbered.
         root: The folder that their names are taken from.
     """
-    names = (os.fsencode(path.removeprefix(f"{root}{os.sep}")) for path in files.paths)
-    some = (Path(files.paths[place]).read_bytes() for place in _places(len(files)))
-    parts = [files.labels.tobytes(), b"\0".join(names), *some]
+    parts = [files.labels.tobytes()]
+    for paths in (files.paths, files.masks):
+        if paths is None:
+            continue
+        names = (os.fsencode(path.removeprefix(f"{root}{os.sep}")) for path in paths)
+        some = (Path(paths[place]).read_bytes() for place in _places(len(files)))
+        parts += [b"\0".join(names), *some]
     return _described(len(files), parts)
 
 

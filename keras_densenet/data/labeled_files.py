@@ -3,7 +3,7 @@
 import copy
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -219,12 +219,18 @@ class LabeledFiles:
 
     def _tensors(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
         files = self.files(split)
-        paths = [os.fsencode(path) for path in files.paths]
+        labels = files.labels if files.masks is None else _encoded(files.masks)
         return (
-            tf.constant(paths, tf.string),
+            tf.constant(_encoded(files.paths), tf.string),
             tf.constant(self._plain[split]),
-            tf.constant(files.labels),
+            tf.constant(labels),
         )
+
+    def _broken_labels(
+        self, files: PictureFiles, broken: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Return why labels that are files cannot be used, by the picture's path."""
+        return {}
 
     def _check(self, split: str) -> None:
         """Leave out broken files, or raise; note what TensorFlow can decode."""
@@ -232,6 +238,7 @@ class LabeledFiles:
         plain = np.zeros(len(files), bool)
         if self.check_files:
             plain, broken, brightest = picture_files.check(files.paths, self._checked)
+            broken |= self._broken_labels(files, broken)
             if self.on_error == "raise":
                 picture_files.refuse_broken(broken, len(files))
             whole = np.array([path not in broken for path in files.paths], bool)
@@ -239,9 +246,13 @@ class LabeledFiles:
             self._places[split] = np.flatnonzero(whole)
             picture_files.warn_of_broken(broken, split, stacklevel=5)
             _warn_of_dark(brightest, split)
-        if split == "train":
+        if split == "train" and files.masks is None:
             refuse_empty_classes(files, self.class_names, self.root)
         self._listed[split], self._plain[split] = files, plain
+
+
+def _encoded(paths: Iterable[str]) -> list[bytes]:
+    return [os.fsencode(path) for path in paths]
 
 
 def refuse_on_error(on_error: str, check_files: bool) -> None:

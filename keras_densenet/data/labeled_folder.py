@@ -9,12 +9,8 @@ import numpy as np
 
 from keras_densenet.data import picture_search
 from keras_densenet.data.folder_layout import split_folders
-from keras_densenet.data.groups import (
-    group_pattern,
-    groups_in,
-    refuse_groups_in_two_splits,
-)
-from keras_densenet.data.hold_out import Borders, hold_out, hold_out_groups
+from keras_densenet.data.folder_parts import with_parts
+from keras_densenet.data.hold_out import Borders
 from keras_densenet.data.labeled_files import Found, refuse_empty_classes
 from keras_densenet.data.picture_files import PictureFiles
 from keras_densenet.data.preparation import DataUnavailableError
@@ -53,28 +49,8 @@ def find_labeled_folder(
     picture_search.warn_of_left_out(left_out, stacklevel=6)
     refuse_empty_classes(files["train"], class_names, root)
     _refuse_empty_folders(files, folders)
-    train = files["train"]
-    names = {
-        split: np.array([_inside(path, folders[split]) for path in found.paths], object)
-        for split, found in files.items()
-    }
-    missing = {split: share for split, share in shares.items() if split not in files}
-    if group is None:
-        strata = np.array(class_names, object)[train.labels]
-        held_out = hold_out(names["train"], strata, missing, borders)
-    else:
-        pattern = group_pattern(group)
-        units = {split: groups_in(paths, pattern) for split, paths in names.items()}
-        refuse_groups_in_two_splits(units)
-        has_label = train.has_label(len(class_names))
-        held_out = hold_out_groups(units["train"], has_label, missing, borders)
-        files = {
-            name: PictureFiles(one.paths, one.labels, units[name])
-            for name, one in files.items()
-        }
-        train = files["train"]
-    parts = {split: train.at(held_out.splits == split) for split in ("train", *missing)}
-    return Found(files | parts, held_out.borders)
+    strata = np.array(class_names, object)[files["train"].labels]
+    return with_parts(files, folders, strata, shares, borders, group)
 
 
 def refuse_without(root: str | os.PathLike, split: str) -> None:
@@ -88,11 +64,6 @@ def refuse_without(root: str | os.PathLike, split: str) -> None:
             f"{root} has no folders train/ and {split}/, each with one folder a class. "
             "Make them."
         )
-
-
-def _inside(path: str, folder: Path) -> str:
-    """Return a path that is the same wherever the folder is."""
-    return Path(path).relative_to(folder).as_posix()
 
 
 def _refuse_empty_folders(

@@ -58,6 +58,11 @@ class LabeledPictures(PictureDataModule):
         super().__post_init__()
         _refuse_fractions(self.validation_fraction, self.test_fraction)
         refuse_on_error(self.on_error, self.check_files)
+        if self.labels == "pixels" and self.balanced:
+            raise ValueError(
+                "balanced=True shows each class as often, and a picture with a mask is "
+                "of many: leave it out. Received: balanced=True"
+            )
         if self.labels == "several" and self.balanced:
             raise ValueError(
                 "balanced=True shows each class as often, and a picture of several "

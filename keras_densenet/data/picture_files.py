@@ -50,11 +50,14 @@ class PictureFiles(NamedTuple):
             where that is not known.
         groups: Names of what belongs together, such as a patient, `(N,)`; None for each
             picture by itself.
+        masks: Paths of the masks, `(N,)`, which say the class of each pixel; labels are
+            then 0 and mean nothing. None where pictures have labels.
     """
 
     paths: np.ndarray
     labels: np.ndarray
     groups: np.ndarray | None = None
+    masks: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -62,23 +65,29 @@ class PictureFiles(NamedTuple):
 
     def at(self, numbers: Tensor) -> "PictureFiles":
         """Return some of them, by their numbers or by a mask."""
-        groups = None if self.groups is None else self.groups[numbers]
-        return PictureFiles(self.paths[numbers], self.labels[numbers], groups)
+        return PictureFiles(
+            self.paths[numbers],
+            self.labels[numbers],
+            None if self.groups is None else self.groups[numbers],
+            None if self.masks is None else self.masks[numbers],
+        )
 
     def followed_by(self, others: "PictureFiles") -> "PictureFiles":
-        """Return these and others; of both there are groups, or of none."""
-        groups = None
-        if self.groups is not None and others.groups is not None:
-            groups = np.concatenate([self.groups, others.groups])
+        """Return these and others; of both there are groups and masks, or of none."""
         return PictureFiles(
             np.concatenate([self.paths, others.paths]),
             np.concatenate([self.labels, others.labels]),
-            groups,
+            _both(self.groups, others.groups),
+            _both(self.masks, others.masks),
         )
 
     def has_label(self, classes: int) -> np.ndarray:
         """Return whether each picture has each label, bool `(N, classes)`."""
         return has_label(self.labels, classes)
+
+
+def _both(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    return None if one is None or other is None else np.concatenate([one, other])
 
 
 class Looked(NamedTuple):

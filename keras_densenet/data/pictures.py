@@ -139,6 +139,7 @@ class PictureDataModule(SeededDataModule):
 
     mean, std = IMAGENET[3]
     channels = 3
+    crop_area = (0.08, 1.0)  # least and largest share of a picture in a random crop
 
     image_size: Size = 224
     _: KW_ONLY
@@ -218,7 +219,8 @@ class PictureDataModule(SeededDataModule):
 
         def augmented(batch: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
             images = self._augmented(batch[0], number)
-            return strong.batch(images, batch[1], self._seed(STRONG, number))
+            labels = self._mirrored_labels(batch[1], number)
+            return strong.batch(images, labels, self._seed(STRONG, number))
 
         batches = numbered.map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
         return batches.prefetch(tf.data.AUTOTUNE)
@@ -230,10 +232,28 @@ class PictureDataModule(SeededDataModule):
         image = self._decoded(encoded)
         if self.augment:
             seed = self._seed(CROP, number)
-            crop = random_resized_crop(image, seed, self.image_size, method=self.method)
+            crop = self._cropped(image, seed, self.method)
+            label = self._cropped_label(label, image, seed)
         else:
-            crop = self._prepared(image)
+            crop, label = self._prepared(image), self._prepared_label(label, image)
         return strong.picture(crop, self._seed(STRONG, number)), label
+
+    def _cropped(self, image: Tensor, seed: Tensor, method: str) -> Tensor:
+        return random_resized_crop(
+            image, seed, self.image_size, area=self.crop_area, method=method
+        )
+
+    def _cropped_label(self, label: Tensor, image: Tensor, seed: Tensor) -> Tensor:
+        """Return the label of a picture when that is cropped at random."""
+        return label
+
+    def _prepared_label(self, label: Tensor, image: Tensor) -> Tensor:
+        """Return the label of a picture when that is prepared for evaluation."""
+        return label
+
+    def _mirrored_labels(self, labels: Tensor, step: Tensor) -> Tensor:
+        """Return the labels of a batch of which some pictures were mirrored."""
+        return labels
 
     def _augmented(self, images: Tensor, step: Tensor) -> Tensor:
         if self.augment and self.jitter:
@@ -284,9 +304,12 @@ class PictureDataModule(SeededDataModule):
         def ready(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             return self._standardized(images), strong.labels(labels)
 
+        def prepared(encoded: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+            image = self._decoded(encoded)
+            return self._prepared(image), self._prepared_label(label, image)
+
         examples = self._examples(split).map(
-            lambda encoded, label: (self._prepared(self._decoded(encoded)), label),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            prepared, num_parallel_calls=tf.data.AUTOTUNE
         )
         batches = examples.batch(self.batch_size).map(
             ready, num_parallel_calls=tf.data.AUTOTUNE

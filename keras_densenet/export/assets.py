@@ -205,13 +205,20 @@ def write_golden(
     folder.mkdir()
     for name, batch in batches.items():
         answer = expected[name].function(tf.constant(batch))
-        columns = {key: value.numpy().tolist() for key, value in answer.items()}
+        columns = {key: _short(value.numpy()) for key, value in answer.items()}
         rows = [
             dict(zip(columns, row, strict=True))
             for row in zip(*columns.values(), strict=True)
         ]
         _write_json(folder / f"{name}.request.json", _request(name, batch))
         _write_json(folder / f"{name}.response.json", _response(name, rows))
+
+
+def _short(values: np.ndarray) -> list:
+    """Return an array as lists; of many numbers, as of pixels, no needless digits."""
+    if values.ndim > 2 and values.dtype.kind == "f":
+        values = values.astype("float64").round(6)
+    return values.tolist()
 
 
 def _request(name: str, batch: np.ndarray) -> dict[str, Any]:

@@ -39,10 +39,10 @@ from keras_densenet.export.inference import (
 )
 from keras_densenet.export.publish import refuse_other_decisions, refuse_others
 from keras_densenet.export.signatures import (
-    SERVED,
     Preprocessing,
     Serving,
     Signature,
+    served_of,
 )
 from keras_densenet.export.verification import ExportError
 from keras_densenet.whole_file import whole_file
@@ -304,7 +304,7 @@ class _Networks(NamedTuple):
 def _of_pictures(serving: Serving, network: Any) -> Callable:
     def answer(images: Any) -> dict[str, Any]:
         found = serving.answers(network, images)
-        return {name: found[name] for name in SERVED if name in found}
+        return {name: found[name] for name in ["logits", *served_of(found)]}
 
     return answer
 

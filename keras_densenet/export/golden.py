@@ -105,7 +105,7 @@ def difference(
     if golden.keys() != answer.keys():
         raise ValueError(f"It gives {sorted(answer)}, not {sorted(golden)}.")
     found = 0.0
-    for name in golden.keys() - {"classes", "class_ids", "decisions"}:
+    for name in golden.keys() - {"classes", "class_ids", "decisions", "class_map"}:
         expected, got = np.array(golden[name], "float64"), np.array(answer[name])
         if expected.shape != got.shape:
             raise ValueError(f"{name} has shape {got.shape}, not {expected.shape}.")
@@ -116,6 +116,8 @@ def difference(
     for name in golden.keys() & {"classes", "class_ids"}:
         scores = np.array(golden["scores"])
         _refuse_other_classes(golden[name], answer[name], scores, tolerance)
+    if "class_map" in golden:
+        _refuse_other_pixels(golden, answer, tolerance)
     if "decisions" in golden:
         _refuse_other_decisions(golden, answer, thresholds, tolerance)
     return found
@@ -131,6 +133,21 @@ def _refuse_other_decisions(
     near = np.minimum(tolerance, np.maximum(np.array(thresholds) / 2, least))
     if (wrong & (np.abs(shares - np.array(thresholds)) > near)).any():
         raise ValueError("It gives other labels.")
+
+
+def _refuse_other_pixels(golden: Outputs, answer: Outputs, tolerance: float) -> None:
+    """Refuse a pixel of another class, unless both are all but equally probable."""
+    shares = np.array(golden["probabilities"])  # (N, H, W, classes)
+    expected, got = (np.array(it["class_map"], int) for it in (golden, answer))
+    if expected.shape != got.shape or not ((got >= 0) & (got < shares.shape[-1])).all():
+        raise ValueError(f"class_map has shape {got.shape}, not {expected.shape}.")
+    of_expected, of_got = (
+        np.take_along_axis(shares, numbers[..., np.newaxis], -1)
+        for numbers in (expected, got)
+    )
+    wrong = (np.abs(of_expected - of_got) > tolerance).sum()
+    if wrong:
+        raise ValueError(f"{wrong} of {expected.size} pixels are of another class.")
 
 
 def _refuse_other_classes(
@@ -163,10 +180,10 @@ def errors_of_files(version: Path, golden: Mapping[str, tuple]) -> Iterator[str]
         yield "There is no labels.txt."
         return
     labels = (extra / "labels.txt").read_text(encoding="utf-8").splitlines()
-    classes = len(golden["serve"][1]["logits"][0])
+    classes = np.shape(golden["serve"][1]["probabilities"])[-1]
     if len(labels) != classes:
         yield f"labels.txt has {len(labels)} lines for {classes} classes."
-    elif "predict_bytes" in golden:
+    elif "class_ids" in golden.get("predict_bytes", [{}, {}])[1]:
         of_files = golden["predict_bytes"][1]
         named = [[labels[number] for number in row] for row in of_files["class_ids"]]
         if named != of_files["classes"]:

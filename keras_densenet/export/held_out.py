@@ -11,6 +11,7 @@ from keras_densenet.errors import MisconfigurationError
 from keras_densenet.export.signatures import Preprocessing
 from keras_densenet.export.verification import ExportError
 from keras_densenet.model_output import output_of
+from keras_densenet.pixel_classes import VOID
 
 BATCH = 32
 HELD_OUT = 2000  # pictures
@@ -50,10 +51,16 @@ def raw_pictures(
 
 
 def accuracy_of(run: Run, images: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of right answers, or of yes and no, by decisions if any are."""
+    """Return the share of right answers, of pixels too.
+
+    Of yes and no it is by decisions, if any are.
+    """
     starts = range(0, len(images), BATCH)
     batches = [run(np.asarray(images[at : at + BATCH], "float32")) for at in starts]
     answers = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
+    if "class_map" in answers:
+        known = labels != VOID
+        return float(np.mean(answers["class_map"][known] == labels[known]))
     logits = answers["logits"]
     if labels.ndim > 1 or logits.shape[1] == 1:  # yes or no, by sigmoids
         labels = labels.reshape(logits.shape)
@@ -86,6 +93,8 @@ def checked_pictures(
         raise ValueError(
             f"max_drop must be a share in 0..1. Received: max_drop={max_drop}"
         )
+    if len(model.output_shape) > 2:
+        return images, _checked_masks(labels, images, classes)
     return images, _checked_labels(labels, model)
 
 
@@ -102,6 +111,18 @@ def _checked_labels(labels: np.ndarray, model: keras.Model) -> np.ndarray:
             f"The labels of held_out must be those of {classes} classes: numbers in "
             f"0..{classes - 1}, or of sigmoids (N, {classes}) of 0 and 1, with NaN "
             "where a label is not known."
+        )
+    return labels
+
+
+def _checked_masks(labels: np.ndarray, images: np.ndarray, classes: int) -> np.ndarray:
+    is_class = (labels >= 0) & (labels < classes)
+    fits = labels.shape == images.shape[:-1] and (is_class | (labels == VOID)).all()
+    if not fits or not is_class.any():
+        raise ValueError(
+            f"The labels of held_out must be masks {images.shape[:-1]} of class "
+            f"numbers in 0..{classes - 1}, and {VOID} where the class is not known. "
+            f"Received: shape {labels.shape}"
         )
     return labels
 

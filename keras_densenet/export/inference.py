@@ -72,6 +72,7 @@ def unfolded_network(model: keras.Model) -> Network:
 
 def _folded(model: keras.Model, precision: str) -> keras.Model:
     absorbed = _batch_norms_after_convolutions(model)
+    answers = {id(output) for output in model.outputs}
     convolutions = {id(conv): bn for bn, conv in absorbed}
     norms = {id(bn) for bn, _ in absorbed}
     copies: list[tuple[keras.Layer, list]] = []
@@ -79,7 +80,8 @@ def _folded(model: keras.Model, precision: str) -> keras.Model:
     def clone(layer: Any) -> Any:
         if not isinstance(layer, keras.Layer):
             return layer  # an operation of keras.ops
-        dtype = _dtype(layer, precision)
+        gives_answers = id(layer.output) in answers
+        dtype = "float32" if gives_answers else _dtype(layer, precision)
         policy = "mixed_bfloat16" if dtype == "bfloat16" else dtype
         if id(layer) in norms:
             return Absorbed(name=layer.name, dtype=dtype)
@@ -457,7 +459,9 @@ def _with_logits(model: keras.Model, output: ModelOutput) -> Network:
 
         return Network(logarithms, keras.activations.softmax)
     head.activation = keras.activations.linear
-    answers = {"logits": head(head.input), "features": head.input}
+    answers = {"logits": head(head.input)}
+    if isinstance(head, keras.layers.Dense):
+        answers["features"] = head.input
     whole = keras.Model(model.inputs[0], answers)
     return Network(_answering_in_float32(whole), activation)
 
@@ -514,8 +518,11 @@ def _last_activation_layer(model: keras.Model) -> keras.layers.Activation | None
     return last if is_one and last.activation in _PROBABILITIES else None
 
 
-def _head(model: keras.Model) -> tuple[keras.layers.Dense | None, Any]:
-    """Return the classifier, and what turns its logits into probabilities."""
+def _head(model: keras.Model) -> tuple[keras.layers.Layer | None, Any]:
+    """Return the classifier, and what turns its logits into probabilities.
+
+    It is a dense layer, or a convolution where each pixel is classified.
+    """
     if not is_functional(model):
         return None, None
     last = model.outputs[0]._keras_history.operation
@@ -525,7 +532,7 @@ def _head(model: keras.Model) -> tuple[keras.layers.Dense | None, Any]:
         last = last.input._keras_history.operation
         if getattr(last, "activation", None) is not keras.activations.linear:
             return None, None
-    if not isinstance(last, keras.layers.Dense):
+    if not isinstance(last, (keras.layers.Dense, *CONVOLUTIONS.values())):
         return None, None
     if activation in (keras.activations.linear, keras.activations.log_softmax):
         activation = keras.activations.softmax  # of logits

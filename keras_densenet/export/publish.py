@@ -103,10 +103,10 @@ def savedmodel(
 
     Raises:
         ValueError: The model does not take pictures, signals or volumes and return a
-            number for each class, or nobody knows whether these are logits; mean or std
-            do not fit the channels, or class_names, decisions or held_out the model;
-            another
-            argument is wrong, or not of signals and volumes.
+            number for each class, or for each class of each pixel, or nobody knows
+            whether these are logits; mean or std do not fit the channels, or
+            class_names, decisions or held_out the model; another argument is wrong, or
+            not of signals and volumes.
         OSError: The folder cannot be written to.
         ExportError: What was written does not answer as the model does: its numbers
             differ by more than 1e-4 of the largest one, in bfloat16 0.05; or bfloat16
@@ -289,11 +289,13 @@ def refuse_others(model: keras.Model) -> None:
     takes, returns = (
         getattr(model, f"{end}_shape", None) for end in ("input", "output")
     )
-    if not _is_shape(takes, 3, 4, 5) or not _is_shape(returns, 2):
+    ranks = (2, len(takes)) if isinstance(takes, tuple) else (2,)  # of each pixel, too
+    if not _is_shape(takes, 3, 4, 5) or not _is_shape(returns, *ranks):
         raise ValueError(
             "To be exported a model must be functional or sequential, take pictures "
             "(N, H, W, channels), signals (N, T, channels) or volumes (N, D, H, W, "
-            "channels), and return a number for each class (N, classes). Wrap another: "
+            "channels), and return a number for each class, (N, classes), or that of "
+            "each pixel, (N, H, W, classes). Wrap another: "
             "pictures = keras.Input((224, 224, 3)), and then keras.Model(pictures, "
             f"model(pictures)). Received: {type(model).__name__} from {takes} to "
             f"{returns}"

@@ -20,6 +20,7 @@ EXAMPLE_FEATURE = "image/encoded"  # of a tf.Example, as TensorFlow's data sets 
 AT_ONCE = 4  # pictures decoded; each takes memory
 NEVER = 1.01  # no probability is as high; of infinity 8 bits leave nothing to others
 SERVED = ("logits", "probabilities", "decisions")
+SERVED_OF_PIXELS = ("probabilities", "class_map")  # logits would be as many again
 
 
 class Preprocessing(NamedTuple):
@@ -142,6 +143,10 @@ class Serving:
         Signals are images (N, T, channels), volumes (N, D, H, W, channels), in their
         own units.
 
+        Of a network that answers for each pixel `serve` and `predict_bytes` return
+        probabilities (N, H, W, classes) and the most probable class as class_map
+        (N, H, W), int32, in the network's size; there are no `classify` and `embed`.
+
         With decisions, `serve` and `predict_bytes` also return decisions (N, classes),
         bool: whether each label is given. Probabilities are then those at the
         temperatures, and logits are as they were.
@@ -154,10 +159,12 @@ class Serving:
         served = {"serve": Signature.of(partial(_serve, answers), self._images)}
         if self.preprocessing.takes_files:
             of_files = Signature.of(partial(self._of_files, answers), self._files)
-            classify = partial(_classify, of_files.function)
             served["predict_bytes"] = of_files
+        given = answers.get_concrete_function().structured_outputs
+        if "predict_bytes" in served and "class_map" not in given:
+            classify = partial(_classify, served["predict_bytes"].function)
             served["classify"] = Signature.of(classify, self._examples)
-        if "features" in answers.get_concrete_function().structured_outputs:
+        if "features" in given:
             served["embed"] = Signature.of(partial(_embed, answers), self._images)
         return served
 
@@ -165,7 +172,10 @@ class Serving:
         """Return all that a network answers to raw pictures, one or more."""
         mean, std = self.preprocessing.mean, self.preprocessing.std
         answer = network.answers(standardize(images, mean, std))
-        return answer | self._decided(network, answer["logits"])
+        logits = answer["logits"]
+        if len(logits.shape) > 2:
+            answer["class_map"] = tf.argmax(logits, -1, tf.int32)
+        return answer | self._decided(network, logits)
 
     def _decided(self, network: Network, logits: Any) -> dict[str, Any]:
         """Return the probabilities of logits, and what is decided by them."""
@@ -208,6 +218,8 @@ class Serving:
 
     def _of_files(self, answers: Callable, image_bytes: Any) -> dict[str, Any]:
         answer = _serve(answers, self._decoded(image_bytes))
+        if "class_map" in answer:
+            return answer
         scores, ids = tf.math.top_k(answer["probabilities"], self.top_k)
         # A constant, where a lookup table would need to be initialised.
         names = tf.gather(tf.constant(self.class_names, tf.string), ids)
@@ -216,7 +228,13 @@ class Serving:
 
 def _serve(answers: Callable, images: Any) -> dict[str, Any]:
     answer = answers(images)
-    return _only(answer, *(name for name in SERVED if name in answer))
+    return _only(answer, *served_of(answer))
+
+
+def served_of(answer: dict[str, Any]) -> list[str]:
+    """Return the names of what is served of all that a network answers."""
+    names = SERVED_OF_PIXELS if "class_map" in answer else SERVED
+    return [name for name in names if name in answer]
 
 
 def _embed(answers: Callable, images: Any) -> dict[str, Any]:

@@ -159,11 +159,11 @@ def _refuse_too_few_classes(model: keras.Model, data: DataModule) -> None:
     if isinstance(data, Datasets) or not hasattr(model, "output_shape"):
         return  # whose classes would be counted, or whose output is not known
     shape, classes = model.output_shape, data.num_classes
-    if not (isinstance(shape, tuple) and len(shape) == 2 and shape[1]):
+    if not (isinstance(shape, tuple) and shape[-1]):
         return
     reads = loss_reads(getattr(model, "loss", None))
-    is_number = shape[1] == 1 and (reads is None or reads.family == "numbers")
-    apart = max(2, shape[1])  # one unit is yes or no
+    is_number = shape[-1] == 1 and (reads is None or reads.family == "numbers")
+    apart = max(2, shape[-1])  # one unit is yes or no
     if not is_number and apart < classes:
         raise MisconfigurationError(
             f"{model.name} tells {apart} classes apart, and there are {classes} in "
@@ -185,9 +185,36 @@ def _refuse_other_pictures(model: keras.Model, data: DataModule) -> None:
         )
 
 
+def _refuse_other_places(model: keras.Model, data: DataModule) -> None:
+    """Refuse a model that answers for each pixel where labels are of pictures, or so.
+
+    Raises:
+        MisconfigurationError: It does, or there are masks and it does not.
+    """
+    shape = getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple):
+        return
+    if data.labels != "pixels":
+        if len(shape) == len(data.input_shape) + 1 and len(shape) > 2:
+            raise MisconfigurationError(
+                f"{model.name} answers for each pixel, {shape}, and the labels of "
+                f"{type(data).__name__} are of whole pictures: give it masks, such as "
+                "kd.data.MaskFolder, or take another network."
+            )
+        return
+    sizes = zip(shape[1:-1], data.input_shape[:-1], strict=False)
+    if len(shape) != len(data.input_shape) + 1 or any(a != b for a, b in sizes if a):
+        raise MisconfigurationError(
+            f"{type(data).__name__} has masks of {data.input_shape[:-1]} pixels, and "
+            f"{model.name} answers {shape}: it needs the classes of each pixel, as "
+            "kd.FCDenseNet gives them."
+        )
+
+
 def refuse_other_data(model: keras.Model, data: DataModule) -> None:
     """Refuse data whose pictures or classes are not those that a model is made for."""
     _refuse_other_pictures(model, data)
+    _refuse_other_places(model, data)
     _refuse_too_few_classes(model, data)
 
 

@@ -38,6 +38,12 @@ def refuse_shares(model: keras.Model, data: DataModule) -> None:
 
     With sigmoids for one class a picture their probabilities are not what is served.
     """
+    if data.labels == "pixels":
+        raise MisconfigurationError(
+            "Temperatures and thresholds are of pictures, and those of "
+            f"{type(data).__name__} have a class for each pixel: calibrate has nothing "
+            "to choose."
+        )
     if data.labels == "one" and output_of(model).is_of_each_class:
         raise MisconfigurationError(
             f"{model.name} gives each class its own probability, and the pictures of "

@@ -13,8 +13,12 @@ import numpy as np
 
 from keras_densenet.data import DataModule
 from keras_densenet.errors import MisconfigurationError
-from keras_densenet.losses import MaskedBinaryCrossentropy, SmoothedCrossentropy
-from keras_densenet.metrics import MacroAUROC, MacroF1
+from keras_densenet.losses import (
+    MaskedBinaryCrossentropy,
+    PixelCrossentropy,
+    SmoothedCrossentropy,
+)
+from keras_densenet.metrics import MacroAUROC, MacroF1, PixelAccuracy, mean_iou
 from keras_densenet.model_output import ModelOutput
 from keras_densenet.training.lightning_names import refuse_names_of_a_classifier
 from keras_densenet.training.optimizer import TorchSGD, cosine_schedule, step_schedule
@@ -205,13 +209,16 @@ depth: it has classes, input_shape.
         """Make the loss: cross-entropy of labels and probabilities, or logits.
 
         Where the data say that pictures have several labels, it is binary, over those
-        that are known. For one unit with a sigmoid, override it and return
+        that are known; where they have masks it is the mean over the pixels that are
+        not void. For one unit with a sigmoid, override it and return
         `keras.losses.BinaryCrossentropy()`.
 
         Raises:
             MisconfigurationError: The data have one class, or several labels and a
                 network that ends in a softmax.
         """
+        if self._has_masks():
+            return self._loss_of_pixels()
         if self._has_several_labels():
             self._refuse_softmax(self.output.kind)
             return MaskedBinaryCrossentropy(
@@ -273,7 +280,8 @@ depth: it has classes, input_shape.
         """Make the metrics; "accuracy" says which checkpoint is best.
 
         Where the data say that pictures have several labels these are "auroc", which
-        says it then, and "f1", each the mean over labels of what is known.
+        says it then, and "f1", each the mean over labels of what is known. Of masks
+        they are "mean_iou", likewise, and "pixel_accuracy", over what is not void.
         With more than 100 classes, as ImageNet has, also "top_5_accuracy". Of a network
         that gives a probability of each class by itself, by sigmoids, it is the share
         of labels that are right at 1/2, if the data have several labels a picture.
@@ -282,6 +290,8 @@ depth: it has classes, input_shape.
             classes = cast(DataModule, self.data).num_classes
             from_logits = self._gives_logits()
             return [MacroAUROC(classes, from_logits), MacroF1(classes, from_logits)]
+        if self._has_masks():
+            return [mean_iou(cast(DataModule, self.data).num_classes), PixelAccuracy()]
         metrics: list[keras.metrics.Metric] = [self._accuracy()]
         if self._says_yes_or_no():
             return metrics
@@ -323,6 +333,27 @@ depth: it has classes, input_shape.
 
     def _has_several_labels(self) -> bool:
         return self.data is not None and self.data.labels == "several"
+
+    def _has_masks(self) -> bool:
+        return self.data is not None and self.data.labels == "pixels"
+
+    def _loss_of_pixels(self) -> keras.losses.Loss:
+        """Return cross-entropy over the pixels whose class is known."""
+        self.refuse_one_class()
+        self._refuse_positive_weight()
+        if self.class_weight is not None or self.label_smoothing:
+            raise MisconfigurationError(
+                "class_weight and label_smoothing are for pictures of one class each: "
+                "with masks leave them out, or override configure_loss. Received: "
+                f"class_weight={self.class_weight!r}, "
+                f"label_smoothing={self.label_smoothing!r}"
+            )
+        if self.output.is_of_each_class:
+            raise MisconfigurationError(
+                f"Pixels of {type(self.data).__name__} have one class each, and the "
+                "network gives each class its own probability: end it in a softmax."
+            )
+        return PixelCrossentropy(from_logits=self.output.kind == "logits")
 
     def _gives_logits(self) -> bool:
         return self.output.kind in ("logits", "sigmoid_logits")

@@ -274,6 +274,7 @@ def assert_bit_identical(weights, expected):
         (signal.SIGTERM, 10, ()),
         (signal.SIGKILL, 10, ("--mosaics",)),
         (signal.SIGKILL, 10, ("--volumes",)),
+        (signal.SIGKILL, 10, ("--scenes",)),
     ],
 )
 def test_killed_at_random_moments(tmp_path, number, kills, flags):

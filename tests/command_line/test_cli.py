@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import keras
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -91,6 +92,34 @@ def test_what_is_no_error_of_the_users_keeps_its_traceback():
 
 def _path(first):
     return os.pathsep.join([str(first), os.environ.get("PYTHONPATH", "")])
+
+
+def test_masks_are_predicted_as_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(8):
+        mask = np.zeros((16, 16), np.uint8)
+        mask[number : number + 8] = 1
+        Image.fromarray(mask).save(f"masks/{number}.png")
+        Image.fromarray(mask * 200).convert("RGB").save(f"images/{number}.png")
+    command_line.main(
+        [
+            *("fit", "--model.network", "FCDenseNet", "--model.blocks", "[1, 1, 1]"),
+            *("--model.growth_rate", "4", "--data", "MaskFolder", "--data.root", "."),
+            *("--data.classes", "[ground, band]", "--data.image_size", "16"),
+            *("--data.batch_size", "2", "--trainer.max_epochs", "1"),
+        ]
+    )
+    (config,) = tmp_path.glob("runs/*/version_0/config.yaml")
+    again = ["predict", "--config", str(config), "--ckpt_path", "last"]
+    new = ["--pictures", "images/1.png", "images/3.png", "--predictions", "found.csv"]
+    command_line.main([*again, *new])
+    found = sorted((tmp_path / "found").iterdir())
+    assert [path.name for path in found] == ["00000-1.png", "00001-3.png"]
+    with Image.open(found[0]) as image:
+        assert image.size == (16, 16)
+        assert set(np.unique(image)) <= {0, 1}
 
 
 @pytest.mark.slow

@@ -1,14 +1,14 @@
 """Trains a small network with all that has a state; killed by test_resume.py.
 
     python tests/helpers/interrupted_training.py FOLDER [--resume] [--kill-at=PLACE] \
-        [--mosaics | --volumes]
+        [--mosaics | --volumes | --scenes]
 
 Dropout and augmentation, early stopping with the best weights put back, a learning rate
 that falls on plateaus, averages of the weights. Ends with `weights.npz` in FOLDER.
 `--kill-at` ends it in the work that follows the last checkpoint: before or after the
 best weights are put back, or where the curves are drawn. `--mosaics` has several labels
 a picture, of which some are not known and those that are there count twice. `--volumes`
-has three dimensions, and layers that are computed again.
+has three dimensions, and layers that are computed again. `--scenes` has masks.
 """
 
 import os
@@ -63,7 +63,11 @@ def main() -> None:
     if "--volumes" in sys.argv:
         data = kd.data.DigitVolumes(64, crop=8, shift=2, mirror=(0, 2))
         options["memory_efficient"] = "full"
-    module = Averaged(kd.DenseNetBC, learning_rate=0.05, **options)
+    network = kd.DenseNetBC
+    if "--scenes" in sys.argv:
+        network, options = kd.FCDenseNet, {"blocks": (1, 1, 1), "growth_rate": 4}
+        data = kd.data.DigitScenes(folder.parent / "scenes", batch_size=64)
+    module = Averaged(network, learning_rate=0.05, **options)
     stopping = keras.callbacks.EarlyStopping(
         "val_loss", patience=3, restore_best_weights=True
     )

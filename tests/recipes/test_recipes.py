@@ -581,6 +581,47 @@ def test_volumes_goes_the_whole_way_with_what_is_built_in(tmp_path, run_here):
     assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
 
 
+def test_segmentation_reads_camvids_layout_and_classes_of_your_own(given, tmp_path):
+    fitted = given("segmentation.py", "--data-dir", tmp_path, "--crop-size", 64)
+    data, module = fitted.data, fitted.module
+    assert (data.num_classes, data.class_names[10]) == (11, "bicyclist")
+    assert (data.void, data.batch_size, data.image_size) == ((11, 255), 5, 64)
+    assert module.options == {"memory_efficient": False, "depth": 103}
+    assert fitted.flags["max_epochs"] == 750
+    own = given(
+        *("segmentation.py", "--data-dir", tmp_path, "--blocks", 4, 5, 4),
+        *("--classes", "skin=0", "lesion=255", "--growth-rate", 12),
+    )
+    assert own.data.classes == {"skin": 0, "lesion": 255}
+    assert own.data.class_names == ("skin", "lesion")
+    assert own.module.options["blocks"] == (4, 5, 4)
+    named = given("segmentation.py", "--data-dir", tmp_path, "--classes", "a", "b")
+    assert named.data.class_names == ("a", "b")
+    optimizer = own.module.configure_optimizer(100)
+    assert type(optimizer) is keras.optimizers.RMSprop
+    assert float(optimizer.learning_rate) == pytest.approx(0.001)
+
+
+def test_segmentation_without_cifar10_says_what_it_trains_on(
+    tmp_path, monkeypatch, capsys
+):
+    """The whole way, on digits on scikit-learn's photographs."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "nothing"))
+    for name, value in OFFLINE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    loaded("segmentation.py").main(
+        blocks=(1, 1, 1), fast_dev_run=True, export_dir=tmp_path / "served"
+    )
+    out = capsys.readouterr().out
+    assert "scikit-learn's two photographs instead" in out
+    assert "Mean IoU of the test pictures (digits on photographs): " in out
+    assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
+    with pytest.raises(kd.data.DataUnavailableError):
+        loaded("segmentation.py").main(backgrounds="cifar10")
+
+
 def test_it_goes_on_from_the_last_checkpoint_or_from_the_one_that_is_named(given):
     assert given("cifar10.py").ckpt_path is None
     assert given("cifar10.py", "--resume").ckpt_path == "last"
