@@ -99,6 +99,8 @@ def features(
             "strides and layers each say which maps are meant: leave one of them out. "
             f"Received: strides={strides!r}, layers={layers!r}."
         )
+    _refuse_no_list(strides, layers)
+    _refuse_no_network(model)
     known = _maps_by_stride(model)
     if layers is not None:
         names = list(layers)
@@ -107,8 +109,34 @@ def features(
     else:
         names = [name for name, _ in known if "/" not in name]
     inputs, maps = _graph(model, names)
-    outputs = [_named(model, maps, name) for name in names]
-    return FeatureModel(inputs, outputs, name=f"{model.name}_features")
+    outputs = {name: _named(model, maps, name) for name in names}
+    listed = [outputs[name] for name in names]
+    return FeatureModel(inputs, listed, name=f"{model.name}_features")
+
+
+def _refuse_no_list(strides: Any, layers: Any) -> None:
+    given = {"strides": strides, "layers": layers}
+    for name, value in given.items():
+        is_list = isinstance(value, Sequence) and not isinstance(value, str)
+        if value is not None and not (is_list and len(value)):
+            raise ValueError(
+                f"{name} is a sequence of one or more, such as "
+                f"{'(8, 16)' if name == 'strides' else repr(('transition1',))}. "
+                f"Received: {name}={value!r}."
+            )
+
+
+def _refuse_no_network(model: Any) -> None:
+    if isinstance(model, FeatureModel):
+        raise MisconfigurationError(
+            f"{model.name} gives feature maps already: take others of the network that "
+            "it was taken of."
+        )
+    if not isinstance(model, keras.Model):
+        raise MisconfigurationError(
+            "features takes a keras.Model, such as module.model of an ImageClassifier "
+            f"that was fitted. Received: {type(model).__name__}."
+        )
 
 
 # --- which maps ------------------------------------------------------------------
@@ -194,6 +222,7 @@ def _graph(model: keras.Model, names: Sequence[str]) -> tuple[Any, dict[str, Any
         y = layer(*args, **kwargs)
         if isinstance(layer, StemWithMaps):
             y, maps[f"{layer.stem.name}/{_BEFORE_POOLING}"] = y
+            maps[layer.stem.name] = y
         maps[layer.name] = y
         return y
 

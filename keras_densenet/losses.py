@@ -95,6 +95,15 @@ class PixelCrossentropy(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
         self.from_logits = from_logits
 
+    def __call__(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss; a weight may be of each pixel, or of each picture `(N,)`."""
+        if sample_weight is not None and len(sample_weight.shape) == 1:
+            ones = [1] * (len(y_pred.shape) - 2)
+            sample_weight = ops.reshape(sample_weight, [-1, *ones])
+        return super().__call__(y_true, y_pred, sample_weight)
+
     def call(self, labels: Tensor, answers: Tensor) -> Tensor:
         """Return a value for each pixel, `(N, H, W)`, of which the mean is the loss.
 

@@ -26,10 +26,10 @@ def checked_blocks(blocks: Sequence[int], depth: int | None) -> list[int]:
 
 def check_classes(classes: int) -> None:
     """Raise a `ValueError` for fewer classes than 1."""
-    if classes < 1:
+    if not isinstance(classes, Integral) or classes < 1:
         raise ValueError(
-            "classes, the number of classes that the network tells apart, must be 1 or "
-            f"more. Received: classes={classes}."
+            "classes, the number of classes that the network tells apart, must be a "
+            f"whole number of 1 or more. Received: classes={classes}."
         )
 
 

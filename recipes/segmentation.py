@@ -19,8 +19,9 @@ The paper (Jegou et al. 2017, "The One Hundred Layers Tiramisu", Table 3) has on
 
 by RMSProp, whose learning rate of 0.001 is 0.995 times as high after each epoch, with a
 weight decay of 1e-4, on crops of 224, and then on whole pictures at 1e-4. Here it falls
-along a cosine, on crops alone. Memory of training FC-DenseNet103 at 224x224, MB a
-picture: 1,215; with `--memory-efficient full` 252.
+along a cosine, and training and test are on crops of 224, in the test the center of
+256: these numbers are not the paper's. Memory of training FC-DenseNet103 at 224x224, MB
+a picture: 1,215; with `--memory-efficient full` 252.
 
 Without a folder it trains an FC-DenseNet of five blocks on digits on photographs:
 scikit-learn's hand-written digits on pictures of CIFAR-10, or, where that cannot be

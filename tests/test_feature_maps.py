@@ -210,6 +210,9 @@ def test_the_network_stays_what_it_is():
         ({"layers": ("dense_block1/layer9",)}, ValueError, ["dense_block1/layer"]),
         ({"layers": ("dens_block1",)}, ValueError, ["Did you mean 'dense_block1'"]),
         ({"strides": (4,), "layers": ("stem",)}, ValueError, ["leave one"]),
+        ({"strides": 4}, ValueError, ["(8, 16)", "strides=4"]),
+        ({"strides": ()}, ValueError, ["one or more"]),
+        ({"layers": "stem"}, ValueError, ["('transition1',)", "layers='stem'"]),
     ],
 )
 def test_maps_that_there_are_not(arguments, error, words):
@@ -217,6 +220,25 @@ def test_maps_that_there_are_not(arguments, error, words):
         kd.features(kd.DenseNetBC(**TINY), **arguments)
     for word in words:
         assert word in str(refused.value)
+
+
+def test_what_the_stem_returns_beside_its_maps():
+    model = kd.DenseNetBC(**TINY)
+    names = ("stem", "stem/maps", "dense_block1/layer1", "dense_block1/layer1")
+    encoder = kd.features(model, layers=names)
+    pooled, maps, one, same = encoder(PICTURES)
+    assert [feature.name for feature in encoder.feature_info] == list(names)
+    assert (pooled.shape, maps.shape) == ((2, 8, 8, 8), (2, 16, 16, 8))
+    np.testing.assert_array_equal(one, same)
+
+
+def test_what_is_no_network():
+    encoder = kd.features(kd.DenseNetBC(**TINY), (2, 4))
+    with pytest.raises(MisconfigurationError, match="feature maps already"):
+        kd.features(encoder, (4,))
+    module = kd.ImageClassifier(kd.DenseNetBC, depth=10)
+    with pytest.raises(MisconfigurationError, match=r"module\.model"):
+        kd.features(module)
 
 
 def test_a_network_within_a_model_is_asked_for():

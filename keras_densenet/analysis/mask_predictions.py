@@ -1,7 +1,6 @@
 """A network's answers for each pixel, and how far they are the masks."""
 
 import heapq
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -82,7 +81,7 @@ class MaskPredictions:
 
     @property
     def mean_iou(self) -> float:
-        """Mean over classes of intersection over union, where there is a union."""
+        """Mean over classes of intersection over union, NaN where nothing is known."""
         return _mean_iou(self.counts)
 
     @property
@@ -151,7 +150,7 @@ def _pixels_of(
     """Iterate over pictures, their masks, and the most probable classes."""
     for images, masks, *_ in dataset.as_numpy_iterator():
         answers = model.predict(images, batch_size=len(images), verbose=0).argmax(-1)
-        yield from itertools.zip_longest(images, masks, answers)
+        yield from zip(images, masks, answers, strict=True)
 
 
 def _counted(mask: np.ndarray, answer: np.ndarray, classes: int) -> np.ndarray:
@@ -169,4 +168,4 @@ def _ious(counts: np.ndarray) -> np.ndarray:
 
 
 def _mean_iou(counts: np.ndarray) -> float:
-    return float(np.nanmean(_ious(counts)))
+    return float(np.nanmean(_ious(counts))) if counts.any() else float("nan")

@@ -21,6 +21,8 @@ MANY = 20  # classes in a table that is closed at first
 
 def facts_of_masks(predictions: MaskPredictions) -> dict[str, str]:
     """Return what stands at the top of the page."""
+    if math.isnan(predictions.mean_iou):
+        return {"mean IoU": "not known: all is void"}
     return {
         "mean IoU": f"{100 * predictions.mean_iou:.1f} %",
         "pixels right": f"{100 * predictions.pixel_accuracy:.2f} %",

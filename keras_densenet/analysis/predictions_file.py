@@ -212,14 +212,33 @@ def write_class_maps(
 
     Returns:
         The folder.
+
+    Raises:
+        ValueError: They are of signals or volumes, or the folder has other pictures.
     """
+    if np.ndim(probabilities) != 4:
+        raise ValueError(
+            "Class maps are written as pictures, of probabilities (N, H, W, classes). "
+            f"Received: shape {np.shape(probabilities)}. Of signals and volumes save "
+            "probabilities.argmax(-1) with numpy.save."
+        )
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     numbered = files or dict.fromkeys(range(len(probabilities)), "")
-    for (number, file), shares in zip(numbered.items(), probabilities, strict=False):
+    pairs = list(zip(numbered.items(), probabilities, strict=False))
+    names = [
+        "-".join(filter(None, (f"{number:05d}", Path(file).stem))) + ".png"
+        for (number, file), _ in pairs
+    ]
+    others = sorted({path.name for path in folder.glob("*.png")} - {*names})
+    if others:
+        raise ValueError(
+            f"{folder} has pictures of before, such as {others[0]}: name another "
+            "folder, or take them away."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (_, shares) in zip(names, pairs, strict=True):
         image = Image.fromarray(shares.argmax(-1).astype(np.uint8), "P")
         image.putpalette(palette())
-        name = "-".join(filter(None, (f"{number:05d}", Path(file).stem)))
-        with whole_file(folder / f"{name}.png") as beside:
+        with whole_file(folder / name) as beside:
             image.save(beside, "PNG")
     return folder

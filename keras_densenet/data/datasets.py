@@ -79,6 +79,11 @@ class Datasets(DataModule):
         self.soft_labels = is_matrix and labels == "one"
         for name, dataset in given.items():
             self._given[name] = self._with_labels(name, dataset)
+        if labels == "pixels" and (num_classes or 0) > VOID:
+            raise ValueError(
+                f"Masks have {VOID} classes at most: number {VOID} is that of pixels "
+                f"whose class is not known. Received: num_classes={num_classes}"
+            )
         self._num_classes = num_classes
         self._class_names = class_names or getattr(train, "class_names", None)
         if mean is not None and std is not None:
@@ -100,7 +105,7 @@ class Datasets(DataModule):
             )
         labels = np.concatenate([np.ravel(labels) for _, labels, *_ in train])
         if self.labels == "pixels":
-            labels = labels[labels != VOID]
+            labels = _known(labels)
         if labels.min() < 0 or labels.max() < 1:
             raise ValueError(
                 "Labels are class numbers 0, 1, ... of two classes or more. Received: "
@@ -215,3 +220,19 @@ def _are_batches(pictures: Any, labels: Any) -> bool:
     # that batches may have another size at the end.
     is_like_a_picture = isinstance(pictures, tf.TensorSpec) and pictures.shape.rank == 3
     return not is_like_a_picture or pictures.shape[0] is None
+
+
+def _known(labels: np.ndarray) -> np.ndarray:
+    """Return the class numbers of the pixels whose class is known.
+
+    Raises:
+        ValueError: There are none, or some are below 0.
+    """
+    known = labels[labels != VOID]
+    if not known.size or known.min() < 0:
+        raise ValueError(
+            f"Masks are class numbers 0, 1, ..., and {VOID} where the class is not "
+            "known, of which dataset.map can make another number. Received: "
+            f"{np.unique(labels)[:5].tolist()}, ..."
+        )
+    return known

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
 from keras_densenet.data.picture_files import ORIENTATION, BrokenPictureError
 from keras_densenet.pixel_classes import VOID
@@ -16,8 +17,10 @@ from keras_densenet.tensor import Tensor
 
 MOST_CLASSES = 255
 SIDEWAYS = (5, 6, 7, 8)  # EXIF's orientations in which height and width change places
-# Those of gray, perhaps, that is saved as a color; what is transparent says nothing.
-_BANDS = {"RGB": "RGB", "RGBA": "RGB", "CMYK": "CMY", "YCbCr": "YCC", "LAB": "LAB"}
+# Pillow's modes, by their beginnings: of one bit, gray, palettes and colors; and those
+# of larger numbers.
+_OF_COLORS = ("1", "L", "P", "RGB")
+_OF_NUMBERS = ("I", "F")
 _RED, _GREEN = 2**16, 2**8  # a color as one number
 
 Value: TypeAlias = int | tuple[int, int, int]  # of a mask's pixel: a number or a color
@@ -47,7 +50,9 @@ class MaskCode:
         classes: Sequence[str] | Mapping[str, Value],
         void: Value | Sequence[Value] | None = VOID,
     ) -> None:
-        given = classes if isinstance(classes, Mapping) else _numbered(classes)
+        given: Mapping[str, Any] = (
+            classes if isinstance(classes, Mapping) else _numbered(classes)
+        )
         values = [_checked(value) for value in given.values()]
         self.names = tuple(map(str, given))
         self.is_of_colors = any(isinstance(value, tuple) for value in values)
@@ -84,7 +89,7 @@ class MaskCode:
             Exception: The file is broken; the kind of exception is the decoder's.
         """
         with Image.open(path) as image:
-            pixels = self._pixels(image)
+            pixels = self._pixels(ImageOps.exif_transpose(image))
         places = np.searchsorted(self._code, pixels).clip(max=len(self._code) - 1)
         strange = self._code[places] != pixels
         if strange.any():
@@ -93,12 +98,18 @@ class MaskCode:
 
     def _pixels(self, image: Image.Image) -> np.ndarray:
         """Return each pixel as one number, int64 `(H, W)`."""
+        allowed = _OF_COLORS if self.is_of_colors else _OF_COLORS + _OF_NUMBERS
+        if not image.mode.startswith(allowed):
+            raise BrokenPictureError(
+                f"the mask is of Pillow's mode {image.mode}, whose pixels are no "
+                f"{'colors' if self.is_of_colors else 'class numbers'}. Save it as a "
+                "PNG of gray, of a palette or of colors"
+            )
         if self.is_of_colors:
             rgb = np.asarray(image.convert("RGB"), np.int64)
             return rgb @ np.array([_RED, _GREEN, 1])
-        pixels = np.atleast_3d(np.asarray(image))[
-            ..., : len(_BANDS.get(image.mode, "I"))
-        ]
+        bands = 3 if image.mode.startswith("RGB") else 1  # without alpha
+        pixels = np.atleast_3d(np.asarray(image))[..., :bands]
         numbers = pixels.astype(np.int64)
         if (numbers != numbers[..., :1]).any():
             raise BrokenPictureError(
@@ -128,11 +139,13 @@ class MaskCode:
 
 
 def _numbered(names: Sequence[str]) -> dict[str, int]:
-    if isinstance(names, str) or len({*names}) < len(names):
+    are_names = isinstance(names, Iterable) and not isinstance(names, str)
+    listed = list(names) if are_names else []
+    if not are_names or len({*listed}) < len(listed):
         raise ValueError(
             f"classes are names, each of them once. Received: classes={names!r}"
         )
-    return {name: number for number, name in enumerate(names)}
+    return {name: number for number, name in enumerate(listed)}
 
 
 def _void_values(void: Any, are_colors: bool) -> list[Value]:
@@ -144,8 +157,8 @@ def _void_values(void: Any, are_colors: bool) -> list[Value]:
     """
     if void is None:
         return []
-    is_color = not isinstance(void, int) and all(isinstance(n, int) for n in void)
-    is_one = isinstance(void, int) or (are_colors and is_color)
+    is_color = isinstance(void, Sequence) and all(map(_is_number, void))
+    is_one = not isinstance(void, Sequence) or (are_colors and is_color)
     values = [_checked(value) for value in ([void] if is_one else void)]
     if any(isinstance(value, tuple) != are_colors for value in values if value != VOID):
         kind = "colors, such as (0, 0, 0)" if are_colors else "numbers in 0..255"
@@ -153,15 +166,20 @@ def _void_values(void: Any, are_colors: bool) -> list[Value]:
     return values
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _checked(value: Any) -> Value:
     """Return a number in 0..255, or a color as a tuple of three."""
-    parts = [value] if isinstance(value, int | np.integer) else list(value)
-    if len(parts) not in (1, 3) or not all(0 <= int(part) <= 255 for part in parts):
+    is_color = isinstance(value, Sequence | np.ndarray) and len(value) == 3
+    parts = [*value] if is_color else [value]
+    if not all(_is_number(part) and 0 <= part <= 255 for part in parts):
         raise ValueError(
             "A mask's pixel is a number in 0..255, or a color such as (128, 64, 128). "
             f"Received: {value!r}"
         )
-    if len(parts) == 1:
+    if not is_color:
         return int(parts[0])
     red, green, blue = (int(part) for part in parts)
     return red, green, blue
@@ -229,7 +247,12 @@ def broken_masks(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         reasons = pool.map(lambda pair: reason(*pair), pairs)
     return {
-        picture: f"{Path(mask).name}: {why}"
+        picture: f"its mask {mask}: {why}{_hint(mask)}"
         for (picture, mask), why in zip(pairs, reasons, strict=True)
         if why
     }
+
+
+def _hint(mask: str) -> str:
+    is_jpeg = Path(mask).suffix.lower() in (".jpg", ".jpeg")
+    return "; JPEG blurs masks, save them as PNG" if is_jpeg else ""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -32,9 +32,17 @@ _MOVING = ("mixup", "cutmix", "rand_augment")  # what masks would have to follow
 
 
 class MaskedFiles(LabeledFiles):
-    """Picture files with masks: both are looked at before training."""
+    """Picture files with masks: both are looked at before training.
 
-    code: MaskCode
+    Args:
+        *arguments: Those of `LabeledFiles`.
+        code: What the masks' pixels mean.
+        **options: Those of `LabeledFiles`.
+    """
+
+    def __init__(self, *arguments: Any, code: MaskCode, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.code = code
 
     def _broken_labels(
         self, files: PictureFiles, broken: Mapping[str, str]
@@ -72,8 +80,9 @@ class MaskFolder(LabeledPictures, _RootAndClassesFirst):
 
     Masks are gray or palette pictures, whose pixels are numbers, or colored ones:
     `classes` says what they mean. Pixels that are `void` count neither in the loss nor
-    in a metric; others that mean no class are refused, with the file's name. Each
-    picture and each mask is decoded once before training.
+    in a metric; others that mean no class are refused, with the file's name. A mask
+    has the size of the picture as it is shown. Each picture and each mask is decoded
+    once before training.
 
     Augmentation crops, resizes and mirrors both alike, and where a picture is filled up
     (`fit="pad"`) its mask is void. Masks are resized to the nearest pixel.
@@ -93,7 +102,10 @@ class MaskFolder(LabeledPictures, _RootAndClassesFirst):
             a class has it; None for none.
         images: Name of the pictures' folder.
         masks: Name of the masks' folder.
-        mask_suffix: What a mask's name has after its picture's, such as "_L".
+        image_suffix: What a picture's name ends with that its mask's has not, such as
+            "_leftImg8bit" of Cityscapes.
+        mask_suffix: What a mask's name ends with that its picture's has not, such as
+            "_L", or "_gtFine_labelIds" of Cityscapes.
         group: What belongs together in one split: see `ImageFolder`.
 
     Raises:
@@ -111,6 +123,7 @@ class MaskFolder(LabeledPictures, _RootAndClassesFirst):
     void: Value | Sequence[Value] | None = VOID
     images: str = "images"
     masks: str = "masks"
+    image_suffix: str = ""
     mask_suffix: str = ""
 
     def __post_init__(self) -> None:
@@ -134,19 +147,18 @@ class MaskFolder(LabeledPictures, _RootAndClassesFirst):
         return Path(self.root).expanduser()
 
     def _where(self) -> MaskedFiles:
-        names = MaskNames(self.images, self.masks, self.mask_suffix)
+        names = MaskNames(self.images, self.masks, self.image_suffix, self.mask_suffix)
         find = partial(
             find_masked_folder, self.folder, names, self.shares, group=self.group
         )
-        files = MaskedFiles(
+        return MaskedFiles(
             self.folder,
             self.class_names,
             find,
+            code=self._code,
             check_files=self.check_files,
             on_error=self.on_error,
         )
-        files.code = self._code
-        return files
 
     def _add(self, split: str) -> str:
         return f"make folders {split}/{self.images}/ and {split}/{self.masks}/"

@@ -51,22 +51,31 @@ def raw_pictures(
 
 
 def accuracy_of(run: Run, images: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of right answers, of pixels too.
+    """Return the share of right answers.
 
-    Of yes and no it is by decisions, if any are.
+    Of yes and no it is by decisions, if any are. Of pixels it is the mean over classes
+    of the share that is right: a rare class counts as much as the background.
     """
     starts = range(0, len(images), BATCH)
-    batches = [run(np.asarray(images[at : at + BATCH], "float32")) for at in starts]
+    asked = (run(np.asarray(images[at : at + BATCH], "float32")) for at in starts)
+    batches = [_needed(answer) for answer in asked]
     answers = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
     if "class_map" in answers:
-        known = labels != VOID
-        return float(np.mean(answers["class_map"][known] == labels[known]))
+        right = answers["class_map"] == labels
+        there = np.setdiff1d(labels, [VOID])
+        return float(np.mean([right[labels == number].mean() for number in there]))
     logits = answers["logits"]
     if labels.ndim > 1 or logits.shape[1] == 1:  # yes or no, by sigmoids
         labels = labels.reshape(logits.shape)
         known, given = ~np.isnan(labels), answers.get("decisions", logits > 0)
         return float(np.mean(given[known] == (labels >= 0.5)[known]))
     return float(np.mean(logits.argmax(axis=1) == labels))
+
+
+def _needed(answer: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return what tells what is right: of pixels no probabilities, which are many."""
+    names = ["class_map"] if "class_map" in answer else list(answer)
+    return {name: np.asarray(answer[name]) for name in names}
 
 
 def checked_pictures(

@@ -27,10 +27,10 @@ Stage: TypeAlias = Callable[[Tensor, Moments | None, bool | None], Tensor]
 
 def check_growth_rate(growth_rate: int) -> None:
     """Raise a `ValueError` for a growth rate k below 1."""
-    if growth_rate < 1:
+    if not isinstance(growth_rate, Integral) or growth_rate < 1:
         raise ValueError(
             "growth_rate, the number of feature maps that a dense layer adds, must be "
-            f"1 or more. Received: growth_rate={growth_rate}."
+            f"a whole number of 1 or more. Received: growth_rate={growth_rate}."
         )
 
 

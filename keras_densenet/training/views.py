@@ -78,6 +78,11 @@ def mean_of_views(
     Raises:
         MisconfigurationError: It is not known what the network answers.
     """
+    if len(getattr(network, "output_shape", None) or ()) > 2:
+        raise MisconfigurationError(
+            f"{network.name} answers for each pixel, and the pixels of several views "
+            "of a picture are at other places. Predict without views."
+        )
     output = output_of(network)
     if output.kind == "unknown":
         raise MisconfigurationError(

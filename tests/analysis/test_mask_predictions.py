@@ -8,7 +8,11 @@ from PIL import Image
 
 from keras_densenet.analysis import MaskPredictions, write_class_maps
 from keras_densenet.analysis.mask_predictions import mask_predictions_of
-from keras_densenet.analysis.mask_report import overlay, parts_of_masks
+from keras_densenet.analysis.mask_report import (
+    facts_of_masks,
+    overlay,
+    parts_of_masks,
+)
 
 COUNTS = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
 
@@ -23,6 +27,12 @@ def test_scores_by_hand():
     assert (a.precision, a.recall, a.share) == pytest.approx((6 / 7, 6 / 8, 8 / 12))
     assert found.mean_iou == pytest.approx((6 / 9 + 3 / 6) / 2)
     assert found.pixel_accuracy == pytest.approx(9 / 12)
+
+
+def test_nothing_is_known_where_all_is_void():
+    found = MaskPredictions(np.zeros((2, 2), int), ["a", "b"], pictures=1)
+    assert np.isnan(found.mean_iou)
+    assert facts_of_masks(found) == {"mean IoU": "not known: all is void"}
 
 
 class Data:
@@ -75,5 +85,10 @@ def test_class_maps_are_masks_again(tmp_path):
         image = Image.open(folder / name)
         assert image.mode == "P"
         np.testing.assert_array_equal(np.asarray(image), np.full((2, 3), number))
+    write_class_maps(folder, shares, files)  # again
+    with pytest.raises(ValueError, match="pictures of before, such as 00004-street"):
+        write_class_maps(folder, shares[:1], {0: "street.jpg"})
+    with pytest.raises(ValueError, match=r"numpy\.save"):
+        write_class_maps(tmp_path / "volumes", np.zeros((1, 2, 2, 2, 3)))
     alone = write_class_maps(tmp_path / "alone", shares)
     assert len(list(alone.iterdir())) == 2

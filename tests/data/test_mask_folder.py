@@ -65,6 +65,9 @@ def test_gray_palette_and_one_bit_masks(tmp_path):
         found = code.decode(saved(tmp_path, mask))
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found[..., 0], numbers)
+    numpys = MaskCode({"a": np.uint8(0), "b": np.uint8(1)}, void=np.uint8(7))
+    found = numpys.decode(saved(tmp_path, np.array([[0, 1, 7]], np.uint8)))
+    np.testing.assert_array_equal(found[..., 0], [[0, 1, 255]])
     three = MaskCode(["a", "b"], void=(7, 8, 9))  # which are numbers, and no color
     found = three.decode(saved(tmp_path, np.array([[0, 7, 8, 9, 1]], np.uint8)))
     np.testing.assert_array_equal(found[..., 0], [[0, 255, 255, 255, 1]])
@@ -114,6 +117,11 @@ def test_pixels_of_no_class_are_named(tmp_path):
         ({"a": 0, "b": 256}, None, "in 0..255"),
         ({"a": 0, "b": (1, 2)}, None, "in 0..255"),
         ({"a": 0, "b": 1}, (0, 0, 0), "means one class"),
+        ({"a": False, "b": True}, 255, "in 0..255"),
+        ({"a": 0, "b": 0.5}, 255, "in 0..255"),
+        (5, 255, "classes are names"),
+        (NAMES, "x", "in 0..255"),
+        (NAMES, 2.5, "in 0..255"),
         ({"a": 0, "b": 1}, [(0, 0, 0)], "void must be of numbers"),
         ({"a": (0, 0, 0), "b": (1, 1, 1)}, 11, "void must be of colors"),
     ],
@@ -198,6 +206,88 @@ def test_suffixes_and_missing_masks(folder):
         data_of(folder / "masks").setup("fit")
     with pytest.raises(kd.data.DataUnavailableError, match="There is no folder"):
         data_of(folder / "nowhere").setup("fit")
+
+
+def test_names_of_cityscapes(tmp_path):
+    for split in ("train", "val"):
+        images = tmp_path / "leftImg8bit" / split / "ulm"
+        masks = tmp_path / "gtFine" / split / "ulm"
+        for number in range(4):
+            write((images, masks), f"ulm_{number}", *made(number))
+            old = images / f"ulm_{number}.png"
+            old.rename(images / f"ulm_{number}_leftImg8bit.png")
+            old = masks / f"ulm_{number}.png"
+            old.rename(masks / f"ulm_{number}_gtFine_labelIds.png")
+            Image.new("RGB", (80, 60)).save(masks / f"ulm_{number}_gtFine_color.png")
+    suffixes = {"image_suffix": "_leftImg8bit", "mask_suffix": "_gtFine_labelIds"}
+    folders = {"images": "leftImg8bit", "masks": "gtFine"}
+    data = data_of(tmp_path, **folders, **suffixes)
+    data.setup("fit")
+    assert len(data.members("val").files) == 4
+
+
+def moved(root, *pairs):
+    for old, new in pairs:
+        (root / new).parent.mkdir(parents=True, exist_ok=True)
+        (root / old).rename(root / new)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ([("images/1.png", "images/Testing/1.png")], "has folders Testing"),
+        ([("images/1.png", "images/test/1.png")], "test has no masks in"),
+        (
+            [
+                ("images/1.png", "test/images/1.png"),
+                ("masks/1.png", "test/masks/1.png"),
+            ],
+            "no pictures with masks to train on",
+        ),
+        (
+            [
+                ("images/1.png", "val/images/1.png"),
+                ("masks/1.png", "val/masks/1.png"),
+                ("images/2.png", "valid/images/2.png"),
+                ("masks/2.png", "valid/masks/2.png"),
+            ],
+            "several folders of val pictures",
+        ),
+    ],
+)
+def test_splits_that_would_be_trained_on_or_forgotten(pairs, words, folder):
+    moved(folder, *pairs)
+    with pytest.raises(kd.data.DataUnavailableError, match=words):
+        data_of(folder).setup("fit")
+
+
+@pytest.mark.parametrize("place", ["images/3.jpg", "masks/3.bmp"])
+def test_files_of_one_name_are_refused(place, folder):
+    Image.fromarray(np.zeros((63, 80), np.uint8)).save(folder / place)
+    with pytest.raises(kd.data.DataUnavailableError, match=r"cannot be told.*: 3"):
+        data_of(folder).setup("fit")
+
+
+def test_masks_are_turned_as_pictures_are(tmp_path):
+    numbers = np.array([[0, 1], [1, 1]], np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # to be turned by 180 degrees
+    Image.fromarray(np.rot90(numbers, 2)).save(tmp_path / "mask.png", exif=exif)
+    found = MaskCode(NAMES).decode(tmp_path / "mask.png")
+    np.testing.assert_array_equal(found[..., 0], numbers)
+
+
+def test_modes_that_say_no_class(tmp_path):
+    black = Image.new("RGB", (2, 2)).convert("CMYK")
+    black.save(tmp_path / "mask.tiff")
+    with pytest.raises(kd.data.BrokenPictureError, match="mode CMYK"):
+        MaskCode({"x": 0, "y": 255}).decode(tmp_path / "mask.tiff")
+    wide = saved(tmp_path, np.array([[300, 0]], np.uint16))
+    colors = MaskCode({"x": (0, 0, 0), "y": (255, 255, 255)})
+    with pytest.raises(kd.data.BrokenPictureError, match="mode I;16"):
+        colors.decode(wide)
+    with pytest.raises(kd.data.BrokenPictureError, match=r"300 \(1 pixels\)"):
+        MaskCode(NAMES).decode(wide)
 
 
 def test_broken_masks_are_named_or_left_out(folder):

@@ -190,6 +190,16 @@ def test_logits_are_trained_too(folder, tmp_path):
     assert module.model.loss.from_logits
 
 
+def test_several_views_are_refused(trained, folder):
+    trainer, module, data = trained
+    new = kd.data.Pictures([folder / "images" / "0.png"], like=data)
+    for views in ("flip", 10):
+        for asked in (data, new):
+            with pytest.raises(MisconfigurationError, match="views"):
+                trainer.predict(module, datamodule=asked, views=views)
+    assert trainer.predict(module, datamodule=new).shape == (1, 16, 16, 2)
+
+
 def test_pixels_are_not_calibrated(trained):
     trainer, module, data = trained
     with pytest.raises(MisconfigurationError, match="calibrate has nothing"):
@@ -216,5 +226,15 @@ def test_datasets_of_masks_of_volumes(tmp_path):
     module = module_of()
     fit(module, data, tmp_path)
     assert module.model.output_shape == (None, 8, 8, 8, 2)
+    weighed = made.map(lambda x, y: (x, y, tf.constant(2.0))).batch(4)
+    loss = module.model.evaluate(made.batch(4), verbose=0)[0]
+    of_twice = module.model.evaluate(weighed, verbose=0)[0]
+    assert of_twice == pytest.approx(2 * loss, rel=1e-5)
+    for other in (masks * 0 - 1, masks * 0 + 255):
+        strange = tf.data.Dataset.from_tensor_slices((volumes, other)).batch(4)
+        with pytest.raises(ValueError, match="255 where the class is not"):
+            _ = kd.data.Datasets(strange, labels="pixels").num_classes
+    with pytest.raises(ValueError, match="255 classes at most"):
+        kd.data.Datasets(made.batch(4), labels="pixels", num_classes=256)
     with pytest.raises(ValueError, match='labels="pixels" needs a class number'):
         kd.data.Datasets(made.map(lambda x, y: (x, y[0])).batch(4), labels="pixels")
