@@ -24,6 +24,7 @@ from keras_densenet.layers import (
     check_growth_rate,
     checked_data_format,
     he_convolution,
+    of_rank,
 )
 from keras_densenet.model_arguments import (
     check_classes,
@@ -164,8 +165,8 @@ def _down_and_up(
 
 def _upsampling(x: Tensor, name: str) -> Tensor:
     """Double the size: 2 n + 1 pixels of n, of which the skip connection cuts some."""
-    convolution = getattr(keras.layers, f"Conv{len(x.shape) - 2}DTranspose")
-    return convolution(
+    rank = len(x.shape) - 2
+    return getattr(keras.layers, f"Conv{rank}DTranspose")(
         x.shape[-1],
         3,
         strides=2,
@@ -177,10 +178,9 @@ def _upsampling(x: Tensor, name: str) -> Tensor:
 
 
 def _classifier(x: Tensor, classes: int, activation: str | None) -> Tensor:
-    convolution = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
     # In the precision of the weights: 16-bit logits would make a coarse loss.
     dtype = keras.config.dtype_policy().variable_dtype
-    return convolution(
+    return of_rank("Conv", len(x.shape) - 2)(
         classes,
         1,
         activation=activation,

@@ -99,7 +99,8 @@ def features(
             "strides and layers each say which maps are meant: leave one of them out. "
             f"Received: strides={strides!r}, layers={layers!r}."
         )
-    _refuse_no_list(strides, layers)
+    _refuse_no_list("strides", strides, "(8, 16)")
+    _refuse_no_list("layers", layers, "('transition1',)")
     _refuse_no_network(model)
     known = _maps_by_stride(model)
     if layers is not None:
@@ -114,16 +115,13 @@ def features(
     return FeatureModel(inputs, listed, name=f"{model.name}_features")
 
 
-def _refuse_no_list(strides: Any, layers: Any) -> None:
-    given = {"strides": strides, "layers": layers}
-    for name, value in given.items():
-        is_list = isinstance(value, Sequence) and not isinstance(value, str)
-        if value is not None and not (is_list and len(value)):
-            raise ValueError(
-                f"{name} is a sequence of one or more, such as "
-                f"{'(8, 16)' if name == 'strides' else repr(('transition1',))}. "
-                f"Received: {name}={value!r}."
-            )
+def _refuse_no_list(name: str, value: Any, example: str) -> None:
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    if value is not None and not (is_list and len(value)):
+        raise ValueError(
+            f"{name} is a sequence of one or more, such as {example}. Received: "
+            f"{name}={value!r}."
+        )
 
 
 def _refuse_no_network(model: Any) -> None:

@@ -24,6 +24,7 @@ from keras_densenet.layers import (
     check_compression,
     check_growth_rate,
     he_convolution,
+    of_rank,
 )
 from keras_densenet.model_arguments import (
     check_classes,
@@ -325,11 +326,6 @@ def _rank(x: Tensor) -> int:
     return len(x.shape) - 2
 
 
-def _of_rank(kind: str, rank: int) -> type[keras.layers.Layer]:
-    """Return Keras's layer of a kind for a rank, such as `MaxPooling3D`."""
-    return getattr(keras.layers, f"{kind}{rank}D")
-
-
 def _dense_blocks(
     x: Tensor,
     layers_per_block: Sequence[int],
@@ -367,9 +363,9 @@ def _dense_blocks(
 
 def _pool(x: Tensor, pooling: str | None) -> Tensor:
     if pooling == "avg":
-        return _of_rank("GlobalAveragePooling", _rank(x))(name="global_average_pool")(x)
+        return of_rank("GlobalAveragePooling", _rank(x))(name="global_average_pool")(x)
     if pooling == "max":
-        return _of_rank("GlobalMaxPooling", _rank(x))(name="global_max_pool")(x)
+        return of_rank("GlobalMaxPooling", _rank(x))(name="global_max_pool")(x)
     return x
 
 

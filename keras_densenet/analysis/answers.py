@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_densenet.analysis.drawn_pictures import raw_picture
 from keras_densenet.analysis.inside import answering_logits
 from keras_densenet.analysis.mask_predictions import (
     MaskPredictions,
@@ -210,7 +211,9 @@ class Examples:
     def _example(
         self, image: np.ndarray, label: int, has_it: bool, probability: float
     ) -> LabelExample:
-        return LabelExample(_raw(image, self._data), image, label, has_it, probability)
+        return LabelExample(
+            raw_picture(image, self._data), image, label, has_it, probability
+        )
 
 
 def _are_of_one_class(labels: np.ndarray, data: DataModule) -> bool:
@@ -257,12 +260,6 @@ def _mistakes(
     answers = probabilities.argmax(axis=1)
     of_labels = losses(probabilities, labels)
     for n in np.flatnonzero(answers != labels):
-        raw = _raw(images[n], data)
+        raw = raw_picture(images[n], data)
         sure = float(probabilities[n, answers[n]])
         yield Mistake(raw, int(labels[n]), int(answers[n]), sure, float(of_labels[n]))
-
-
-def _raw(image: np.ndarray, data: DataModule) -> np.ndarray:
-    """Return a picture in 0..255, a signal or a volume in its own units."""
-    raw = image * np.asarray(data.std) + np.asarray(data.mean)
-    return raw.astype("float32")  # a volume takes megabytes, and several are kept

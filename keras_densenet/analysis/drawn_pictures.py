@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_densenet.analysis.inside import TINY
+from keras_densenet.data import DataModule
 
 MOST_CHANNELS = 6  # curves of a signal: the first channels
 STRIP = 720, 240  # width and height of a signal's strip, in pixels
@@ -41,6 +42,17 @@ class _Kind(NamedTuple):
     draw: Callable[[np.ndarray, np.ndarray], Drawing]
     width: int
     words: str
+
+
+def raw_picture(image: np.ndarray, data: DataModule) -> np.ndarray:
+    """Return a standardized picture in 0..255, a signal or a volume in its own units.
+
+    Args:
+        image: As a network reads it.
+        data: Where it is from: it says what it was standardized with.
+    """
+    raw = image * np.asarray(data.std) + np.asarray(data.mean)
+    return raw.astype("float32")  # a volume takes megabytes, and several are kept
 
 
 def drawing(picture: np.ndarray, heat: np.ndarray | None = None) -> Drawing:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_densenet.analysis.drawn_pictures import raw_picture
 from keras_densenet.data import DataModule
 from keras_densenet.pixel_classes import VOID
 
@@ -119,29 +120,28 @@ def mask_predictions_of(
     classes = len(data.class_names)
     counts = np.zeros((classes, classes), np.int64)
     pictures = 0
-    worst: list[tuple[float, int, MaskExample]] = []  # heaps: those to drop come first
-    best: list[tuple[float, int, MaskExample]] = []
+    worst: list[MaskExample] = []
+    best: list[MaskExample] = []
     for image, mask, answer in _pixels_of(model, dataset):
         own = _counted(mask, answer, classes)
         counts, pictures = counts + own, pictures + 1
-        if not own.any():
-            continue
-        iou = _mean_iou(own)
-        for heap, most, rank in ((worst, WORST, -iou), (best, BEST, iou)):
-            if len(heap) < most or rank > heap[0][0]:
-                raw = (image * np.asarray(data.std) + data.mean).astype("float32")
-                example = MaskExample(raw, mask, answer, iou)
-                heapq.heappush(heap, (rank, -pictures, example))
-            if len(heap) > most:
-                heapq.heappop(heap)
-    worst, best = sorted(worst, reverse=True), sorted(best, reverse=True)
-    return MaskPredictions(
-        counts,
-        list(data.class_names),
-        pictures,
-        [example for *_, example in worst],
-        [example for *_, example in best],
-    )
+        if own.any():
+            # Copies, as a part of a batch would keep the whole batch in memory.
+            shown = image.copy(), mask.copy(), answer.copy()
+            example = MaskExample(*shown, _mean_iou(own))
+            worst = heapq.nsmallest(WORST, [*worst, example], _iou)
+            best = heapq.nlargest(BEST, [*best, example], _iou)
+    names = list(data.class_names)
+    return MaskPredictions(counts, names, pictures, _raw(worst, data), _raw(best, data))
+
+
+def _raw(examples: Sequence[MaskExample], data: DataModule) -> list[MaskExample]:
+    """Return the examples with raw pictures in place of standardized ones."""
+    return [one._replace(picture=raw_picture(one.picture, data)) for one in examples]
+
+
+def _iou(example: MaskExample) -> float:
+    return example.iou
 
 
 def _pixels_of(

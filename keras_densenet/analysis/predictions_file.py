@@ -8,9 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from keras_densenet.pixel_classes import palette
+from keras_densenet.data.mask_files import mask_picture
 from keras_densenet.whole_file import whole_file
 
 Column: TypeAlias = tuple[str, Any]  # its name and its values
@@ -150,6 +149,12 @@ def _refuse_other_rows(
             f"each class. Received: probabilities {np.shape(probabilities)}, "
             f"{len(class_names)} class names"
         )
+    _refuse_too_few_files(probabilities, files)
+
+
+def _refuse_too_few_files(
+    probabilities: np.ndarray, files: Mapping[int, str] | None
+) -> None:
     if files is not None and len(files) < len(probabilities):
         raise ValueError(
             f"There are {len(probabilities)} pictures and {len(files)} files: give the "
@@ -214,7 +219,8 @@ def write_class_maps(
         The folder.
 
     Raises:
-        ValueError: They are of signals or volumes, or the folder has other pictures.
+        ValueError: They are of signals or volumes, there are fewer files than pictures,
+            or the folder has other pictures.
     """
     if np.ndim(probabilities) != 4:
         raise ValueError(
@@ -222,13 +228,13 @@ def write_class_maps(
             f"Received: shape {np.shape(probabilities)}. Of signals and volumes save "
             "probabilities.argmax(-1) with numpy.save."
         )
-    folder = Path(folder)
-    numbered = files or dict.fromkeys(range(len(probabilities)), "")
-    pairs = list(zip(numbered.items(), probabilities, strict=False))
-    names = [
-        "-".join(filter(None, (f"{number:05d}", Path(file).stem))) + ".png"
-        for (number, file), _ in pairs
-    ]
+    _refuse_too_few_files(probabilities, files)
+    folder, many = Path(folder), len(probabilities)
+    if files is None:
+        names = [f"{number:05d}.png" for number in range(many)]
+    else:
+        numbered = list(files.items())[:many]
+        names = [f"{number:05d}-{Path(file).stem}.png" for number, file in numbered]
     others = sorted({path.name for path in folder.glob("*.png")} - {*names})
     if others:
         raise ValueError(
@@ -236,9 +242,7 @@ def write_class_maps(
             "folder, or take them away."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (_, shares) in zip(names, pairs, strict=True):
-        image = Image.fromarray(shares.argmax(-1).astype(np.uint8), "P")
-        image.putpalette(palette())
+    for name, shares in zip(names, probabilities, strict=True):
         with whole_file(folder / name) as beside:
-            image.save(beside, "PNG")
+            mask_picture(shares.argmax(-1)).save(beside, "PNG")
     return folder

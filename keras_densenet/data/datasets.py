@@ -79,13 +79,14 @@ class Datasets(DataModule):
         self.soft_labels = is_matrix and labels == "one"
         for name, dataset in given.items():
             self._given[name] = self._with_labels(name, dataset)
-        if labels == "pixels" and (num_classes or 0) > VOID:
-            raise ValueError(
-                f"Masks have {VOID} classes at most: number {VOID} is that of pixels "
-                f"whose class is not known. Received: num_classes={num_classes}"
-            )
         self._num_classes = num_classes
         self._class_names = class_names or getattr(train, "class_names", None)
+        many = num_classes or len(self._class_names or ())
+        if labels == "pixels" and many > VOID:
+            raise ValueError(
+                f"Masks have {VOID} classes at most: number {VOID} is that of pixels "
+                f"whose class is not known. Received: {many} classes"
+            )
         if mean is not None and std is not None:
             self.mean, self.std = tuple(mean), tuple(std)
 
@@ -226,10 +227,10 @@ def _known(labels: np.ndarray) -> np.ndarray:
     """Return the class numbers of the pixels whose class is known.
 
     Raises:
-        ValueError: There are none, or some are below 0.
+        ValueError: There are none, or some are no class numbers.
     """
     known = labels[labels != VOID]
-    if not known.size or known.min() < 0:
+    if not known.size or known.min() < 0 or known.max() > VOID:
         raise ValueError(
             f"Masks are class numbers 0, 1, ..., and {VOID} where the class is not "
             "known, of which dataset.map can make another number. Received: "

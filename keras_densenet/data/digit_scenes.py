@@ -14,9 +14,9 @@ from sklearn.datasets import load_sample_images
 from keras_densenet.data.cifar import CIFAR10
 from keras_densenet.data.crops import Size
 from keras_densenet.data.digits import split_digits
-from keras_densenet.data.mask_files import Value
+from keras_densenet.data.mask_files import mask_picture
 from keras_densenet.data.mask_folder import MaskFolder
-from keras_densenet.pixel_classes import VOID, palette
+from keras_densenet.pixel_classes import VOID
 
 SIDE = 32  # of a picture, in pixels
 SCENES = {"train": 4_000, "val": 500, "test": 500}
@@ -68,7 +68,6 @@ class DigitScenes(MaskFolder):
     data_dir: str | os.PathLike | None = None
     mirror: bool = False
     fit: str | None = "squash"
-    void: Value | None = VOID
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -93,14 +92,15 @@ class DigitScenes(MaskFolder):
         photographs = _photos() if self.backgrounds == "photos" else self._cifar10()
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.folder.parent) as beside:
+            folder = Path(beside) / "scenes"
             for split, digits in split_digits().items():
-                scenes = _scenes(split, *digits, photographs[split])
                 for name in ("images", "masks"):
-                    (Path(beside) / "scenes" / split / name).mkdir(parents=True)
+                    (folder / split / name).mkdir(parents=True)
+                scenes = _scenes(split, *digits, photographs[split])
                 for number, scene in enumerate(scenes):
-                    scene.write(Path(beside) / "scenes" / split, f"{number:04d}.png")
+                    scene.write(folder / split, f"{number:04d}.png")
             try:
-                (Path(beside) / "scenes").rename(self.folder)
+                folder.rename(self.folder)
             except OSError:  # another process was faster
                 if not self.folder.is_dir():
                     raise
@@ -119,9 +119,7 @@ class _Scene(NamedTuple):
     def write(self, folder: Path, name: str) -> None:
         """Write a picture, and its mask as a palette picture."""
         Image.fromarray(self.picture).save(folder / "images" / name)
-        mask = Image.fromarray(self.mask, "P")
-        mask.putpalette(palette())
-        mask.save(folder / "masks" / name)
+        mask_picture(self.mask).save(folder / "masks" / name)
 
 
 def _photos() -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """How a folder of pictures says what is a class, and what is to train or to test on."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from keras_densenet.data import picture_search
@@ -89,10 +89,15 @@ def _is_text(name: str) -> bool:
     return True
 
 
+def names_of_splits(names: Iterable[str]) -> list[str]:
+    """Return those of some folders' names that people give to splits."""
+    splits = OTHER_SPLITS.union(*SPLITS.values())
+    return [name for name in names if name.lower() in splits]
+
+
 def _refuse_splits_as_classes(names: Sequence[str], root: Path) -> None:
     """Refuse Train/ and valid/ without train/, which would be classes."""
-    splits = OTHER_SPLITS.union(*SPLITS.values())
-    wrong = [name for name in names if name.lower() in splits]
+    wrong = names_of_splits(names)
     if wrong and not (root / "train").is_dir():
         raise DataUnavailableError(
             f"{root} has no folder train/, and {', '.join(wrong)} would be classes. "

@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from keras_densenet.data.picture_files import ORIENTATION, BrokenPictureError
-from keras_densenet.pixel_classes import VOID
+from keras_densenet.pixel_classes import VOID, palette
 from keras_densenet.tensor import Tensor
 
 MOST_CLASSES = 255
@@ -190,6 +190,13 @@ def _packed(value: Value) -> int:
         return value
     red, green, blue = value
     return red * _RED + green * _GREEN + blue
+
+
+def mask_picture(numbers: np.ndarray) -> Image.Image:
+    """Return class numbers `(H, W)` as a palette picture, which `MaskCode` reads."""
+    image = Image.fromarray(numbers.astype(np.uint8), "P")
+    image.putpalette(palette())
+    return image
 
 
 def read_mask(path: Tensor, code: MaskCode, picture: Tensor) -> Tensor:

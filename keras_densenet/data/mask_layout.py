@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_densenet.data import picture_search
-from keras_densenet.data.folder_layout import OTHER_SPLITS, SPLITS
+from keras_densenet.data.folder_layout import SPLITS, names_of_splits
 from keras_densenet.data.folder_parts import with_parts
 from keras_densenet.data.hold_out import Borders
 from keras_densenet.data.labeled_files import Found
@@ -133,12 +133,7 @@ def _folders_of(root: Path, names: MaskNames, split: str) -> list[tuple[Path, Pa
 
 
 def _refuse_unused_splits(pictures: Path, names: MaskNames) -> None:
-    splits = OTHER_SPLITS.union(*SPLITS.values())
-    wrong = [
-        name
-        for name in picture_search.class_folders(pictures)
-        if name.lower() in splits
-    ]
+    wrong = names_of_splits(picture_search.class_folders(pictures))
     if wrong:
         raise DataUnavailableError(
             f"{pictures} has folders {', '.join(wrong)}, all of whose pictures would "

@@ -130,6 +130,8 @@ class PictureDataModule(SeededDataModule):
     Attributes:
         channels: What a picture is decoded to: 1 for gray, 3 for RGB, 4 for RGBA. A
             subclass may make it an option, as `ImageFolder` does.
+        crop_area: Least and largest share of a picture's area that a training picture
+            is cut out of; a subclass may have another.
         short_side: Pixels of a picture's short side when its center is cut out, and
             ten views are: 256 where `image_size`, or its shorter side, is 224.
 
@@ -139,7 +141,7 @@ class PictureDataModule(SeededDataModule):
 
     mean, std = IMAGENET[3]
     channels = 3
-    crop_area = (0.08, 1.0)  # least and largest share of a picture in a random crop
+    crop_area = (0.08, 1.0)
 
     image_size: Size = 224
     _: KW_ONLY

@@ -1,7 +1,7 @@
 """What the paper draws: stem, dense layer, dense block, transition."""
 
 from keras_densenet.layers.batch_norm import BatchNorm
-from keras_densenet.layers.convolution import he_convolution
+from keras_densenet.layers.convolution import he_convolution, of_rank
 from keras_densenet.layers.data_format import channel_axis, checked_data_format
 from keras_densenet.layers.dense_block import DenseBlock
 from keras_densenet.layers.dense_layer import DenseLayer, check_growth_rate
@@ -24,4 +24,5 @@ __all__ = [
     "checked_data_format",
     "he_convolution",
     "kept_maps",
+    "of_rank",
 ]

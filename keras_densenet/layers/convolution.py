@@ -63,8 +63,13 @@ class NarrowConvolution(keras.layers.Conv2D):
         return tensorflow_kernels.narrow_convolution(inputs, self.kernel)
 
 
+def of_rank(kind: str, rank: int) -> type[keras.layers.Layer]:
+    """Return Keras's layer of a kind for a rank, such as `MaxPooling3D`."""
+    return getattr(keras.layers, f"{kind}{rank}D")
+
+
 # By the rank of a picture: signals, pictures, volumes.
-CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
+CONVOLUTIONS = {rank: of_rank("Conv", rank) for rank in (1, 2, 3)}
 POINTWISE = {
     1: PointwiseConvolution1D,
     2: PointwiseConvolution,

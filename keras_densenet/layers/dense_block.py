@@ -7,10 +7,6 @@ import keras
 from keras import ops
 
 from keras_densenet.layers.batch_norm import freeze_parts
-from keras_densenet.layers.convolution import (
-    check_dilation_rate,
-    checked_initializer,
-)
 from keras_densenet.layers.data_format import (
     channel_axis,
     checked_data_format,
@@ -93,9 +89,8 @@ class DenseBlock(keras.layers.Layer):
         self.bottleneck = bottleneck
         self.bn_size = bn_size
         self.dropout_rate = dropout_rate
-        check_dilation_rate(dilation_rate)
         self.dilation_rate = dilation_rate
-        self.kernel_initializer = checked_initializer(kernel_initializer)
+        self.kernel_initializer = kernel_initializer
         self.memory_efficient = checked_mode(memory_efficient)
         self.sync_batchnorm = sync_batchnorm
         self.data_format = checked_data_format(data_format)

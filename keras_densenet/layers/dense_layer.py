@@ -101,11 +101,11 @@ class DenseLayer(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         check_growth_rate(growth_rate)
         check_bn_size(bn_size, bottleneck)
+        check_dilation_rate(dilation_rate)
         self.growth_rate = growth_rate
         self.bottleneck = bottleneck
         self.bn_size = bn_size
         self.dropout_rate = dropout_rate
-        check_dilation_rate(dilation_rate)
         self.dilation_rate = dilation_rate
         self.kernel_initializer = checked_initializer(kernel_initializer)
         self.sync_batchnorm = sync_batchnorm
@@ -113,30 +113,27 @@ class DenseLayer(keras.layers.Layer):
         self.axis = channel_axis(self.data_format)
 
     def _make_sublayers(self, rank: int) -> None:
-        shared = {"data_format": self.data_format, "dtype": self.dtype_policy}
+        shared: dict[str, Any] = {
+            "data_format": self.data_format,
+            "dtype": self.dtype_policy,
+        }
         bn = {"synchronized": self.sync_batchnorm, **shared}
+        drawn = {"kernel_initializer": self.kernel_initializer, "rank": rank, **shared}
         if self.bottleneck:
             self.bottleneck_bn = BatchNorm(name="bottleneck_bn", **bn)
             wide = self.bn_size * self.growth_rate
-            self.bottleneck_conv = self._convolution(
-                wide, 1, rank=rank, name="bottleneck_conv", **shared
+            self.bottleneck_conv = he_convolution(
+                wide, 1, name="bottleneck_conv", **drawn
             )
         self.bn = BatchNorm(name="bn", **bn)
-        self.conv = self._convolution(
+        self.conv = he_convolution(
             self.growth_rate,
             3,
-            rank=rank,
             dilation_rate=self.dilation_rate,
             name="conv",
-            **shared,
+            **drawn,
         )
         self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=self.dtype_policy)
-
-    def _convolution(
-        self, filters: int, kernel_size: int, **options: Any
-    ) -> keras.layers.Layer:
-        drawn: Any = {"kernel_initializer": self.kernel_initializer}
-        return he_convolution(filters, kernel_size, **drawn, **options)
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights, in the order in which they are used."""

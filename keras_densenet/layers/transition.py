@@ -126,11 +126,11 @@ class Transition(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         check_compression(compression)
         _check_pooling(pooling, strides, dilation_rate)
+        check_dilation_rate(dilation_rate)
         self.compression = compression
         self.dropout_rate = dropout_rate
         self.pooling = pooling
         self.strides = strides
-        check_dilation_rate(dilation_rate)
         self.dilation_rate = dilation_rate
         self.kernel_initializer = checked_initializer(kernel_initializer)
         self.memory_efficient = checked_mode(memory_efficient)

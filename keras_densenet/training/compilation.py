@@ -1,6 +1,6 @@
 """From a module to a model that is built and compiled on a trainer's devices."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -171,13 +171,18 @@ def _refuse_too_few_classes(model: keras.Model, data: DataModule) -> None:
         )
 
 
+def _are_unlike(one: Sequence[int | None], other: Sequence[int | None]) -> bool:
+    """Return whether two sizes differ where both are known."""
+    pairs = zip(one, other, strict=False)
+    return len(one) != len(other) or any(a != b for a, b in pairs if a and b)
+
+
 def _refuse_other_pictures(model: keras.Model, data: DataModule) -> None:
     """Refuse a model that takes pictures of another size than the data have."""
     takes, has = getattr(model, "input_shape", None), data.input_shape
     if not isinstance(takes, tuple) or None in (takes, has):
         return  # of several inputs, or not known
-    pairs = zip(takes[1:], has, strict=False)
-    if len(takes) - 1 != len(has) or any(a != b for a, b in pairs if a and b):
+    if _are_unlike(takes[1:], has):
         raise MisconfigurationError(
             f"{model.name} takes pictures of the shape {takes[1:]}, and those of "
             f"{type(data).__name__} have {tuple(has)}: give the network or the data "
@@ -186,26 +191,24 @@ def _refuse_other_pictures(model: keras.Model, data: DataModule) -> None:
 
 
 def _refuse_other_places(model: keras.Model, data: DataModule) -> None:
-    """Refuse a model that answers for each pixel where labels are of pictures, or so.
+    """Refuse a model that answers for each pixel where the data have no masks.
 
-    Raises:
-        MisconfigurationError: It does, or there are masks and it does not.
+    Where they have some, refuse one that does not, or for other pixels.
     """
-    shape = getattr(model, "output_shape", None)
-    if not isinstance(shape, tuple):
-        return
+    shape, has = getattr(model, "output_shape", None), data.input_shape
+    if not isinstance(shape, tuple) or has is None:
+        return  # not known
     if data.labels != "pixels":
-        if len(shape) == len(data.input_shape) + 1 and len(shape) > 2:
+        if len(shape) == len(has) + 1 and len(shape) > 2:
             raise MisconfigurationError(
                 f"{model.name} answers for each pixel, {shape}, and the labels of "
                 f"{type(data).__name__} are of whole pictures: give it masks, such as "
                 "kd.data.MaskFolder, or take another network."
             )
         return
-    sizes = zip(shape[1:-1], data.input_shape[:-1], strict=False)
-    if len(shape) != len(data.input_shape) + 1 or any(a != b for a, b in sizes if a):
+    if _are_unlike(shape[1:-1], has[:-1]):
         raise MisconfigurationError(
-            f"{type(data).__name__} has masks of {data.input_shape[:-1]} pixels, and "
+            f"{type(data).__name__} has masks of {has[:-1]} pixels, and "
             f"{model.name} answers {shape}: it needs the classes of each pixel, as "
             "kd.FCDenseNet gives them."
         )

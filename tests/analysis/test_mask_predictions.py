@@ -88,6 +88,8 @@ def test_class_maps_are_masks_again(tmp_path):
     write_class_maps(folder, shares, files)  # again
     with pytest.raises(ValueError, match="pictures of before, such as 00004-street"):
         write_class_maps(folder, shares[:1], {0: "street.jpg"})
+    with pytest.raises(ValueError, match="2 pictures and 1 files"):
+        write_class_maps(tmp_path / "few", shares, {0: "street.jpg"})
     with pytest.raises(ValueError, match=r"numpy\.save"):
         write_class_maps(tmp_path / "volumes", np.zeros((1, 2, 2, 2, 3)))
     alone = write_class_maps(tmp_path / "alone", shares)

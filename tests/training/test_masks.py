@@ -1,6 +1,7 @@
 """Training on pictures with masks, from the data to what is exported."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 import keras_densenet as kd
 from keras_densenet.errors import MisconfigurationError
+from keras_densenet.training.compilation import refuse_other_data
 
 NAMES = ("ground", "square")
 SMALL = {"blocks": (2, 2, 2), "growth_rate": 4, "init_features": 8}
@@ -170,6 +172,17 @@ def test_networks_that_do_not_fit_the_labels(folder, tmp_path):
         fit(few, three, tmp_path)
 
 
+@pytest.mark.parametrize("labels", ["one", "pixels"])
+def test_sizes_that_are_not_known_are_not_refused(labels):
+    model = kd.FCDenseNet(**SMALL, input_shape=(16, 16, 3))
+    unknown = SimpleNamespace(labels=labels, input_shape=None, num_classes=2)
+    refuse_other_data(model, unknown)
+    any_size = SimpleNamespace(
+        labels="pixels", input_shape=(None, None, 3), num_classes=2
+    )
+    refuse_other_data(model, any_size)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -230,11 +243,14 @@ def test_datasets_of_masks_of_volumes(tmp_path):
     loss = module.model.evaluate(made.batch(4), verbose=0)[0]
     of_twice = module.model.evaluate(weighed, verbose=0)[0]
     assert of_twice == pytest.approx(2 * loss, rel=1e-5)
-    for other in (masks * 0 - 1, masks * 0 + 255):
+    for other in (masks * 0 - 1, masks * 0 + 255, masks * 0 + 300):
         strange = tf.data.Dataset.from_tensor_slices((volumes, other)).batch(4)
         with pytest.raises(ValueError, match="255 where the class is not"):
             _ = kd.data.Datasets(strange, labels="pixels").num_classes
     with pytest.raises(ValueError, match="255 classes at most"):
         kd.data.Datasets(made.batch(4), labels="pixels", num_classes=256)
+    names = [str(number) for number in range(256)]
+    with pytest.raises(ValueError, match="255 classes at most"):
+        kd.data.Datasets(made.batch(4), labels="pixels", class_names=names)
     with pytest.raises(ValueError, match='labels="pixels" needs a class number'):
         kd.data.Datasets(made.map(lambda x, y: (x, y[0])).batch(4), labels="pixels")
