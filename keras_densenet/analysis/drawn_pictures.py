@@ -103,7 +103,7 @@ def drawn(pictures: np.ndarray) -> np.ndarray:
     Returns:
         uint8 `(..., H, W, 3)`.
 
-    Example:
+    Examples:
         >>> drawn(np.array([[[100.0]]])).tolist()  # gray
         [[[100, 100, 100]]]
         >>> drawn(np.array([[[0, 0, 50, 51]]])).tolist()  # a fifth of it is opaque

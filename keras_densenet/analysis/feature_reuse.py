@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from keras_densenet.analysis.inside import parts_of
@@ -241,30 +241,30 @@ def plot_feature_reuse(
         The figure.
     """
     width = max(9.0, 4.2 * len(matrices) + 0.8)
-    heights = [4.2, 4.2, 1.0][: 3 if observations else 2]
-    figure = Figure(figsize=(width, sum(heights)), layout="constrained")
-    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)
-    top, bottom, *texts = parts[:, 0]
+    texts = observe_feature_reuse(matrices) if observations else []
+    below = 1.2 if texts else 0.0  # inches, of which a wrapped line takes some
+    height = 8.4 + below
+    figure = Figure(figsize=(width, height))
+    room = (0, below / height, 1, 1 - below / height)
+    figure.set_layout_engine("constrained", rect=room, h_pad=0.1)
+    figure.text(0.01, 0.98 * below / height, "\n".join(texts), va="top", wrap=True)
+    top, bottom = figure.subplots(2, len(matrices), squeeze=False)
     largest = max(float(np.nanmax(matrix)) for matrix in matrices)
     _draw(top, matrices, largest, "mean |weight|")
     of_largest = "mean |weight| / the column's largest"
     _draw(bottom, [rescaled(matrix) for matrix in matrices], 1.0, of_largest)
-    for below in texts:
-        text = "\n".join(observe_feature_reuse(matrices))
-        below.text(0.01, 0.95, text, va="top", fontsize=8.5, wrap=True)
     if path:
         figure.savefig(path, dpi=150)
     return figure
 
 
 def _draw(
-    part: SubFigure, matrices: Sequence[np.ndarray], largest: float, meaning: str
+    axes: Sequence[Axes], matrices: Sequence[np.ndarray], largest: float, meaning: str
 ) -> None:
-    axes = part.subplots(1, len(matrices), squeeze=False)[0]
     for number, (axis, matrix) in enumerate(zip(axes, matrices, strict=True), 1):
         image = axis.imshow(matrix, cmap=COLORS, vmin=0, vmax=largest or 1)
         label_readers(axis, number, len(matrix) - 1, last=number == len(matrices))
-    part.colorbar(image, ax=list(axes), label=meaning)
+    axes[0].figure.colorbar(image, ax=list(axes), label=meaning)
 
 
 def label_readers(axis: Axes, number: int, num_layers: int, last: bool) -> None:

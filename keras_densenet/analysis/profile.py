@@ -191,7 +191,7 @@ def profile(model: keras.Model, batch_size: int = 1) -> Profile:
         ValueError: The model is of another kind, or a size is unknown (`None`), or
             batch_size is below 1.
 
-    Example:
+    Examples:
         >>> layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)]
         >>> profile(keras.Sequential(layers)).multiply_adds  # 6 * 6 * (3 * 3 * 3 * 4)
         3888

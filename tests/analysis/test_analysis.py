@@ -1,7 +1,9 @@
 import keras
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 import keras_densenet as kd
 
@@ -158,6 +160,21 @@ def test_one_block_and_five_are_drawn(tmp_path, blocks):
     assert kd.analysis.observe_feature_reuse(matrices)
     kd.analysis.plot_feature_reuse(matrices, tmp_path / "reuse.png")
     assert imread(tmp_path / "reuse.png").shape[1] > 900
+
+
+@pytest.mark.parametrize("layers", [(5,), (3, 3), (6, 6, 6), (6, 12, 24, 16)])
+def test_no_letter_of_the_picture_is_cut_at_its_edge(layers):
+    figure = kd.analysis.plot_feature_reuse([np.triu(np.ones((n, n))) for n in layers])
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    width, height = canvas.get_width_height()
+    for text in figure.findobj(Text):
+        if text.get_text() and text.get_visible():
+            box = text.get_window_extent()
+            assert box.x0 >= 0, text
+            assert box.y0 >= 0, text
+            assert box.x1 <= width, text
+            assert box.y1 <= height, text
 
 
 def test_a_model_without_blocks_is_refused():
