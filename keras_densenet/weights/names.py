@@ -14,6 +14,7 @@ from keras_densenet.weights.errors import WeightsError
 # "denselayer1.norm.1.weight" of the files of 2017, and of torchvision before 0.3.
 OLD_SPELLING = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 LAYERS = re.compile(r"(denselayer\d+)\.layers\.")  # of MONAI
+OF_DENSE_LAYER = re.compile(r"(denselayer\d+)\.((?:norm|conv)[12]\.)")
 STEM = "conv0.weight"  # which each DenseNet has once
 FEATURES = "features."
 OF_FEATURES = re.compile(r"(conv\d|norm|denseblock\d|transition\d)")
@@ -126,6 +127,18 @@ def todays_name(name: str) -> str:
     """
     name = OLD_SPELLING.sub(r"\1\2.", name)
     return LAYERS.sub(r"\1.", name).replace("norm_final.", "norm5.")
+
+
+def monai_name(name: str) -> str:
+    """Return the name that MONAI's DenseNet has for a weight of torchvision's.
+
+    >>> monai_name("features.denseblock1.denselayer2.conv2.weight")
+    'features.denseblock1.denselayer2.layers.conv2.weight'
+    >>> monai_name("classifier.bias")
+    'class_layers.out.bias'
+    """
+    name = OF_DENSE_LAYER.sub(r"\1.layers.\2", name)
+    return name.replace(CLASSIFIER, "class_layers.out.")
 
 
 def with_named_features(arrays: Mapping[str, Any]) -> dict[str, Any]:

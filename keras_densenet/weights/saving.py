@@ -1,6 +1,7 @@
-"""Writing our weights as files that torchvision and timm load."""
+"""Writing our weights as files that torchvision, timm and MONAI load."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -10,6 +11,7 @@ from safetensors.numpy import save_file
 from keras_densenet.weights.errors import WeightsError
 from keras_densenet.weights.names import (
     COUNTER,
+    monai_name,
     to_pytorch,
     unnamed_weights,
     weights_by_name,
@@ -17,25 +19,37 @@ from keras_densenet.weights.names import (
 from keras_densenet.weights.pytorch_files import write_pth
 from keras_densenet.whole_file import whole_file
 
+_NAMES: dict[str, Callable[[str], str]] = {"torchvision": str, "monai": monai_name}
 
-def save(model: keras.Model, path: str | os.PathLike) -> Path:
-    """Write a network's weights as a state dict of torchvision's DenseNet.
+
+def save(
+    model: keras.Model, path: str | os.PathLike, *, layout: str = "torchvision"
+) -> Path:
+    """Write a network's weights as a state dict of PyTorch's.
 
     `torchvision.models.densenet121().load_state_dict(torch.load(path))` loads it; so do
-    the deeper networks and those of timm.
+    the deeper networks and those of timm. With `layout="monai"` it is
+    `monai.networks.nets.DenseNet121(...)` that does, also of signals and of volumes.
 
     Args:
         model: A DenseNet of this package.
         path: Path of the file, which ends in `.pth`, `.pt` or `.safetensors`.
+        layout: Whose names the weights have: "torchvision", which timm has, too, or
+            "monai".
 
     Returns:
         The path.
 
     Raises:
         WeightsError: The path has another ending or is a folder, or the model has no
-            dense block, or other weights than a DenseNet's.
+            dense block, or other weights than a DenseNet's, or there is no such layout.
     """
     path = Path(path)
+    if layout not in _NAMES:
+        raise WeightsError(
+            f"layout says whose names the weights have: {' or '.join(_NAMES)}. "
+            f"Received: layout={layout!r}."
+        )
     arrays = {}
     for weight in weights_by_name(model):
         array = keras.ops.convert_to_numpy(weight.variable).astype("float32")
@@ -61,6 +75,7 @@ def save(model: keras.Model, path: str | os.PathLike) -> Path:
         )
     if path.is_dir():
         raise WeightsError(f"{path} is a folder. Give the path of a file in it.")
+    arrays = {_NAMES[layout](name): array for name, array in arrays.items()}
     write = save_file if path.suffix == ".safetensors" else _write_pth
     with whole_file(path) as beside:
         write(arrays, beside)

@@ -153,6 +153,32 @@ def test_a_round_trip_loses_nothing(tmp_path, suffix):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_file_for_monai_has_monais_names(tmp_path):
+    """The names are those of MONAI 1.6.1's DenseNet, `block_config=(1, 1)`."""
+    volumes = kd.DenseNetBC(
+        blocks=(1, 1), growth_rate=4, stem="imagenet", input_shape=(32, 32, 32, 1)
+    )
+    path = kd.weights.save(volumes, tmp_path / "model.pt", layout="monai")
+    layers = [
+        *("features.conv0", "features.norm0", "features.norm5", "class_layers.out"),
+        *("features.transition1.norm", "features.transition1.conv"),
+        *(
+            f"features.denseblock{block}.denselayer1.layers.{layer}"
+            for block in (1, 2)
+            for layer in ("norm1", "conv1", "norm2", "conv2")
+        ),
+    ]
+    arrays = read_pth(path)
+    assert {name.rpartition(".")[0] for name in arrays} == set(layers)
+    again = kd.DenseNetBC(
+        blocks=(1, 1), growth_rate=4, stem="imagenet", input_shape=(32, 32, 32, 1)
+    )
+    kd.weights.load(again, path)
+    assert_same(weights_of(volumes), weights_of(again))
+    with pytest.raises(kd.weights.WeightsError, match="layout='timm'"):
+        kd.weights.save(volumes, tmp_path / "other.pt", layout="timm")
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 def test_our_own_files(tmp_path, suffix):
     model, other = small(), small()
