@@ -19,6 +19,7 @@ BATCH_SIZE = 64  # of arrays, or as many as there are
 Data: TypeAlias = Any
 CkptPath: TypeAlias = str | os.PathLike | None
 
+_LABELS = ("one", "several", "pixels")
 _MODULE = (
     "an ImageClassifier, such as kd.ImageClassifier(kd.DenseNetBC, depth=40, "
     "growth_rate=12), or a keras.Model made and compiled `with trainer.scope():`"
@@ -110,6 +111,19 @@ def data_of(
             f"given {_named(validation)}, too: leave it out."
         )
     return given
+
+
+def refuse_unknown_labels(data: DataModule) -> None:
+    """Refuse data whose `labels` say nothing that the contract knows.
+
+    A data module of one's own may have stored its labels under that name.
+    """
+    if not isinstance(data.labels, str) or data.labels not in _LABELS:
+        raise MisconfigurationError(
+            f"{type(data).__name__}.labels says what kind of labels a picture has, "
+            f"{', '.join(_LABELS)}: store the labels themselves under another name. "
+            f"Received: an object of the type {type(data.labels).__name__}."
+        )
 
 
 def checkpoint_and_validation(

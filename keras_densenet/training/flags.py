@@ -139,15 +139,16 @@ class Flags:
     def resolved(self) -> "Flags":
         """Return the flags that these stand for: short forms are written out.
 
-        `fast_dev_run` becomes one epoch of as many batches, without checkpoints; None
-        and one callback become what they mean.
+        `fast_dev_run` becomes one epoch of as many batches, without checkpoints; None,
+        which is Lightning's default of many flags, becomes ours; and one callback
+        becomes a list.
         """
         written_out: dict[str, Any] = {
+            **self._defaults_of_none(),
             "default_root_dir": Path(self.default_root_dir or "."),
             "callbacks": listed(self.callbacks),
-            "logger": True if self.logger is None else self.logger,
             "gradient_clip_val": self.gradient_clip_val or None,
-            "fast_dev_run": int(self.fast_dev_run),
+            "fast_dev_run": int(self.fast_dev_run or 0),
         }
         if self.fast_dev_run:
             written_out |= {"max_epochs": 1, "enable_checkpointing": False}
@@ -155,6 +156,18 @@ class Flags:
             limits = (f"limit_{stage}_batches" for stage in STAGES)
             written_out |= dict.fromkeys(limits, int(self.fast_dev_run))
         return replace(self, **written_out)
+
+    def _defaults_of_none(self) -> dict[str, Any]:
+        """Return the defaults of flags that are None, but for one of another meaning.
+
+        In Lightning `check_val_every_n_epoch=None` validates across epochs.
+        """
+        return {
+            flag.name: flag.default
+            for flag in fields(self)
+            if getattr(self, flag.name) is None
+            and flag.name != "check_val_every_n_epoch"
+        }
 
     def given(self) -> dict[str, Any]:
         """Return those that are not the defaults, by name."""

@@ -71,7 +71,7 @@ class ImageClassifier:
     Raises:
         MisconfigurationError: An option that the network does not have.
 
-    Example:
+    Examples:
         >>> def linear(classes, input_shape):
         ...     return keras.Sequential([keras.Input(input_shape)])
         >>> ImageClassifier(linear, depth=100)

@@ -18,6 +18,7 @@ _NEAR_FLAG = 0.7
 _STEPS = ("training_step", "validation_step", "test_step", "predict_step")
 _KERAS_STEP = "train_step or test_step of the keras.Model that the network makes"
 _IN_A_STEP = "train_step of a keras.Model"
+_FROM_CALLBACKS = "of a keras.callbacks.Callback, which configure_callbacks returns"
 
 
 def _of_a_callback() -> dict[str, str]:
@@ -57,7 +58,20 @@ OF_A_CLASSIFIER = {
     "configure_gradient_clipping": "Trainer(gradient_clip_val=...)",
     "configure_sharded_model": "configure_model(data)",
     "forward": "call of the keras.Model that the network makes",
-    **dict.fromkeys((*_STEPS, "train_step", "backward", "optimizer_step"), _KERAS_STEP),
+    "setup": "setup(stage) of a data module, or configure_model(data)",
+    "teardown": f"on_train_end(logs) {_FROM_CALLBACKS}",
+    "prepare_data": "prepare_data of a data module",
+    **dict.fromkeys(
+        (*_STEPS, "train_step", "backward", "optimizer_step", "optimizer_zero_grad"),
+        _KERAS_STEP,
+    ),
+    **dict.fromkeys(
+        (
+            *("transfer_batch_to_device", "on_before_batch_transfer"),
+            "on_after_batch_transfer",
+        ),
+        "train_dataset of a data module, whose batches the network is given",
+    ),
     **{
         f"{split}_dataloader": f"{split}_dataset of a data module"
         for split in ("train", "val", "test", "predict")
@@ -68,7 +82,6 @@ OF_A_MODEL = {
     "validation_step": "test_step(data)",
     "configure_optimizers": "model.compile(optimizer=...)",
 }
-_FROM_CALLBACKS = "of a keras.callbacks.Callback, which configure_callbacks returns"
 
 
 def refuse_names_of_a_classifier(cls: type, known: Iterable[str]) -> None:
@@ -87,7 +100,9 @@ def refuse_names_of_a_classifier(cls: type, known: Iterable[str]) -> None:
             continue
         mean = OF_A_CLASSIFIER.get(name)
         if name in HOOKS or name in OF_A_CALLBACK:
-            mean = f"{OF_A_CALLBACK.get(name, name)} {_FROM_CALLBACKS}"
+            mean = OF_A_CALLBACK.get(name, name)
+            if mean != _IN_A_STEP:
+                mean = f"{mean} {_FROM_CALLBACKS}"
         if mean is None:
             mean = next(iter(difflib.get_close_matches(name, known, 1, _NEAR)), None)
         if mean is not None:

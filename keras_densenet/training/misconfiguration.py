@@ -4,6 +4,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_densenet.callbacks import ModelCheckpoint, Timer
 from keras_densenet.devices import Devices
@@ -25,6 +26,11 @@ _AT_LEAST = {
 }
 # Of these a number with a fraction is one, too.
 _REALS = ("gradient_clip_val",)
+_MAY_BE_NONE = ("max_epochs", "min_epochs", "gradient_clip_val")
+_SWITCHES = (
+    *("enable_checkpointing", "enable_progress_bar", "enable_model_summary"),
+    *("deterministic", "detect_anomaly", "run_eagerly", "sync_batchnorm"),
+)
 _LIMITS = (
     "limit_train_batches",
     "limit_val_batches",
@@ -79,10 +85,18 @@ def _kinds(flags: Flags) -> None:
     for flag in (*_AT_LEAST, "max_steps", *_REALS):
         value = getattr(flags, flag)
         kind = Real if flag in _REALS else Integral
-        if value is not None and not isinstance(value, kind):
+        if value is None and flag in _MAY_BE_NONE:
+            continue
+        if not isinstance(value, kind):
             number = "a number" if flag in _REALS else "a whole number"
             raise MisconfigurationError(
                 f"{flag} must be {number}. Received: {flag}={value!r}"
+            )
+    for flag in _SWITCHES:
+        value = getattr(flags, flag)
+        if not isinstance(value, bool | np.bool_):
+            raise MisconfigurationError(
+                f"{flag} must be True or False. Received: {flag}={value!r}"
             )
 
 

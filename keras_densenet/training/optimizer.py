@@ -128,7 +128,7 @@ def step_schedule(
             75 % (30 and 60 of 90 epochs on ImageNet); none for a constant rate.
         factor: The paper's is 0.1.
 
-    Example:
+    Examples:
         >>> schedule = step_schedule(0.1, total_steps=4)
         >>> [round(float(schedule(step)), 4) for step in range(4)]
         [0.1, 0.1, 0.01, 0.001]
@@ -153,7 +153,7 @@ def cosine_schedule(
         learning_rate: At the start.
         total_steps: Optimizer steps in the whole training.
 
-    Example:
+    Examples:
         >>> schedule = cosine_schedule(0.1, total_steps=4)
         >>> [round(float(schedule(step)), 4) for step in range(5)]
         [0.1, 0.0854, 0.05, 0.0146, 0.0]

@@ -36,6 +36,7 @@ from keras_densenet.training.arguments import (
     checkpoint_and_validation,
     data_of,
     module_of,
+    refuse_unknown_labels,
 )
 from keras_densenet.training.beginning import (
     announce,
@@ -679,6 +680,7 @@ class Trainer(LatestFit):
         """Let the data be read inside, and remember both for the next call."""
         data.prepare_data()
         data.setup(stage)
+        refuse_unknown_labels(data)
         self._module, self._data = module, _trained_on(data)
         try:
             with broken_pictures_named(data):

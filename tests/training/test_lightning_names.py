@@ -28,6 +28,9 @@ def method(self, *args, **kwargs): ...
         ("train_dataloader", "train_dataset of a data module"),
         ("on_train_epoch_end", "on_epoch_end.* which configure_callbacks returns"),
         ("on_epoch_end", "on_epoch_end of a keras.callbacks.Callback"),
+        ("on_before_optimizer_step", r"train_step of a keras.Model\?$"),
+        ("prepare_data", "prepare_data of a data module"),
+        ("transfer_batch_to_device", "train_dataset of a data module"),
     ],
 )
 def test_a_classifier_has_no_method_that_is_never_called(name, mean):

@@ -775,6 +775,38 @@ def test_what_lightning_users_type(tmp_path):
     assert kd.Trainer(1, devices=-1, strategy="mirrored").num_devices == 2
 
 
+def test_none_is_the_default_as_in_lightning(tmp_path):
+    none = ("enable_checkpointing", "enable_progress_bar", "limit_val_batches")
+    numbers = ("log_every_n_steps", "num_sanity_val_steps", "accumulate_grad_batches")
+    options = dict.fromkeys((*none, *numbers, "precision", "deterministic"))
+    trainer = kd.Trainer(1, default_root_dir=tmp_path, **options)
+    trainer.fit(light(), Blobs())
+    assert list(tmp_path.glob("runs/*/*/checkpoints/last.keras"))  # Lightning's default
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "text"),
+    [
+        ("check_val_every_n_epoch", None, "must be a whole number"),
+        ("deterministic", "warn", "must be True or False"),
+        ("enable_checkpointing", "yes", "must be True or False"),
+    ],
+)
+def test_what_lightning_means_otherwise_is_refused(flag, value, text):
+    with pytest.raises(MisconfigurationError, match=f"{flag} {text}"):
+        kd.Trainer(1, **{flag: value})
+
+
+def test_data_that_store_their_labels_as_labels_are_refused(trainer):
+    class Mine(Blobs):
+        def setup(self, stage):
+            super().setup(stage)
+            self.labels = np.zeros(16)
+
+    with pytest.raises(MisconfigurationError, match=r"Mine.labels says .* ndarray"):
+        trainer.fit(light(), Mine())
+
+
 def test_best_without_validation_says_last(trainer):
     module, data = light(), Blobs(val=False)
     trainer.fit(module, data)
