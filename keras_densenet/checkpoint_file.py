@@ -130,7 +130,7 @@ def _refuse_damaged(path: Path) -> None:
     """Raise `OSError` where a file that was just written is not whole on the disk."""
     flush(path)
     if not is_whole(path):
-        raise OSError(f"{path} was not written whole.")
+        raise OSError(f"{path} was not written whole")
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -138,10 +138,11 @@ def _refuse_one_class_a_picture(
 ) -> None:
     if not output.is_of_each_class:
         raise MisconfigurationError(
-            f"Rows of labels of {type(data).__name__} do not sum to 1: pictures have "
-            f"several labels or none, and {model.name} gives one class a picture. End "
-            "it in keras.layers.Dense(classes, activation='sigmoid') and train it with "
-            "keras.losses.BinaryCrossentropy(), or give rows that sum to 1."
+            f"Rows of labels of {type(data).__name__} do not sum to 1, so that its "
+            f"pictures have several labels or none, but {model.name} gives one class a "
+            "picture. End it in keras.layers.Dense(classes, activation='sigmoid') and "
+            "train it with keras.losses.BinaryCrossentropy(), or give rows that sum to "
+            "1."
         )
 
 

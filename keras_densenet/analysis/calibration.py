@@ -94,8 +94,9 @@ def _parsed(rule: str) -> tuple[str, float]:
     needs_number = kind in ("sensitivity", "ppv")
     if kind not in RULES or needs_number != (0 < wanted <= 1):
         raise ValueError(
-            'rule is "youden", "f1", or such as "sensitivity=0.9" or "ppv=0.8", with a '
-            f"share above 0 and up to 1. Received: rule={rule!r}"
+            'rule must be "youden", "f1", or a demand such as "sensitivity=0.9" or '
+            '"ppv=0.8", whose number is above 0 and at most 1. Received: '
+            f"rule={rule!r}"
         )
     return kind, wanted
 
@@ -106,8 +107,9 @@ def _counts(labels: np.ndarray, probabilities: np.ndarray) -> _Counts:
     positive, negative = int(has.sum()), int((~has).sum())
     if not positive or not negative:
         raise ValueError(
-            "A threshold is chosen by pictures that have the label, and some that have "
-            f"it not. Received: {positive} and {negative}."
+            "A threshold is chosen by pictures with the label and pictures without "
+            "it: give at least one of each. Received: "
+            f"{positive} with the label, {negative} without."
         )
     order = np.argsort(-answers, kind="stable")
     answers, has = answers[order], has[order]

@@ -123,9 +123,9 @@ def _check_model(model: keras.Model, images: np.ndarray) -> None:
         )
     if len(shapes[0]) > 2:
         warnings.warn(
-            f"{model.name} gives maps, {shapes[0]}, so that classes are taken for "
-            "numbers of these maps. For classes give the whole model, its classifier "
-            "included: a network within it is looked into.",
+            f"{model.name} returns feature maps, {shapes[0]}, and no classes, so that "
+            "classes= is taken for the numbers of these maps. For classes give the "
+            "whole model with its classifier; a network within it is found.",
             stacklevel=3,
         )
 
@@ -173,9 +173,9 @@ def _refuse_hidden_maps(
         if not is_functional(layer) and axes in shapes:
             raise ValueError(
                 f"The last maps are inside of {layer.name}, a {type(layer).__name__} "
-                f"that cannot be looked into; those before it are {chosen.name}'s. "
-                "Make it a functional model, or name a layer, such as "
-                f"layer={chosen.name!r}."
+                "that cannot be looked into; the last ones before it are "
+                f"{chosen.name}'s. Make {layer.name} a functional model, or name a "
+                f"layer, such as layer={chosen.name!r}."
             )
 
 
@@ -215,7 +215,8 @@ def _maps_and_gradients(
     gradients = tape.gradient(scores, maps)
     if gradients is None:
         raise ValueError(
-            "The answer does not depend on the maps of that layer. Name another layer."
+            f"The answer of {model.name} does not depend on the maps of {layer.name}. "
+            "Name another layer with layer=."
         )
     _refuse_saturated(model, scores, gradients)
     return maps, gradients
@@ -239,9 +240,10 @@ def _refuse_saturated(model: keras.Model, scores: Tensor, gradients: Tensor) -> 
     is_flat = tf.reduce_all(gradients == 0, axis=list(range(1, gradients.shape.rank)))
     if tf.reduce_any(is_flat & (scores == 1)):
         raise ValueError(
-            f"{model.name} gives a probability of 1 by a layer that is not known, and "
-            "the gradient of it is 0. End the model in keras.layers.Softmax(), "
-            'keras.layers.Activation("sigmoid"), or give logits.'
+            f"{model.name} gives a probability of 1 by a last layer that is not known, "
+            "so that its gradient is 0 and shows nothing. End the model in "
+            'keras.layers.Softmax() or keras.layers.Activation("sigmoid"), or let it '
+            "give logits."
         )
 
 

@@ -44,11 +44,15 @@ def decide(
     """
     refuse_other_rules(rule)
     if isinstance(predictions, MaskPredictions):
-        raise ValueError("Temperatures and thresholds are of pictures, not of pixels.")
+        raise ValueError(
+            "Temperatures and thresholds are chosen for the labels of whole pictures. "
+            "Received: predictions of masks, which have a class for each pixel."
+        )
     labels, logits = _by_label(predictions), predictions.logits
     if logits is None:
         raise ValueError(
-            "Temperatures and thresholds are chosen by logits (N, classes)."
+            "Temperatures and thresholds are chosen by logits (N, classes): give "
+            "predictions that have them. Received: logits=None."
         )
     empty = [len(np.unique(has[~np.isnan(has)])) < 2 for has in labels.T]
     names = predictions.class_names
@@ -135,16 +139,17 @@ def _warn_of_coldest(decisions: Decisions) -> None:
 def _warn_of_undecided(decisions: Decisions) -> None:
     if decisions.not_chosen:
         warnings.warn(
-            f"Of the {decisions.pictures:,} pictures all have, or none has, "
-            f"{few(decisions.not_chosen)}: they say nothing of a threshold there, and "
-            "it is 1/2. Hold out more pictures.",
+            f"No threshold can be chosen for {few(decisions.not_chosen)}, as all of "
+            f"the {decisions.pictures:,} pictures have the label, or none has it: it "
+            "is 1/2 there. Hold out more pictures.",
             stacklevel=4,
         )
     pairs = zip(decisions.class_names, decisions.thresholds, strict=True)
     never = [name for name, number in pairs if math.isinf(number)]
     if never:
         warnings.warn(
-            f"At no threshold is {decisions.rule} fulfilled for {few(never)}: by these "
-            "decisions they are never given.",
+            f"No threshold reaches {decisions.rule} for {few(never)}: these decisions "
+            "never give such a label. Ask for less, train on, or hold out more "
+            "pictures.",
             stacklevel=4,
         )

@@ -238,8 +238,8 @@ def write_class_maps(
     others = sorted({path.name for path in folder.glob("*.png")} - {*names})
     if others:
         raise ValueError(
-            f"{folder} has pictures of before, such as {others[0]}: name another "
-            "folder, or take them away."
+            f"{folder} has pictures that were there before, such as {others[0]}: name "
+            "another folder, or take them away."
         )
     folder.mkdir(parents=True, exist_ok=True)
     for name, shares in zip(names, probabilities, strict=True):

@@ -91,8 +91,8 @@ def only_written_down(what: object) -> Iterator[None]:
         yield
     except _NOT_WRITTEN as error:
         warnings.warn(
-            f"{what} could not be written, and the training goes on without: {error}. "
-            "Is there space left?",
+            f"{what} could not be written, and the training goes on without it: "
+            f"{error}. Is there space left?",
             stacklevel=3,
         )
 

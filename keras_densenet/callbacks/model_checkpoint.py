@@ -288,7 +288,8 @@ class ModelCheckpoint(keras.callbacks.Callback):
     def _checked_folder(self) -> Path:
         if self.dirpath is None:
             raise MisconfigurationError(
-                "Without a Trainer ModelCheckpoint needs to know where: dirpath=..."
+                "Without a Trainer, ModelCheckpoint does not know which folder to "
+                "write to: give ModelCheckpoint(dirpath=...)."
             )
         return self.dirpath
 

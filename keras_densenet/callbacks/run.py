@@ -192,10 +192,11 @@ class Run(keras.callbacks.CallbackList):
             return
         self._has_told = True
         warnings.warn(
-            f"Training changes {', '.join(names)}, which a checkpoint cannot keep: a "
-            "run that goes on has what on_train_begin makes of it. Kept are numbers, "
+            f"Training changes {', '.join(names)}, which a checkpoint cannot keep, so "
+            "that a run that goes on begins with what on_train_begin sets. Numbers, "
             "texts, NumPy arrays, and lists, tuples, sets, deques and dictionaries of "
-            "those; or give the callback state_dict() and load_state_dict(state).",
+            "those are kept; for anything else give the callback state_dict() and "
+            "load_state_dict(state).",
             stacklevel=2,
         )
 
@@ -360,9 +361,10 @@ def _restore_metrics(model: keras.Model, state: RunState) -> None:
     variables = model.metrics_variables
     if [v.shape for v in variables] != [m.shape for m in state.metrics]:
         warnings.warn(
-            f"The checkpoint has {len(state.metrics)} numbers of metrics, and this "
-            f"model {len(variables)} or of other shapes: what is shown of this epoch "
-            f"is of its batches from {state.step % state.steps_per_epoch + 1} on.",
+            f"The checkpoint has {len(state.metrics)} variables of metrics, and this "
+            f"model has {len(variables)}, or some of other shapes. What is shown of "
+            "this epoch therefore counts its batches from number "
+            f"{state.step % state.steps_per_epoch + 1} on alone.",
             stacklevel=2,
         )
         return

@@ -49,7 +49,10 @@ class ValidationPictures(DataModule):
 
     def train_dataset(self) -> tf.data.Dataset:
         """Raise an error: they are to predict."""
-        raise NotImplementedError("ValidationPictures has pictures to predict alone.")
+        raise NotImplementedError(
+            "ValidationPictures only has pictures to predict: train on the data that "
+            "it was made of."
+        )
 
     test_dataset = train_dataset
 

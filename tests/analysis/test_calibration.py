@@ -67,12 +67,12 @@ def test_thresholds_by_hand():
 
 @pytest.mark.parametrize("rule", ["best", "ppv", "ppv=2", "ppv=x", "f1=0.5", ""])
 def test_rules_that_are_none(rule):
-    with pytest.raises(ValueError, match="rule is"):
+    with pytest.raises(ValueError, match="rule must be"):
         threshold(LABELS, SHARES, rule)
 
 
 def test_one_kind_has_no_threshold():
-    with pytest.raises(ValueError, match="Received: 0 and 2"):
+    with pytest.raises(ValueError, match="Received: 0 with the label, 2 without"):
         threshold(np.array([0, 0, np.nan]), np.array([0.1, 0.2, 0.3]), "f1")
 
 

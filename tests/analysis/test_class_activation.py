@@ -237,7 +237,7 @@ def test_a_network_within_a_model_is_looked_into(flat_and_nested, layer):
 def test_of_a_network_without_its_classifier_it_says_what_it_is(flat_and_nested):
     _, nested, pictures = flat_and_nested
     backbone = nested.get_layer("backbone")
-    with pytest.warns(UserWarning, match="give the whole model, its classifier"):
+    with pytest.warns(UserWarning, match="give the whole model with its"):
         heat = class_activation(backbone, pictures / 127.5 - 1, [0, 5])
     # The mean of a map has the same gradient everywhere in it, and none in the others:
     # it is the map, of which bilinear enlargement by 4 keeps the corners.

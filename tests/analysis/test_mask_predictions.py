@@ -86,7 +86,7 @@ def test_class_maps_are_masks_again(tmp_path):
         assert image.mode == "P"
         np.testing.assert_array_equal(np.asarray(image), np.full((2, 3), number))
     write_class_maps(folder, shares, files)  # again
-    with pytest.raises(ValueError, match="pictures of before, such as 00004-street"):
+    with pytest.raises(ValueError, match="there before, such as 00004-street"):
         write_class_maps(folder, shares[:1], {0: "street.jpg"})
     with pytest.raises(ValueError, match="2 pictures and 1 files"):
         write_class_maps(tmp_path / "few", shares, {0: "street.jpg"})
