@@ -369,10 +369,10 @@ def _checked_mirror(mirror: bool | Sequence[int], rank: int) -> bool | tuple[int
         return mirror
     if mirror is True:
         raise ValueError(
-            f"mirror=True mirrors pictures left to right, and of {kind.name} nobody "
-            f"knows which axis that is. Name the axes: of {kind.shape} they are 0 to "
-            f"{rank - 1}, and mirror=({rank - 1},) is the last one; or leave it out, "
-            "where a mirrored one is not of its class."
+            "mirror=True mirrors pictures left to right, but for "
+            f"{kind.name} nobody knows which axis that is. Name the axes: those of "
+            f"{kind.shape} are 0 to {rank - 1}, of which mirror=({rank - 1},) is the "
+            f"last. Where a mirrored {kind.one} is not of its class, leave it out."
         )
     axes = list(mirror) if isinstance(mirror, Iterable) else [None]
     if not all(isinstance(axis, Integral) and 0 <= axis < rank for axis in axes):

@@ -163,7 +163,8 @@ def _refuse_labels_of_one_fold(
     rare = [name for name, many in there.items() if 1 < many < folds]
     if rare:
         warnings.warn(
-            f"Some of {folds} folds have no picture of: {few(rare)}. Their metrics say "
-            "nothing about these, and those of all pictures together do.",
+            f"Some of {folds} folds have no picture of: {few(rare)}. The metrics of "
+            "such a fold say nothing about these labels: look at those of all pictures "
+            "together.",
             stacklevel=5,
         )

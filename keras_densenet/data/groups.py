@@ -45,7 +45,8 @@ def groups_in(paths: Iterable[str], pattern: re.Pattern[str]) -> np.ndarray:
     if without:
         raise ValueError(
             f"No group is found in the path of {len(without)} files: {few(without)}. "
-            f"Received: group={pattern.pattern!r}"
+            "Give a pattern that is found in each path. Received: "
+            f"group={pattern.pattern!r}"
         )
     return np.array(found, object)
 
@@ -67,7 +68,7 @@ def refuse_groups_in_two_splits(groups: Mapping[str, np.ndarray]) -> None:
     if shared:
         shown = [f"{name} ({', '.join(found)})" for name, found in shared.items()]
         raise DataUnavailableError(
-            f"In more than one of the given splits are {len(shared)} groups: "
-            f"{few(shown)}. What is learnt of a group would be tested on "
-            "it: put all of it into one split."
+            "Groups are in more than one of the given splits, "
+            f"{len(shared)} in all: {few(shown)}. What is learnt of a group would be "
+            "tested on the same group: put all of it into one split."
         )

@@ -223,6 +223,6 @@ def _refuse_one_file_twice(names: np.ndarray, paths: Sequence[str]) -> None:
     ]
     if twice:
         raise TableError(
-            f"{len(twice)} files of the table are there twice, under two names: "
+            f"{len(twice)} files are in the table twice, under two names: "
             f"{few(twice)}. Take one row of each out."
         )

@@ -128,13 +128,17 @@ class _Rows:
         row = "row" if is_frame else "line"
         self._names = [f"{row} {name}" for name in self.frame.index]
         if not self._names:
-            raise TableError(f"{self.title} has no rows.")
+            raise TableError(
+                f"{self.title} has no rows: give one row for each picture."
+            )
 
     def column(self, name: str) -> np.ndarray:
         """Return a column's fields as texts, "" for empty ones, object `(N,)`."""
         columns = list(self.frame.columns)
         if name not in columns:
-            commas = " Commas are to part its fields." if len(columns) == 1 else ""
+            commas = (
+                " Its fields must be separated by commas." if len(columns) == 1 else ""
+            )
             raise TableError(
                 f"{self.title} has no column {name!r}. It has "
                 f"{', '.join(map(repr, columns))}.{commas}"
@@ -200,7 +204,9 @@ def _frame(table: Table) -> "pd.DataFrame":
     frame = frame.fillna("").map(str.strip)
     frame = frame[(frame != "").any(axis=1)]
     if not len(frame):
-        raise TableError(f"{table} has no line that names its columns.")
+        raise TableError(
+            f"{table} has no line that names its columns: begin it with one."
+        )
     return frame[1:].set_axis(list(frame.iloc[0]), axis=1)
 
 
@@ -271,7 +277,7 @@ def _refuse_repeated(argument: str, names: Sequence[str]) -> tuple[str, ...]:
     texts = tuple(map(str, names))
     if isinstance(names, str) or not texts or len(set(texts)) < len(texts):
         raise ValueError(
-            f"{argument} is a list of one name or more, each of which is there once. "
+            f"{argument} must be a list of one name or more, without repetitions. "
             f"Received: {argument}={names!r}"
         )
     return texts
@@ -334,8 +340,9 @@ def _refuse_none(
     rows.refuse(both, f"{none!r} beside other names in {column}", texts)
     if [none] not in parts:
         raise TableError(
-            f"{rows.title} has no row with {none!r} in {column}: that name would be a "
-            f"label if it is written otherwise. Received: none={none!r}"
+            f"{rows.title} has no row with {none!r} in {column}. If the table writes "
+            "it otherwise, it would become a label: give none= as the table has it, or "
+            f"leave it out. Received: none={none!r}"
         )
 
 
@@ -467,5 +474,8 @@ def _lines(path: str | os.PathLike) -> list[str]:
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError, TypeError) as error:
-        raise TableError(f"The list {path} cannot be read ({error}).") from error
+        raise TableError(
+            f"The list {path} cannot be read ({error}). Give the path of a text file "
+            "in UTF-8 with the name of a file in each line."
+        ) from error
     return [line.strip() for line in lines if line.strip()]

@@ -389,8 +389,12 @@ def _checked_labels(which: str, labels: np.ndarray) -> np.ndarray:
                 "each picture. For several labels a picture say multi_label=True."
             )
         return labels.astype("float32", copy=False)
-    if (labels != np.floor(labels)).any():
-        raise ValueError(f"{which}class numbers are whole numbers 0, 1, 2, ...")
+    are_broken = labels != np.floor(labels)
+    if are_broken.any():
+        raise ValueError(
+            f"{which}class numbers must be whole numbers 0, 1, 2, ... Received also: "
+            f"{labels[are_broken][0]:g}"
+        )
     return labels.astype("int64", copy=False)
 
 

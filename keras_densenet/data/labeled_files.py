@@ -308,7 +308,8 @@ def _warn_of_dark(brightest: np.ndarray, split: str) -> None:
     if len(wide) > 1 and wide.max() < DARK:
         warnings.warn(
             f"Nearly black: none of the {len(wide)} {split} pictures of 16 bits has a "
-            f"pixel above {wide.max():.1%} of the range, as where files of 16 bits "
-            "have numbers of 12. Scale them so that white is 65,535, or 255 of 8 bits.",
+            f"pixel above {wide.max():.1%} of the range. Perhaps their files have "
+            "numbers of 12 bits. Scale them so that white is 65,535, or save them with "
+            "8 bits and white at 255.",
             stacklevel=5,  # where the data module is set up
         )

@@ -72,7 +72,8 @@ class MaskCode:
         code = [_packed(value) for value in [*values, *unknown]]
         if len({*code}) < len(code):
             raise ValueError(
-                "A pixel of a mask means one class, or void. Received: "
+                "Each number or color of a mask must stand for one class, or for void, "
+                "and here one stands for two. Received: "
                 f"classes={classes!r}, void={void!r}"
             )
         order = np.argsort(code)
@@ -143,7 +144,8 @@ def _numbered(names: Sequence[str]) -> dict[str, int]:
     listed = list(names) if are_names else []
     if not are_names or len({*listed}) < len(listed):
         raise ValueError(
-            f"classes are names, each of them once. Received: classes={names!r}"
+            "classes must be a list of names, without repetitions. Received: "
+            f"classes={names!r}"
         )
     return {name: number for number, name in enumerate(listed)}
 

@@ -84,7 +84,10 @@ class Pictures(DataModule):
         picture_files.warn_of_broken(broken, "", stacklevel=3)
         self._numbers = np.array([n for n, f in enumerate(files) if f not in broken])
         if not len(self._numbers):
-            raise ValueError("None of the pictures can be read.")
+            raise ValueError(
+                f"None of the {len(files)} pictures can be read, as the warning says. "
+                "Give others."
+            )
         self._files, self._plain = files[self._numbers], plain[self._numbers]
 
     def predict_dataset(self) -> tf.data.Dataset:

@@ -23,7 +23,10 @@ def refuse_unknown_range(image: Image.Image) -> None:
         ValueError: They are floating-point numbers, or have 32 bits.
     """
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range")
+        raise ValueError(
+            "its pixels are floating-point numbers of unknown range. Scale them, black "
+            "to 0 and white to 255, and save it with 8 bits"
+        )
     if image.mode == "I" and (image.format not in OF_SIXTEEN_BITS or _bits(image) > 16):
         raise ValueError(
             "its pixels are 32-bit numbers of unknown range. Scale them, black to 0 "

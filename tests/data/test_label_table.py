@@ -176,7 +176,7 @@ def test_rows_that_are_wrong_are_named(tmp_path, text, options, says):
         (CHESTX.replace("Hernia", "no finding"), "'No Finding' and 'no finding'"),
         (CHESTX.replace("Patient ID", " Finding Labels"), "2 columns 'Finding Labels'"),
         (CHESTX.replace(",0000", ",,0000"), "Expected 3 fields in line 2, saw 4"),
-        (CHESTX.replace(",", ";"), "Commas are to part its fields"),
+        (CHESTX.replace(",", ";"), "Its fields must be separated by commas"),
         (
             CHESTX.replace("No Finding", "Cardiomegaly|Hernia|Emphysema"),
             "no row with '",
@@ -218,7 +218,7 @@ def test_kinds_of_a_frame():
 @pytest.mark.parametrize("classes", ["red", ["red", "NA", "red"], []])
 def test_classes_that_are_none(tmp_path, classes):
     options = {"file": "file", "labels": "color", "classes": classes}
-    with pytest.raises(ValueError, match="classes is a list of one name or more"):
+    with pytest.raises(ValueError, match="classes must be a list of one name or more"):
         read_label_table(table(tmp_path, COLORS), **options)
 
 
@@ -266,13 +266,13 @@ def test_columns_and_patterns_that_are_wrong(tmp_path, text, options, says):
         ("columns", {"separator": "|"}, "separator='|' would do nothing"),
         ("columns", {"classes": ["a"]}, "classes=['a'] would do nothing"),
         ("columns", {"uncertain": "yes"}, "uncertain is one of mask, positive, negat"),
-        ("columns", {"labels": []}, "labels is a list of one name or more"),
+        ("columns", {"labels": []}, "labels must be a list of one name or more"),
         ("joined", {"blank": "negative"}, "blank='negative' would do nothing"),
         ("joined", {"separator": None, "none": "x"}, "none='x' would do nothing"),
         ("joined", {"none": "No finding"}, "has no row with 'No finding'"),
         ("joined", {"none": "Mass", "classes": ["Mass"]}, "is one of the classes"),
         ("joined", {"separator": ""}, "separator is what stands between two names"),
-        ("columns", {"labels": ["Edema", "Edema"]}, "each of which is there once"),
+        ("columns", {"labels": ["Edema", "Edema"]}, "without repetitions"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(tmp_path, labels, options, says):
@@ -288,7 +288,7 @@ def test_given_splits_that_share_a_group_are_refused(tmp_path):
     lines += [f"{line},{next(folds)}" for line in text.splitlines()[1:]]
     path = table(tmp_path, "\n".join(lines))
     options = {"none": "No Finding", "split": "fold", **OF_CHESTX}
-    with pytest.raises(DataUnavailableError, match=r"1 groups: 00001 \(test, train\)"):
+    with pytest.raises(DataUnavailableError, match=r"1 in all: 00001 \(test, train\)"):
         read_label_table(path, group="Patient ID", **options)
     assert read_label_table(path, **options).splits.tolist() == [
         *("train", "test", "val", "test")
