@@ -64,7 +64,12 @@ class Preprocessing(NamedTuple):
         """Return a picture in the network's size: float32 `(H, W, channels)`."""
         size, short_side, method = self.input_shape[:-1], self.short_side, self.method
         if None in size or short_side is None or method is None:
-            raise ValueError("Only pictures that become a known size are resized.")
+            raise ValueError(
+                "Only pictures for a network of a known size can be resized: give "
+                "short_side and method, and an input_shape without None. Received: "
+                f"input_shape={self.input_shape}, short_side={short_side}, "
+                f"method={method!r}"
+            )
         return resize_to_input(image, size, short_side, method, self.fit)
 
     def raw(self, standardized: Any) -> Any:

@@ -58,13 +58,13 @@ def _check_pooling(pooling: str, strides: int, dilation_rate: int) -> None:
         )
     if strides == 1 and pooling == "max":
         raise ValueError(
-            "Maps of which the largest are taken are halved: leave strides out with "
-            "pooling='max'. Received: strides=1."
+            "pooling='max' always halves the maps, so that strides must be 2: leave "
+            "strides out, or use pooling='avg'. Received: pooling='max', strides=1."
         )
     if strides == 2 and dilation_rate != 1:
         raise ValueError(
-            "The pixels that are pooled lie apart only where the maps keep their size: "
-            "say strides=1, or leave dilation_rate out. Received: strides=2, "
+            "A transition is dilated only where it keeps the size of the maps: give "
+            "strides=1, or leave dilation_rate out. Received: strides=2, "
             f"dilation_rate={dilation_rate}."
         )
 

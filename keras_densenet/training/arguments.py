@@ -46,7 +46,8 @@ def module_of(
     """
     if module is not None and model is not None:
         raise MisconfigurationError(
-            f"{method} was given module= and model=, which is the same: leave one out."
+            f"{method} was given module= and model=, which mean the same: leave one "
+            "out."
         )
     given = model if module is None else module
     if given is None:
@@ -182,10 +183,10 @@ def _of_arrays(
         return Arrays(images, labels, batch_size, validation_data=validation)
     if not (hasattr(remembered, "mean") and hasattr(remembered, "std")):
         raise MisconfigurationError(
-            "Arrays are standardized as those were that the network was trained on, "
-            f"which this trainer has not seen: say trainer.{method}(module, "
-            "kd.data.Arrays(images, labels, test_data=(images, labels), mean=..., "
-            "std=...))."
+            "Arrays must be standardized as the pictures were that the network was "
+            "trained on, and this trainer has not seen these. Say what they were "
+            f"standardized with: trainer.{method}(module, kd.data.Arrays(images, "
+            "labels, test_data=(images, labels), mean=..., std=...))."
         )
     # To predict there are pictures alone.
     images, labels = given if is_pair(given) else (given, None)

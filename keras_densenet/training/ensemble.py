@@ -153,8 +153,9 @@ def _common_output(models: Sequence[keras.Model]) -> ModelOutput:
             for model, output in zip(models, outputs, strict=True)
         ]
         raise MisconfigurationError(
-            "Networks of an ensemble take pictures of one shape, and answer the same "
-            f"classes, all by a softmax or all by sigmoids. Received: {described}"
+            "Networks of an ensemble must take pictures of one shape and answer the "
+            "same classes, all by a softmax or all by sigmoids. Received: "
+            f"{described}"
         )
     return outputs[0]
 
@@ -181,16 +182,17 @@ def _refuse_other_facts(facts: Sequence[Mapping[str, Any]]) -> None:
         found = [fact[name] for fact in facts if fact.get(name)]
         if any(value != found[0] for value in found):
             raise MisconfigurationError(
-                f"Networks of an ensemble have the same {name}. Received: "
+                f"Networks of an ensemble must have the same {name}. Received: "
                 f"{', '.join(map(str, found))}"
             )
 
     known = [(f["mean"], f["std"]) for f in facts if "mean" in f and "std" in f]
     if "mean" not in facts[0] and any(one != known[0] for one in known):
         raise MisconfigurationError(
-            "An ensemble's pictures are standardized as for its first member, of which "
-            "nobody knows how, and the others differ: let the first be a checkpoint or "
-            f"an ImageClassifier. Received: mean and std {known}"
+            "Pictures of an ensemble are standardized as for its first member. That "
+            "does not say how, and the others were trained with several ways: let the "
+            "first one be a checkpoint or an ImageClassifier. Received: mean and std "
+            f"{known}"
         )
 
 

@@ -158,7 +158,7 @@ def refuse_other_preprocessing(source: Any, data: DataModule) -> None:
     """
     known = weights.preprocessing(source, channels=data.input_shape[-1])
     if known is None:
-        _say(f"is not known: those of {type(data).__name__} are used.")
+        _say(f"are not known: those of {type(data).__name__} are used.")
         return
     ours = [tuple(map(float, values)) for values in known]
     theirs = [tuple(np.ravel(getattr(data, name, ()))) for name in ("mean", "std")]
@@ -182,7 +182,7 @@ def refuse_other_preprocessing(source: Any, data: DataModule) -> None:
 
 
 def _guess(guess: Sequence[tuple], data: DataModule, same: bool) -> str:
-    numbers = f"is not known for certain: mean={guess[0]} and std={guess[1]}"
+    numbers = f"are not known for certain: mean={guess[0]} and std={guess[1]}"
     if same:
         return f"{numbers} are a guess."
     return f"{numbers} would be a guess, and those of {type(data).__name__} are used."
@@ -190,7 +190,9 @@ def _guess(guess: Sequence[tuple], data: DataModule, same: bool) -> str:
 
 def _say(what: str) -> None:
     Console(stderr=True, soft_wrap=True).print(
-        f"What pictures the weights are used to {what}", highlight=False, markup=False
+        f"Mean and std of the pictures that the weights were trained with {what}",
+        highlight=False,
+        markup=False,
     )
 
 

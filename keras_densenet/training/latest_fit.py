@@ -50,8 +50,9 @@ class LatestFit:
         """Set what is no flag."""
         if name in _FLAGS:
             raise AttributeError(
-                f"A trainer's flags stay as they are said, since what was made by them "
-                f"would not follow: make another one, Trainer({name}={value!r})."
+                f"The flags of a trainer cannot be changed after it was made, as what "
+                f"was built by them would not follow. Make another trainer: "
+                f"Trainer({name}={value!r})."
             )
         super().__setattr__(name, value)
 

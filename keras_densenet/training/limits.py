@@ -60,8 +60,9 @@ def evaluated_batches(
     batches = take(every, getattr(flags, limit))
     if batches is None:
         raise MisconfigurationError(
-            f"There is nothing to {stage} on: the data module holds out no data, "
-            "or the trainer's limit is 0 batches."
+            f"There is nothing to {stage} on: {type(data).__name__} has no such "
+            f"pictures, or {limit} is 0. Give it some, such as by holding a share out, "
+            "or raise the limit."
         )
     return batches
 
@@ -82,9 +83,9 @@ def take(dataset: Any, limit: float) -> Any | None:
         return _counted(dataset)
     if batches < 0:
         raise MisconfigurationError(
-            f"A share of {limit} of a dataset of unknown size, or without end: give a "
-            "number of batches, an int, or end the dataset with "
-            ".apply(tf.data.experimental.assert_cardinality(n))."
+            f"A share of {limit} cannot be taken of a dataset whose size is not known, "
+            "or that has no end: give a number of batches, an int, or end the dataset "
+            "with .apply(tf.data.experimental.assert_cardinality(n))."
         )
     return dataset if limit == 1.0 else dataset.take(limited(batches, limit))
 

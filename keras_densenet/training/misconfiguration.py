@@ -43,7 +43,7 @@ _LIMITS = (
 def refuse_shares_of_pictures(method: str, would: str) -> None:
     """Refuse, on several machines, what needs all pictures in one process."""
     raise MisconfigurationError(
-        f"{method} on several machines would {would} share alone. "
+        f"{method} on several machines would {would} share of the pictures alone. "
         f"{method.capitalize()} in one process, without TF_CONFIG and with "
         "strategy='auto', num_nodes=1 and the path of a checkpoint, ckpt_path."
     )
@@ -200,8 +200,9 @@ def _workers(flags: Flags, devices: Devices) -> None:
     timers = [c for c in flags.callbacks or () if isinstance(c, Timer)]
     if flags.max_time is not None or timers:
         raise MisconfigurationError(
-            f"max_time={flags.max_time!r} (Timer) looks at each machine's clock, and "
-            "they would end at different steps, waiting for each other. Use max_steps."
+            f"max_time={flags.max_time!r} (Timer) goes by each machine's clock, so "
+            "that the machines would end at different steps and wait for each other. "
+            "Use max_steps."
         )
     if flags.run_eagerly:
         raise MisconfigurationError(
@@ -215,8 +216,8 @@ def _float16(flags: Flags, devices: Devices) -> None:
     if devices.policy == "mixed_float16" and flags.accumulate_grad_batches > 1:
         raise MisconfigurationError(
             "precision='16-mixed' and accumulate_grad_batches do not go together: an "
-            "overflow would drop one batch of several. Use precision='bf16-mixed', "
-            "which needs no loss scaling."
+            "overflow would drop one of the batches that are added up. Use "
+            "precision='bf16-mixed', which needs no loss scaling."
         )
 
 

@@ -336,7 +336,7 @@ class Trainer(LatestFit):
         """
         views = checked_views(views)
         if self.hardware.cluster:
-            refuse_shares_of_pictures("predict", "give each the answers of its own")
+            refuse_shares_of_pictures("predict", "return to each the answers about its")
         module, data = self._given("predict", module, model, datamodule, dataloaders)
         ckpt_path = checked_path("predict", ckpt_path)
         with self._reading(module, data, "predict"):
@@ -394,7 +394,7 @@ class Trainer(LatestFit):
             ValueError: It is another rule.
         """
         if self.hardware.cluster:
-            refuse_shares_of_pictures("calibrate", "choose by each one's own")
+            refuse_shares_of_pictures("calibrate", "choose on each by its")
         refuse_other_rules(rule)
         module, data = self._given("calibrate", module, model, datamodule, dataloaders)
         ckpt_path = checked_path("calibrate", ckpt_path)

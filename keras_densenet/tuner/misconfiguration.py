@@ -27,8 +27,8 @@ def refuse_kinds(method: str, module: Any, data: Any) -> None:
     data_of(method, datamodule=data, dataloaders=None)
     if isinstance(module, keras.Model):
         raise MisconfigurationError(
-            "A keras.Model is compiled once and for all, and each try builds its own. "
-            "Pass an ImageClassifier: ImageClassifier(f), where f() makes the network."
+            "Each try builds a network of its own, and a keras.Model is built and "
+            "compiled already. Pass ImageClassifier(f), where f() makes the network."
         )
 
 

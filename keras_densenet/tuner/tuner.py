@@ -62,9 +62,9 @@ class Tuner:
         >>> tuner.lr_find(keras.Sequential(), Digits())
         Traceback (most recent call last):
         ...
-        keras_densenet.errors.MisconfigurationError: A keras.Model is \
-compiled once and for all, and each try builds its own. Pass an ImageClassifier: \
-ImageClassifier(f), where f() makes the network.
+        keras_densenet.errors.MisconfigurationError: Each try builds a network of \
+its own, and a keras.Model is built and compiled already. Pass ImageClassifier(f), \
+where f() makes the network.
     """
 
     def __init__(self, trainer: Trainer) -> None:

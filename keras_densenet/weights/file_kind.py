@@ -37,9 +37,9 @@ def kind_of(path: Path) -> FileKind:
     kind = _by_content(path) or BY_SUFFIX.get(path.suffix)
     if kind is None:
         raise WeightsError(
-            f"{path} is no file of weights by what is in it. One of PyTorch, "
-            f"safetensors or Keras ends in one of {', '.join(BY_SUFFIX)}, or for "
-            "PyTorch in another. Give another file."
+            f"{path} is no file of weights, by what is in it. Give one of PyTorch, "
+            f"safetensors or Keras, such as {', '.join(BY_SUFFIX)}; those of PyTorch "
+            "may have any ending."
         )
     return kind
 

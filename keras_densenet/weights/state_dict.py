@@ -73,8 +73,9 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         ) from error
     except AttributeError as error:  # "module 'numpy' has no attribute 'float8_e5m2'"
         raise WeightsError(
-            f"the file has numbers of a kind that NumPy has not ({shown(error)}). Load "
-            "it with PyTorch, and save model.float().state_dict()."
+            "the file has numbers of a kind that NumPy does not have "
+            f"({shown(error)}). Load it with PyTorch, and save "
+            "model.float().state_dict()."
         ) from error
 
 

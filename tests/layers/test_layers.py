@@ -392,7 +392,7 @@ def test_he_uniform_by_fan_in():
         ({"pooling": "min"}, "'avg', as in DenseNet, or 'max'"),
         ({"strides": 3}, "strides must be 2"),
         ({"strides": 1, "pooling": "max"}, "leave strides out"),
-        ({"dilation_rate": 2}, "say strides=1"),
+        ({"dilation_rate": 2}, "give strides=1"),
     ],
 )
 def test_pooling_that_there_is_not(arguments, words):

@@ -126,7 +126,7 @@ DIGITS = kd.data.Digits(batch_size=64)
         (lambda t: t.fit(classifier(), DIGITS, batches()), "its own pictures to valid"),
         (lambda t: t.fit(classifier(), DIGITS, ckpt_path=""), "Received: ''"),
         (lambda t: t.test(classifier(), DIGITS, 3), r"test\(ckpt_path=\).*Received: 3"),
-        (lambda t: t.test(classifier(), (IMAGES, LABELS)), "Arrays are standardized"),
+        (lambda t: t.test(classifier(), (IMAGES, LABELS)), "Arrays must be standardi"),
         (
             lambda t: t.fit(classifier(), DIGITS, model=classifier()),
             "module= and model=",

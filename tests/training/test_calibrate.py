@@ -269,7 +269,7 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path):
     with pytest.raises(MisconfigurationError, match="numbers that are no probabil"):
         trainer.calibrate(unknown, digits)
     soft = linear(10, digits.input_shape)
-    with pytest.raises(ValueError, match="rule is"):
+    with pytest.raises(ValueError, match="rule must be"):
         trainer.calibrate(soft, digits, rule="best")
     soft.save(tmp_path / "plain.keras")
     with pytest.raises(MisconfigurationError, match="cannot keep decisions"):

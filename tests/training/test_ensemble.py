@@ -98,7 +98,7 @@ def test_members_read_pictures_as_they_were_standardized_for_them(tmp_path):
     with pytest.raises(MisconfigurationError, match=r"the same fit.*crop, pad"):
         kd.ensemble([first, second])
     second.data.fit = None
-    with pytest.raises(MisconfigurationError, match="the first be a checkpoint"):
+    with pytest.raises(MisconfigurationError, match="first one be a checkpoint"):
         kd.ensemble([first.model, path, other_path])
     for members in ([path, other_path], [first, second]):
         found = trainer.predict(kd.ensemble(members), datamodule=data)
@@ -175,7 +175,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
     for members, says in [
         ([network()], "two networks or more"),
         (network(), "two networks or more"),
-        ([network(), network(classes=4)], "of one shape, and answer the same"),
+        ([network(), network(classes=4)], "of one shape and answer the same"),
         ([network(), network("softmax")], "all by a softmax or all by sigmoids"),
         ([network(), network(shape=(16, 16, 1))], "of one shape"),
         ([network(), kd.ImageClassifier(network)], "not trained yet"),

@@ -148,7 +148,7 @@ def test_batches_to_validate_on_are_counted_where_nobody_knows():
     for dataset in (unknown, unknown.repeat()):
         with pytest.raises(MisconfigurationError, match="a number of batches"):
             take(dataset, 0.5)
-    with pytest.raises(MisconfigurationError, match="without end"):
+    with pytest.raises(MisconfigurationError, match="that has no end"):
         take(unknown.repeat(), 1.0)
     assert int(take(unknown.repeat(), 5).cardinality()) == 5
 

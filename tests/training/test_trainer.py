@@ -591,7 +591,7 @@ class Unknown(Blobs):
         ),
         (
             lambda: kd.Trainer(1).validate(outside_model(), Blobs(val=False)),
-            ["holds out no"],
+            ["Blobs has no such pictures"],
         ),
         (lambda: kd.Trainer(1).export(outside_model(), "x"), ["datamodule="]),
         (lambda: kd.Trainer(1).fit(classifier(classes=3), Blobs()), ["classes=3"]),
@@ -716,7 +716,7 @@ def test_a_share_of_what_has_no_known_size_is_refused(tmp_path):
             return super().val_dataset().filter(lambda images, labels: True)
 
     trainer = kd.Trainer(1, default_root_dir=tmp_path, limit_val_batches=0.5)
-    with pytest.raises(MisconfigurationError, match="unknown size"):
+    with pytest.raises(MisconfigurationError, match="whose size is not known"):
         trainer.fit(light(), Unknown())
 
 

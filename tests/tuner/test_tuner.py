@@ -332,7 +332,7 @@ def test_an_optimizer_keeps_all_but_its_schedule():
         ({"num_training": 13}, "num_training must be 14 or more"),
         ({"mode": "log"}, "'exponential' or 'linear'"),
         ({"early_stop_threshold": 1.0}, "above 1"),
-        ({"module": keras.Sequential()}, "Pass an ImageClassifier"),
+        ({"module": keras.Sequential()}, "Pass ImageClassifier"),
     ],
 )
 def test_a_range_test_that_cannot_work_is_refused(arguments, message):
@@ -446,7 +446,7 @@ def test_data_that_do_not_heed_the_batch_size_are_refused():
         ({"max_trials": 0}, "max_trials must be 1 or more"),
         ({"memory_gb": 0.0}, "memory_gb must be above 0"),
         ({"batch_arg_name": "batch"}, "Digits has no attribute batch"),
-        ({"module": keras.Sequential()}, "Pass an ImageClassifier"),
+        ({"module": keras.Sequential()}, "Pass ImageClassifier"),
     ],
 )
 def test_a_search_that_cannot_work_is_refused(arguments, message):

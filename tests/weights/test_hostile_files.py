@@ -714,7 +714,7 @@ def test_safetensors_may_begin_as_a_pickle_does(reading):
 def test_safetensors_of_numbers_that_numpy_has_not(reading):
     header = f'{{"{NAME}":{{"dtype":"F8_E5M2","shape":[2,2],"data_offsets":[0,4]}}}}'
     content = struct.pack("<Q", len(header)) + header.encode() + bytes(4)
-    with pytest.raises(WeightsError, match=r"NumPy has not .*model\.float\(\)"):
+    with pytest.raises(WeightsError, match=r"NumPy does not have .*model\.float\(\)"):
         reading(content, ".safetensors")
 
 

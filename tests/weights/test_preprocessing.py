@@ -113,7 +113,7 @@ def test_of_other_networks_nothing_is_known(tmp_path, capsys):
     assert preprocessing(tmp_path / "small.keras") is None
     refuse_other_preprocessing(small, data((1.0,) * 3, (2.0,) * 3))
     said = capsys.readouterr().err
-    assert "is not known: those of SimpleNamespace are used.\n" in said
+    assert "are not known: those of SimpleNamespace are used.\n" in said
 
 
 def test_a_model_of_keras_applications_is_a_guess():
