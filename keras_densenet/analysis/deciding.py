@@ -130,7 +130,7 @@ def _warn_of_coldest(decisions: Decisions) -> None:
         warnings.warn(
             f"The temperature of {few(names)} is {COLDEST:g}, the lowest that is "
             f"tried: the {decisions.pictures:,} pictures are all told apart, or the "
-            "network has hardly learnt it. Do not believe these probabilities: hold "
+            "network has hardly learned it. Do not believe these probabilities: hold "
             "out more pictures, train on, or calibrate with temperature=False.",
             stacklevel=4,
         )

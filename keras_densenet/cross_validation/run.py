@@ -272,7 +272,7 @@ def _checked_module(module: Any) -> ImageClassifier:
     if isinstance(given, keras.Model):
         raise MisconfigurationError(
             "Each fold begins with a network of its own, and a model that is made "
-            "already would go from fold to fold with what it has learnt: give what "
+            "already would go from fold to fold with what it has learned: give what "
             "makes it, such as kd.ImageClassifier(kd.DenseNetBC, depth=40, "
             "growth_rate=12), or kd.ImageClassifier(make) of a function that returns "
             f"your model. Received: the model {given.name}"

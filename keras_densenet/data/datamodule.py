@@ -253,7 +253,7 @@ class DataModule(abc.ABC):
             raise MisconfigurationError(
                 f"views={views!r} asks about mirrored pictures, too, which "
                 f"{type(self).__name__}(mirror={mirror}) says are not of their class, "
-                "as those of a chest or of a digit: no network has learnt them. "
+                "as those of a chest or of a digit: no network has learned them. "
                 "Predict without views."
             )
 

@@ -76,7 +76,7 @@ def refuse_other_fold(own: Fold | None, state: Mapping[str, Any]) -> None:
     of_run = kept_fold(state)
     has_seen = f"is of {of_run}" if of_run else "was trained without folds"
     raise MisconfigurationError(
-        f"These data are {own}, and the run {has_seen}: it has learnt from pictures "
+        f"These data are {own}, and the run {has_seen}: it has learned from pictures "
         "that this fold validates on. Give the data of its own fold, or a checkpoint "
         f"of {own}."
     )
@@ -157,7 +157,7 @@ def _refuse_labels_of_one_fold(
     if alone:
         raise MisconfigurationError(
             f"One of {folds} folds would have all pictures of: {few(alone)}. The "
-            "network that is asked about them would have learnt from none: add some, "
+            "network that is asked about them would have learned from none: add some, "
             "of other groups where there are groups, or leave these labels out."
         )
     rare = [name for name, many in there.items() if 1 < many < folds]

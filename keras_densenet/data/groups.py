@@ -69,6 +69,6 @@ def refuse_groups_in_two_splits(groups: Mapping[str, np.ndarray]) -> None:
         shown = [f"{name} ({', '.join(found)})" for name, found in shared.items()]
         raise DataUnavailableError(
             "Groups are in more than one of the given splits, "
-            f"{len(shared)} in all: {few(shown)}. What is learnt of a group would be "
+            f"{len(shared)} in all: {few(shown)}. What is learned of a group would be "
             "tested on the same group: put all of it into one split."
         )

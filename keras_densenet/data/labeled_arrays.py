@@ -462,7 +462,7 @@ def _refuse_unlearnable(labels: np.ndarray, names: Sequence[str]) -> None:
         if unused:
             raise ValueError(
                 f"No picture to train on {what} the labels {few(unused)}, so that "
-                "nothing can be learnt of them: leave their columns out."
+                "nothing can be learned of them: leave their columns out."
             )
 
 

@@ -57,7 +57,7 @@ def verify(version: str | os.PathLike) -> dict[str, Any]:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise ExportError(
             f"{version} could not be checked, since the process that replays its "
-            f"requests ended early. Its last words were: {last}"
+            f"requests ended early. The last line that it printed: {last}"
         )
     report = json.loads(lines[-1])
     errors = report.pop("errors")

@@ -243,5 +243,5 @@ def refuse_other_flags(given: Iterable[str], flags: Iterable[str]) -> None:
         cure = OF_THE_TRAINER.get(name) or next((f"{flag}=..." for flag in near), None)
         hint = f"Did you mean {cure}?" if cure else f"There are {', '.join(flags)}."
         if cure and cure.startswith("nothing"):
-            hint = f"Leave it out, instead there is {cure}."
+            hint = f"Leave it out: {cure.removeprefix('nothing: ')}."
         raise MisconfigurationError(f"Trainer has no flag {name}. {hint}")

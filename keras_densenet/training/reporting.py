@@ -44,8 +44,8 @@ def held_out(flags: Flags, data: DataModule) -> tuple[str, tf.data.Dataset]:
     if shape.rank != 1 + len(data.input_shape):
         raise MisconfigurationError(
             f"report needs batches of pictures, {(None, *data.input_shape)}. Received: "
-            f"{type(data).__name__} with {shape}. Of ten views give the data module of "
-            "one, and the network in them."
+            f"{type(data).__name__} with {shape}. Where the data are ten views of each "
+            "picture, give the data that they are views of, and the network of one."
         )
     return stage, dataset
 

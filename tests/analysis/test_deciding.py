@@ -102,7 +102,7 @@ def test_temperatures_that_pictures_do_not_bound_are_said():
     with pytest.warns(UserWarning, match="of mass is 0.05, the lowest"):
         decide(far)
     unlearnt = label_predictions([[1]] + [[0]] * 19, [[-0.1]] * 20)  # 47.5 %, and 5 %
-    with pytest.warns(UserWarning, match="the network has hardly learnt it"):
+    with pytest.warns(UserWarning, match="the network has hardly learned it"):
         decide(unlearnt)
 
 
