@@ -2,7 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup test test-slow demo lint format benchmark-setup benchmark clean
+# mkdocs-material's announcement of what may come after it.
+export NO_MKDOCS_2_WARNING := 1
+
+.PHONY: help setup test test-slow demo docs lint format benchmark-setup benchmark clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,7 +27,10 @@ format: setup  ## Format the code.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: lint  ## Lint, then run all tests but the slow ones.
+docs: setup  ## Build the site into site/; fails on a broken link or a missing docstring.
+	$(BIN)/mkdocs build --strict --quiet
+
+test: lint docs  ## Lint, build the docs, then run all tests but the slow ones.
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup  ## Run the slow tests, on real CIFAR-10 where TFDS_DATA_DIR has it.
@@ -51,4 +57,4 @@ benchmark: benchmark-setup  ## Measure speed, first step and memory: an hour; le
 	$(BIN)/python benchmarks/inference.py
 
 clean:  ## Remove the environment and the caches.
-	rm -rf .venv .venv-torch .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-torch site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

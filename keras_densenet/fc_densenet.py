@@ -94,7 +94,7 @@ def FCDenseNet(  # noqa: N802, a function that reads as the network it makes
     Raises:
         ValueError: An argument is out of its range.
 
-    Example:
+    Examples:
         >>> FCDenseNet(56, input_shape=(64, 96, 3)).output_shape
         (None, 64, 96, 11)
     """

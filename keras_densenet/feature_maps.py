@@ -88,7 +88,7 @@ def features(
             given.
         MisconfigurationError: The model has no dense blocks of its own.
 
-    Example:
+    Examples:
         >>> from keras_densenet import DenseNetBC
         >>> encoder = features(DenseNetBC(depth=40, growth_rate=12))
         >>> [tuple(feature) for feature in encoder.feature_info]

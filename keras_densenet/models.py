@@ -131,7 +131,7 @@ def DenseNet(  # noqa: N802, a function that reads as the network it makes
             be downloaded or read.
         FileNotFoundError: There is no such file of weights.
 
-    Example:
+    Examples:
         >>> DenseNet(blocks=(2, 3), growth_rate=8, bottleneck=True, bn_size=2).name
         'densenet_2_3_k8'
     """
@@ -210,7 +210,7 @@ def DenseNetBC(  # noqa: N802
     `DenseNet`; the depth is 6 n + 4, or 100 if neither it nor `blocks` is given, and
     the stem makes 2k feature maps.
 
-    Example:
+    Examples:
         >>> DenseNetBC(depth=100, growth_rate=12).output_shape
         (None, 10)
     """

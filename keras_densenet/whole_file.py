@@ -21,7 +21,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     Raises:
         OSError: It cannot be written, as where the disk is full.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "table.csv"
         >>> with whole_file(path) as beside:

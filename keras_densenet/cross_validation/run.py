@@ -124,7 +124,7 @@ def cross_validate(
         MisconfigurationError: What is given cannot be cross-validated, or there is
             another cross-validation in that folder.
 
-    Example:
+    Examples:
         found = kd.cross_validate(module, data, folds=5, max_epochs=30)
         found.mean["auroc"], found.std["auroc"]
         found.predictions.probabilities  # (N, classes)

@@ -25,7 +25,7 @@ def standardize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
         mean: Mean of each channel, in 0..255 or in these units.
         std: Standard deviation of each channel, likewise.
 
-    Example:
+    Examples:
         >>> pictures = tf.constant([[[[10, 20]]]], tf.uint8)
         >>> standardize(pictures, mean=(8.0, 20.0), std=(4.0, 5.0)).numpy().tolist()
         [[[[0.5, 0.0]]]]

@@ -60,7 +60,7 @@ class Arrays(ArrayDataModule):
         ValueError: What is given are no such arrays, or may be of two kinds; a label is
             none of a class; or another argument is out of its range.
 
-    Example:
+    Examples:
         >>> images = np.arange(8, dtype="uint8").reshape(2, 2, 2, 1)
         >>> data = Arrays(images, np.array([1, 0]), batch_size=2)
         >>> data.num_classes, data.input_shape, data.mean

@@ -79,10 +79,10 @@ class BatchNorm(keras.layers.Layer):
             configured format.
 
     Call arguments:
-        x: Feature maps of shape `(N, H, W, C)`, or `(N, C, H, W)`; of signals and
+        - x: Feature maps of shape `(N, H, W, C)`, or `(N, C, H, W)`; of signals and
             volumes they have one axis less, or more.
-        moments: The batch's `Moments` of `x`, used in training; computed if None.
-        training: Whether to normalize with the batch's moments.
+        - moments: The batch's `Moments` of `x`, used in training; computed if None.
+        - training: Whether to normalize with the batch's moments.
     """
 
     def __init__(

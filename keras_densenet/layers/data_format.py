@@ -36,8 +36,9 @@ def checked_data_format(data_format: str | None) -> str:
 def channel_axis(data_format: str) -> int:
     """Return the axis of the channels in a batch of signals, pictures or volumes.
 
-    >>> channel_axis("channels_last")
-    -1
+    Examples:
+        >>> channel_axis("channels_last")
+        -1
     """
     return _AXES[data_format]
 

@@ -50,14 +50,14 @@ class DenseBlock(keras.layers.Layer):
             configured format.
 
     Call arguments:
-        x: Feature maps of shape `(N, H, W, k0)`; `(N, T, k0)` of signals, and
+        - x: Feature maps of shape `(N, H, W, k0)`; `(N, T, k0)` of signals, and
             `(N, D, H, W, k0)` of volumes.
-        training: Whether to normalize with the batch's moments, and to apply dropout.
+        - training: Whether to normalize with the batch's moments, and to apply dropout.
 
     Returns:
         Feature maps of shape `(N, H, W, k0 + L k)`: the input's, then each layer's.
 
-    Example:
+    Examples:
         >>> DenseBlock(num_layers=6, growth_rate=32)(keras.Input((56, 56, 64))).shape
         (None, 56, 56, 256)
     """

@@ -71,15 +71,15 @@ class DenseLayer(keras.layers.Layer):
             configured format.
 
     Call arguments:
-        x: The concatenated feature maps of all earlier layers, `(N, H, W, C)`;
+        - x: The concatenated feature maps of all earlier layers, `(N, H, W, C)`;
             `(N, T, C)` of signals, and `(N, D, H, W, C)` of volumes.
-        moments: The batch's `Moments` of `x`, used in training; computed if None.
-        training: Whether to normalize with the batch's moments, and to apply dropout.
+        - moments: The batch's `Moments` of `x`, used in training; computed if None.
+        - training: Whether to normalize with the batch's moments, and to apply dropout.
 
     Returns:
         The k new feature maps, `(N, H, W, k)`; the block concatenates them.
 
-    Example:
+    Examples:
         >>> DenseLayer(growth_rate=12)(keras.Input((8, 8, 24))).shape
         (None, 8, 8, 12)
     """

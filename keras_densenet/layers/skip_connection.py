@@ -29,7 +29,7 @@ class ChannelSlice(keras.layers.Layer):
         data_format: `"channels_last"` or `"channels_first"`; None for Keras's
             configured format.
 
-    Example:
+    Examples:
         >>> ChannelSlice(24, 36)(keras.Input((8, 8, 60))).shape
         (None, 8, 8, 12)
     """
@@ -81,14 +81,14 @@ class SkipConnection(keras.layers.Layer):
             configured format.
 
     Call arguments:
-        inputs: The upsampled maps `(N, H', W', C)`, and those of the way down,
+        - inputs: The upsampled maps `(N, H', W', C)`, and those of the way down,
             `(N, H, W, C')`, with H <= H' and W <= W'; of signals and volumes they have
             one axis less, or more.
 
     Returns:
         Feature maps of shape `(N, H, W, C + C')`.
 
-    Example:
+    Examples:
         >>> SkipConnection()([keras.Input((9, 9, 8)), keras.Input((8, 8, 4))]).shape
         (None, 8, 8, 12)
     """

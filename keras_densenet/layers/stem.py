@@ -52,15 +52,15 @@ class Stem(keras.layers.Layer):
             configured format.
 
     Call arguments:
-        x: Pictures `(N, H, W, channels)`; signals `(N, T, channels)` and volumes
+        - x: Pictures `(N, H, W, channels)`; signals `(N, T, channels)` and volumes
             `(N, D, H, W, channels)`.
-        training: Whether to normalize with the batch's moments.
+        - training: Whether to normalize with the batch's moments.
 
     Returns:
         Feature maps of a quarter of height and width, rounded up:
         `(N, H / 4, W / 4, filters)`.
 
-    Example:
+    Examples:
         >>> Stem(64)(keras.Input((224, 224, 3))).shape
         (None, 56, 56, 64)
     """
@@ -193,8 +193,8 @@ class StemWithMaps(keras.layers.Layer):
         stem: The `Stem`, whose weights these are.
 
     Call arguments:
-        x: What the stem reads.
-        training: Whether to normalize with the batch's moments.
+        - x: What the stem reads.
+        - training: Whether to normalize with the batch's moments.
 
     Returns:
         What the stem returns, `(N, H / 4, W / 4, filters)`, and the maps before the

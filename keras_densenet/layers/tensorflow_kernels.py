@@ -78,7 +78,7 @@ def affine(
 
 
 # On CPUs the kernels are two to three times slower where the channels do not fill the
-# processor's vectors. But 2 pixels of 12 channels are one of 24. benchmarks/README.md
+# processor's vectors. But 2 pixels of 12 channels are one of 24. docs/speed.md
 # has the times.
 
 

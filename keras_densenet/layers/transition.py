@@ -29,8 +29,9 @@ def kept_maps(compression: float, maps: int) -> int:
 
     0.29 * 100 is 28.999999999999996 in binary, and 29 is meant:
 
-    >>> kept_maps(0.29, 100), kept_maps(0.5, 57)
-    (29, 28)
+    Examples:
+        >>> kept_maps(0.29, 100), kept_maps(0.5, 57)
+        (29, 28)
     """
     return int(compression * maps + 1e-6)
 
@@ -95,15 +96,15 @@ class Transition(keras.layers.Layer):
             configured format.
 
     Call arguments:
-        x: Feature maps of shape `(N, H, W, m)`; `(N, T, m)` of signals, and
+        - x: Feature maps of shape `(N, H, W, m)`; `(N, T, m)` of signals, and
             `(N, D, H, W, m)` of volumes.
-        training: Whether to normalize with the batch's moments, and to apply dropout.
+        - training: Whether to normalize with the batch's moments, and to apply dropout.
 
     Returns:
         Feature maps of shape `(N, H // 2, W // 2, floor(theta m))`, with strides 1
         `(N, H, W, floor(theta m))`.
 
-    Example:
+    Examples:
         >>> Transition(compression=0.5)(keras.Input((56, 56, 256))).shape
         (None, 28, 28, 128)
     """

@@ -59,7 +59,7 @@ def largest_fitting(
     Returns:
         The largest that was seen to fit, or 0.
 
-    Example:
+    Examples:
         >>> largest_fitting(lambda size: size <= 100, "power", 2, 8192, 25)
         64
         >>> largest_fitting(lambda size: size <= 100, "binsearch", 2, 8192, 25)

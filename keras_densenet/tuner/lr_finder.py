@@ -43,7 +43,7 @@ class LRFinder:
             The rate, or None, with a warning that says why, where fewer than three
             points are left or the loss falls nowhere.
 
-        Example:
+        Examples:
             >>> lr, loss = [0.001, 0.01, 0.1, 1.0], [4.0, 3.0, 1.0, 9.0]
             >>> LRFinder({"lr": lr, "loss": loss}).suggestion(skip_begin=0)
             0.01

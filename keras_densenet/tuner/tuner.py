@@ -55,7 +55,7 @@ class Tuner:
         trainer: Whose precision, devices and other flags the tries have; it is not
             changed, and its limits, callbacks and logs play no part.
 
-    Example:
+    Examples:
         >>> import keras
         >>> from keras_densenet.data import Digits
         >>> tuner = Tuner(Trainer())
