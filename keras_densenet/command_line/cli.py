@@ -20,9 +20,11 @@ of options is YAML: `--print_config` prints one, and each run keeps its own.
 import argparse
 import inspect
 import json
+import platform
 import re
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn, Union
 
@@ -37,7 +39,7 @@ from jsonargparse import (
 
 import keras_densenet as kd
 from keras_densenet.command_line.class_paths import imported, moved
-from keras_densenet.command_line.mistyped import explained
+from keras_densenet.command_line.mistyped import explained, without_stage
 from keras_densenet.command_line.stages import STAGES, Made
 from keras_densenet.command_line.user_errors import one_line_errors
 from keras_densenet.training.flags import Flags
@@ -128,6 +130,8 @@ class _Parser(ArgumentParser):
         said, stage = _in_one_line(message), next(iter(self.typed), "")
         if stage in STAGES:
             said = explained(said, stage, _known_options(stage, self.typed), DATA)
+        else:
+            said = without_stage(stage.partition("=")[0], [*STAGES])
         self.exit(2, f"error: {said}\n")
 
 
@@ -173,6 +177,9 @@ def _parser(arguments: Sequence[str]) -> ArgumentParser:
         allow_abbrev=False,
         parser_mode="moved",
     )
+    parser.add_argument(
+        "--version", action="version", version=_versions(), help="Show versions."
+    )
     stages = parser.add_subcommands(dest="stage", title="stages", metavar="STAGE")
     for name, stage in STAGES.items():
         asked = name == next(iter(arguments), None)
@@ -180,6 +187,21 @@ def _parser(arguments: Sequence[str]) -> ArgumentParser:
         what, _, _ = (stage.__doc__ or "").partition("\n")
         stages.add_subcommand(name, options, help=what)
     return parser
+
+
+def _versions() -> str:
+    """Return one line: the versions of this package, Keras, TensorFlow and Python.
+
+    They are those of the installed distributions: nothing is imported to learn them.
+    """
+    found = []
+    for name, distribution in (("Keras", "keras"), ("TensorFlow", "tensorflow")):
+        try:
+            found.append(f"{name} {version(distribution)}")
+        except PackageNotFoundError:  # of TensorFlow on another of Keras's backends
+            found.append(f"no {name}")
+    with_python = ", ".join([*found, f"Python {platform.python_version()}"])
+    return f"keras_densenet {kd.__version__} ({with_python})"
 
 
 def _options(stage: Callable, arguments: Sequence[str]) -> ArgumentParser:

@@ -8,6 +8,7 @@ UNKNOWN = re.compile(r"unrecognized arguments: (--[^\s=]+)")
 NOT_ACCEPTED = re.compile(r"Option '(\w+)' is not accepted")
 NO_CLASS = re.compile(r"Expected a dot import path string: (\w+)$")
 NEEDED = re.compile(r"(the following arguments are required: )(.+)")
+OF_OTHERS = {"train": "fit", "evaluate": "test"}  # what other libraries call stages
 NO_DATA = re.compile(
     r"Expected an instantiatable class, but .*DataModule is abstract"
     r"|arguments are required: (\w+\.)?data$"
@@ -23,6 +24,28 @@ def meant(name: str, known: Iterable[str]) -> str:
     by_lower = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.lower(), by_lower, 1)
     return f" Did you mean {by_lower[near[0]]}?" if near else ""
+
+
+def without_stage(given: str, stages: Sequence[str]) -> str:
+    """Return what to say of a command line that does not begin with a stage.
+
+    Args:
+        given: Its first word.
+        stages: Their names.
+
+    >>> without_stage("train", ["fit", "test"]).partition(";")[0]
+    "There is no stage 'train'. Did you mean fit? Stages are fit, test"
+    """
+    hint = meant(given, [*stages, "--help", "--version"])
+    if given in OF_OTHERS:
+        hint = f" Did you mean {OF_OTHERS[given]}?"
+    wrong = f"There is no stage {given!r}."
+    if given.startswith("-"):
+        wrong = f"A stage comes first, before options such as {given}."
+    return (
+        f"{wrong}{hint} Stages are {', '.join(stages)}; "
+        f"`python -m keras_densenet {stages[0]} --help` lists the options of one."
+    )
 
 
 def explained(

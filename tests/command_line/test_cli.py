@@ -5,12 +5,14 @@ import dataclasses
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 from PIL import Image
 
@@ -41,7 +43,7 @@ def python(*arguments, cwd, **environment):
     )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"]])
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["fit", "--help"]])
 def test_help_is_given_without_keras(arguments, tmp_path):
     for name in ("tensorflow", "keras"):  # importing them fails here
         (tmp_path / f"{name}.py").write_text("raise ImportError('too early')")
@@ -53,6 +55,33 @@ def test_help_is_given_without_keras(arguments, tmp_path):
     if "fit" in arguments:
         for field in dataclasses.fields(Flags):
             assert f"--trainer.{field.name}" in answer.stdout
+
+
+def test_versions_are_printed_without_keras(tmp_path):
+    for name in ("tensorflow", "keras"):  # importing them fails here
+        (tmp_path / f"{name}.py").write_text("raise ImportError('too early')")
+    answer = python(
+        "-m", "keras_densenet", "--version", cwd=tmp_path, PYTHONPATH=_path(tmp_path)
+    )
+    assert answer.returncode == 0, answer.stderr
+    python_version = ".".join(map(str, sys.version_info[:3]))
+    assert answer.stdout == (
+        f"keras_densenet {kd.__version__} (Keras {keras.__version__}, "
+        f"TensorFlow {tf.__version__}, Python {python_version})\n"
+    )
+
+
+def test_without_tensorflow_versions_say_so(monkeypatch, capsys):
+    def version(name):
+        if name == "tensorflow":
+            raise PackageNotFoundError(name)
+        return "3.0"
+
+    monkeypatch.setattr(command_line, "version", version)
+    with pytest.raises(SystemExit) as end:
+        command_line.main(["--version"])
+    assert end.value.code == 0
+    assert "(Keras 3.0, no TensorFlow, Python 3." in capsys.readouterr().out
 
 
 def test_a_broken_picture_is_named_without_traceback(tmp_path):
@@ -251,11 +280,31 @@ def test_a_file_that_is_no_config_is_named(text, tmp_path):
         command_line.main(["fit", "--config", str(tmp_path / "bad.yaml")])
 
 
-def test_a_stage_that_is_not_there(capsys):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train"], "There is no stage 'train'. Did you mean fit?"),
+        (["predcit", *SMALL], "There is no stage 'predcit'. Did you mean predict?"),
+        (["walk"], "There is no stage 'walk'. Stages"),
+        (
+            ["--trainer.max_epochs", "3", "fit"],
+            "A stage comes first, before options such as --trainer.max_epochs. Stages",
+        ),
+        (["--data=digits"], "A stage comes first, before options such as --data. St"),
+        (
+            ["--verson"],
+            "A stage comes first, before options such as --verson. Did you mean --vers",
+        ),
+    ],
+)
+def test_a_stage_that_is_not_there(arguments, words, capsys):
     with pytest.raises(SystemExit) as end:
-        command_line.main(["train"])
+        command_line.main(arguments)
     assert end.value.code == 2
-    assert "invalid choice: 'train'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {words}")
+    assert "Stages are fit, validate, test, calibrate, predict, report, export;" in said
+    assert said.count("\n") == 1
 
 
 def config(capsys, *arguments):
