@@ -29,6 +29,15 @@ def _register(keras: ModuleType) -> None:
     It runs as soon as Keras is imported, at once where it is already. To import Keras
     here would take seconds, also from somebody who asks the command line for help.
     """
-    for name in ("layers", "losses", "metrics", "feature_maps"):
+    for name in ("layers", "losses", "metrics", "training.optimizer"):
         importlib.import_module(f"keras_densenet.{name}")
-    importlib.import_module("keras_densenet.training.optimizer")
+
+
+@wrapt.when_imported("keras_densenet.layers")
+def _register_models(layers: ModuleType) -> None:
+    """Let Keras know the models that are made of layers.
+
+    Where layers are what a program uses first, it is they who import Keras, and are not
+    yet there for others when it calls `_register`.
+    """
+    importlib.import_module("keras_densenet.feature_maps")

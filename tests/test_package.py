@@ -1,10 +1,18 @@
+import datetime
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
+import wheel_smoke
+import yaml
 
 import keras_densenet as kd
+
+ROOT = Path(__file__).parents[1]
 
 
 def python(code, **environment):
@@ -51,10 +59,45 @@ def test_every_public_name_is_there():
         kd.DenseNet122  # noqa: B018
 
 
+ROOMS = [name for name in kd.__all__ if isinstance(getattr(kd, name), ModuleType)]
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        pytest.param(name, marks=[] if name == "layers" else pytest.mark.slow)
+        for name in ROOMS
+    ],
+)
+def test_a_program_may_begin_with_any_room(room):
+    """Before Keras is there, and without the others, which it may need."""
+    code = f"import keras_densenet as kd; print(kd.{room}.__name__)"
+    assert python(code) == f"keras_densenet.{room}"
+
+
 def test_the_version_is_the_distributions():
     from importlib.metadata import version
 
     assert kd.__version__ == version("keras-densenet")
+
+
+def test_citation_and_changelog_are_of_this_version():
+    released = re.search(
+        r"^## \[(\d\S+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert released[1] == citation["version"] == kd.__version__
+    assert datetime.date.fromisoformat(released[2]) == citation["date-released"]
+
+
+@pytest.mark.slow
+def test_the_wheel_works_in_an_empty_environment(tmp_path):
+    wheel_smoke.main([str(tmp_path)])
+
+
+def test_what_a_distribution_lacks_or_has_too_much_is_named():
+    with pytest.raises(SystemExit, match=r"x\.whl lacks \['a'\]; it has \['c'\]"):
+        wheel_smoke.refuse_difference("x.whl", {"b", "c"}, {"a", "b"})
 
 
 @pytest.mark.slow
