@@ -5,12 +5,12 @@ BIN := .venv/bin
 # mkdocs-material's announcement of what may come after it.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help setup test test-slow demo docs lint format benchmark-setup benchmark clean
+.PHONY: help setup test test-slow demo docs lint format dist benchmark-setup benchmark clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml constraints.txt keras_densenet/__init__.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
@@ -38,6 +38,10 @@ test-slow: setup  ## Run the slow tests, on real CIFAR-10 where TFDS_DATA_DIR ha
 
 demo: setup  ## Train, test, look inside, export and serve: 2 minutes on 2 cores.
 	$(BIN)/python recipes/quickstart.py
+
+dist:  ## Build sdist and wheel, and try the wheel in an empty environment: minutes.
+	rm -rf dist
+	$(PYTHON) tests/helpers/wheel_smoke.py dist
 
 benchmark-setup: setup .venv-torch/.installed  ## Make .venv-torch: PyTorch, to compare with.
 
