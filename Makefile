@@ -10,6 +10,7 @@ export NO_MKDOCS_2_WARNING := 1
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
+# The version that is installed is the one in __init__.py.
 .venv/.installed: pyproject.toml constraints.txt keras_densenet/__init__.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
@@ -60,5 +61,6 @@ benchmark: benchmark-setup  ## Measure speed, first step and memory: an hour; le
 	$(BIN)/python benchmarks/input_pipeline.py
 	$(BIN)/python benchmarks/inference.py
 
-clean:  ## Remove the environment and the caches.
-	rm -rf .venv .venv-torch site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+clean:  ## Remove the environments, the caches, the site and dist.
+	rm -rf .venv .venv-torch dist site
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -92,7 +92,9 @@ def refuse_difference(name: str, found: set[str], needed: set[str]) -> None:
     """End if files are missing, or if there are others."""
     missing, others = sorted(needed - found), sorted(found - needed)
     if missing or others:
-        sys.exit(f"error: {name} lacks {missing}; it has {others}, which is too much.")
+        wrong = [f"lacks {missing}"] if missing else []
+        wrong += [f"should not have {others}"] if others else []
+        sys.exit(f"error: {name} {', and '.join(wrong)}.")
     print(f"{name} has the {len(found)} files that it needs.")
 
 
