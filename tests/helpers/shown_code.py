@@ -24,7 +24,9 @@ def blocks(page: Path) -> list[Block]:
     """Return the fenced blocks of a page, in their order."""
     found: list[Block] = []
     text = page.read_text(encoding="utf-8")
-    for match in re.finditer(r"^```(\w*)[^\n]*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+    for match in re.finditer(
+        r"^```(\w*)[^\n]*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+    ):
         line = text.count("\n", 0, match.start()) + 2
         found.append(Block(match[1], line, match[2]))
     return found
