@@ -81,7 +81,7 @@ def _folded(model: keras.Model, precision: str) -> keras.Model:
         if not isinstance(layer, keras.Layer):
             return layer  # an operation of keras.ops
         gives_answers = id(layer.output) in answers
-        dtype = "float32" if gives_answers else _dtype(layer, precision)
+        dtype = "float32" if gives_answers else _precision_of(layer, precision)
         policy = "mixed_bfloat16" if dtype == "bfloat16" else dtype
         if id(layer) in norms:
             return Absorbed(name=layer.name, dtype=dtype)
@@ -102,7 +102,7 @@ def _folded(model: keras.Model, precision: str) -> keras.Model:
     return folded
 
 
-def _dtype(layer: keras.layers.Layer, precision: str) -> str:
+def _precision_of(layer: keras.layers.Layer, precision: str) -> str:
     """Return what a layer's copy computes in: only maps are in 16 bits.
 
     Pixels are not, which layers that prepare them read.
