@@ -77,7 +77,7 @@ def write_files(folder, trained):
     random = np.random.default_rng(0)
     classes = ("flowers/rose", "flowers/tulip", "films/normal", "films/other")
     for name in (*classes, "photos", "my_pictures/cat", "my_pictures/dog"):
-        write_pictures(folder / name, 12, random)
+        write_pictures(folder / name, 30, random)
     write_pictures(folder / "street/images", 10, random)
     (folder / "street/masks").mkdir()
     for picture in (folder / "street/images").iterdir():

@@ -239,7 +239,7 @@ def mend(devices: Devices, model: keras.Model) -> None:
     """Let a model be trained and evaluated as its devices and precision ask for."""
     if devices.policy == "float64":
         compute_loss_in_double(model)
-    if devices.cluster:
+    if devices.cluster and devices.replicas > 1:  # one replica is as one machine
         mend_keras(model)
 
 
