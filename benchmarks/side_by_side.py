@@ -54,6 +54,11 @@ LABELS = {
     "served_onnx": "our ONNX file, ONNX Runtime",
     "served_litert": "our LiteRT file, LiteRT",
     "served_torch": "PyTorch, channels last, eager",
+    "losses_torch": "PyTorch",
+    "losses_torch_perturbed_1": "PyTorch, weights 1e-7 off (1)",
+    "losses_torch_perturbed_2": "PyTorch, weights 1e-7 off (2)",
+    "losses_plain": "ours, memory_efficient=False",
+    "losses_full": 'ours, memory_efficient="full"',
 }
 LABELS |= {
     f"{variant}_bf16": f"{LABELS[variant]}, bf16-mixed"
@@ -110,6 +115,8 @@ def _kind(variant: str) -> str:
         return "torch_served" if "torch" in others else "served"
     if first in ("cifar", "jpeg"):
         return "torch_input" if "torch" in others else "keras_input"
+    if first == "losses":
+        return "torch_losses" if "torch" in others else "keras_losses"
     return first if first in ("torch", "trainer") else "keras"
 
 

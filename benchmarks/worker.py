@@ -26,7 +26,7 @@ def parse(variants: list[str]) -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--network", default="densenet", choices=NETWORKS)
     parser.add_argument("--rank", type=int, default=2, help="1 signals, 3 volumes")
-    parser.add_argument("--folder", help="of pictures, or of exported files")
+    parser.add_argument("--folder", help="of pictures, batches or exported files")
     parser.add_argument("--xla", action="store_true")
     parser.add_argument(
         "--peak-of",

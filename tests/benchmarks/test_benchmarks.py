@@ -1,6 +1,7 @@
 """Each benchmark still runs, in its smallest form; what is measured does not matter."""
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -32,6 +33,11 @@ def run(name, options, folder):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def rows_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize(
@@ -113,8 +119,7 @@ def run(name, options, folder):
 )
 def test_a_benchmark_writes_its_table(tmp_path, name, options, result, rows):
     run(name, options, tmp_path)
-    with (tmp_path / f"{result}.csv").open() as file:
-        written = list(csv.DictReader(file))
+    written = rows_of(tmp_path / f"{result}.csv")
     assert len(written) == rows
     numbers = [v for row in written for v in row.values() if re.fullmatch(r"[\d.]+", v)]
     assert all(float(number) > 0 for number in numbers)
@@ -138,3 +143,40 @@ def test_fine_tuning_says_an_error_for_each_way(tmp_path):
         "from scratch, 5 times the epochs",
     ]
     assert all(0 <= float(error) <= 100 for _, error in errors)
+
+
+@pytest.mark.skipif("TFDS_DATA_DIR" not in os.environ, reason="needs CIFAR-10")
+def test_losses_begin_alike_and_are_kept(tmp_path):
+    options = f"{NETWORK} --batch-size 8 --steps 3 --folder kept --picture curves.png"
+    run("loss_curves", options, tmp_path)
+    rows = rows_of(tmp_path / "loss_curves_steps.csv")
+    assert [row.pop("step") for row in rows] == ["1", "2", "3"]
+    assert processor.name() in rows[0].pop("machine")
+    del rows[1]["machine"], rows[2]["machine"]
+    for row in rows:  # PyTorch's too, where `make benchmark-setup` has installed it
+        ours, *others = map(float, row.values())
+        assert others == pytest.approx([ours] * len(others), rel=1e-5)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    again = run("loss_curves", options, tmp_path)
+    assert again.count("was trained before") == len(rows[0])
+
+
+def test_differences_of_losses_by_hand(tmp_path):
+    for variant, losses, error in (
+        ("losses_plain", [2.0, 1.0], 50.0),
+        ("losses_full", [2.2, 0.7], 49.5),
+    ):
+        kept = {"losses": losses, "test_error": error, "versions": {}}
+        (tmp_path / f"{variant}.json").write_text(json.dumps(kept))
+    (tmp_path / "weights.pth").touch()  # the batches were written
+    options = "--steps 2 --variants losses_plain losses_full"
+    run("loss_curves", f"{options} --folder . --picture curves.png", tmp_path)
+    (row,) = rows_of(tmp_path / "loss_curves_differences.csv")
+    assert row["first 1"] == "1.0e-01"
+    assert row["mean loss, last 2"] == "-0.0500"  # (2.2 - 2.0 + 0.7 - 1.0) / 2
+    assert row["test error, points"] == "-0.50"
+    plain, full = rows_of(tmp_path / "loss_curves.csv")
+    assert (plain["mean loss, last 2"], full["mean loss, last 2"]) == (
+        "1.5000",
+        "1.4500",
+    )
