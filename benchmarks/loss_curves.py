@@ -8,17 +8,19 @@ shifted. Every variant begins with the same weights and reads the same batches i
 same order, which are written once, by ours, 0.8 MB a step.
 
 A training is chaotic: one rounding makes two runs of the same program drift apart. So
-PyTorch also trains twice with weights that are 1e-7 off, and ours also recomputes
-(`memory_efficient="full"`), which rounds otherwise. Where ours and PyTorch differ by no
-more than PyTorch and itself, they are one training.
+PyTorch also trains with weights that are 1e-7 off and, for the first steps, with
+another layout of its maps in the memory, for which it has other kernels. Ours also recomputes
+(`memory_efficient="full"`). All of these are the same training but for rounding: if
+ours and PyTorch differ by no more than they do, so are ours and PyTorch.
 
-The variants take turns, about 10 minutes each on 2 cores. What one has found is kept in
-`--folder`, with the batches: called again, the program goes on with the next one, or
-draws anew. Delete that folder to train anew.
+The variants are trained one after another. What one has found is kept in `--folder`,
+with the batches: called again, the program goes on with the next one, or draws anew.
+Delete that folder to train anew.
 """
 
 import argparse
 import csv
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -33,10 +35,11 @@ from keras_densenet.whole_file import whole_file
 VARIANTS = [
     "losses_torch",
     "losses_plain",
-    "losses_torch_perturbed_1",
+    "losses_torch_perturbed",
     "losses_full",
-    "losses_torch_perturbed_2",
+    "losses_torch_channels_first",
 ]
+BRIEF = {"losses_torch_channels_first": 100}  # steps of what is not trained to the end
 CHUNK = 50  # steps after which a variant's progress is printed
 FIRST = (1, 20, 100, 500)
 LAST = 500
@@ -57,22 +60,21 @@ class Pair(NamedTuple):
 PAIRS = [
     Pair("losses_plain", "losses_torch", "ours against PyTorch", "#0072B2", "-"),
     Pair(
-        "losses_torch_perturbed_1",
+        "losses_torch_perturbed",
         "losses_torch",
-        "PyTorch, weights 1e-7 off (1), against PyTorch",
+        "PyTorch, weights 1e-7 off, against PyTorch",
         "#D55E00",
         "--",
     ),
     Pair(
-        "losses_torch_perturbed_2",
+        "losses_torch_channels_first",
         "losses_torch",
-        "PyTorch, weights 1e-7 off (2), against PyTorch",
+        "PyTorch, channels first, against PyTorch",
         "#E69F00",
         "-.",
     ),
     Pair("losses_full", "losses_plain", 'ours, "full", against ours', "#009E73", ":"),
 ]
-
 LOSSES = [("losses_torch", "#D55E00", "-"), ("losses_plain", "#0072B2", "--")]
 
 
@@ -80,7 +82,7 @@ class Run(NamedTuple):
     """What a variant found."""
 
     losses: np.ndarray  # (steps,)
-    test_error: float  # in percent
+    test_error: float | None  # in percent; None if it was not trained to the end
     versions: dict[str, str]
 
 
@@ -171,19 +173,20 @@ def kept(variant: str, folder: Path, arguments: argparse.Namespace) -> Run:
 def trained(variant: str, folder: Path, arguments: argparse.Namespace) -> dict:
     """Train a variant, and return the fields of its `Run`."""
     losses: list[float] = []
+    steps = min(arguments.steps, BRIEF.get(variant, arguments.steps))
     with side_by_side.worker(
         variant,
         depth=arguments.depth,
         growth_rate=arguments.growth_rate,
         folder=folder,
     ) as worker:
-        while len(losses) < arguments.steps:
-            answer = worker.take(min(CHUNK, arguments.steps - len(losses)))
+        while len(losses) < steps:
+            answer = worker.take(min(CHUNK, steps - len(losses)))
             losses += answer["losses"]
             print(f"{variant}, step {len(losses)}: {losses[-1]:.3f}", flush=True)
         return {
             "losses": losses,
-            "test_error": answer["test_error"],
+            "test_error": answer.get("test_error"),
             "versions": worker.first["versions"],
         }
 
@@ -197,16 +200,14 @@ def report(runs: dict[str, Run], arguments: argparse.Namespace) -> None:
     for run in runs.values():
         versions |= run.versions
     where = (versions, arguments.output_dir)
-    rows = [row_of_run(variant, run) for variant, run in runs.items()]
+    rows = [row_of_run(v, run, arguments.steps) for v, run in runs.items()]
     side_by_side.report("loss_curves", title(arguments), rows, *where)
     rows = [
-        row_of_pair(pair.label, runs[pair.one], runs[pair.other])
+        row_of_pair(pair.label, runs[pair.one], runs[pair.other], arguments.steps)
         for pair in pairs_among(runs)
     ]
     if rows:
-        heading = (
-            "Largest relative differences in the first steps, differences of means"
-        )
+        heading = "Largest difference of losses, as a share; differences at the end"
         side_by_side.report("loss_curves_differences", heading, rows, *where)
     write_losses(runs, arguments.output_dir / "loss_curves_steps.csv")
 
@@ -216,65 +217,74 @@ def pairs_among(runs: dict[str, Run]) -> list[Pair]:
     return [pair for pair in PAIRS if {pair.one, pair.other} <= runs.keys()]
 
 
-def row_of_run(variant: str, run: Run) -> dict:
-    """Return a row of the table of variants."""
-    last = min(LAST, len(run.losses))
-    return {
-        "variant": side_by_side.LABELS[variant],
-        f"mean loss, last {last}": f"{run.losses[-last:].mean():.4f}",
-        "test error, %": run.test_error,
-    }
-
-
-def row_of_pair(label: str, one: Run, other: Run) -> dict:
-    """Return a row of the table of pairs."""
-    relative = relative_difference(one, other)
-    steps = len(relative)
-    row = {"variant": label}
-    for first in FIRST:
-        if first <= steps:
-            row[f"first {first}"] = f"{relative[:first].max():.1e}"
+def row_of_run(variant: str, run: Run, steps: int) -> dict:
+    """Return a row of the table of variants: "" where it was not trained so far."""
     last = min(LAST, steps)
-    mean = (one.losses - other.losses)[-last:].mean()
-    row[f"mean loss, last {last}"] = f"{mean:+.4f}"
-    row["test error, points"] = f"{one.test_error - other.test_error:+.2f}"
-    return row
+    loss = error = ""
+    if run.test_error is not None:
+        loss, error = f"{run.losses[-last:].mean():.4f}", f"{run.test_error:.2f}"
+    label = side_by_side.LABELS[variant]
+    return {"variant": label, f"mean loss, last {last}": loss, "test error, %": error}
+
+
+def row_of_pair(label: str, one: Run, other: Run, steps: int) -> dict:
+    """Return a row of the table of pairs: "" where one was not trained so far."""
+    relative = np.abs(relative_difference(one, other))
+    row = {"variant": label}
+    for first in (first for first in FIRST if first <= steps):
+        name = "first step" if first == 1 else f"first {first}"
+        reached = first <= len(relative)
+        row[name] = f"{relative[:first].max():.1e}" if reached else ""
+    last = min(LAST, steps)
+    loss = error = ""
+    if one.test_error is not None and other.test_error is not None:
+        loss = f"{difference(one, other)[-last:].mean():+.4f}"
+        error = f"{one.test_error - other.test_error:+.2f}"
+    return row | {f"mean loss, last {last}": loss, "test error, points": error}
+
+
+def difference(one: Run, other: Run) -> np.ndarray:
+    """Return how much higher the first's losses are, as long as both were trained."""
+    steps = min(len(one.losses), len(other.losses))
+    return one.losses[:steps] - other.losses[:steps]
 
 
 def relative_difference(one: Run, other: Run) -> np.ndarray:
-    """Return how far apart two losses are, as a share of the second: (steps,)."""
-    return np.abs(one.losses - other.losses) / other.losses
+    """Return the same as a share of the second's losses."""
+    apart = difference(one, other)
+    return apart / other.losses[: len(apart)]
 
 
 def write_losses(runs: dict[str, Run], path: Path) -> None:
     """Write the loss of each step of each variant; the machine is in the first row."""
     names = [side_by_side.LABELS[variant] for variant in runs]
-    columns = [run.losses for run in runs.values()]
+    columns = [[f"{loss:.9g}" for loss in run.losses] for run in runs.values()]
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["step", *names, "machine"])
-        for step, losses in enumerate(zip(*columns, strict=True), 1):
+        for step, losses in enumerate(itertools.zip_longest(*columns), 1):
             machine = side_by_side.machine() if step == 1 else ""
-            writer.writerow([step, *(f"{loss:.9g}" for loss in losses), machine])
+            writer.writerow([step, *losses, machine])
 
 
 # --- picture ---------------------------------------------------------------------
 
 
 def draw(runs: dict[str, Run], heading: str, path: Path) -> None:
-    """Draw the losses of both, the pairs' differences, and how these begin."""
+    """Draw the losses of both, and how far apart each pair is from step 1 and on."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, (losses, smooth, relative) = pyplot.subplots(
+    figure, (losses, relative, smooth) = pyplot.subplots(
         3, figsize=(8, 9.6), height_ratios=(4, 3, 3), layout="constrained"
     )
     draw_losses(losses, runs, heading)
-    draw_differences(smooth, runs)
     draw_beginning(relative, runs)
-    for axes in (losses, smooth, relative):
+    draw_differences(smooth, runs)
+    smooth.sharex(losses)
+    for axes in (losses, relative, smooth):
         axes.grid(alpha=0.3)
         axes.set_xlabel("step")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -303,29 +313,30 @@ def draw_losses(axes: Any, runs: dict[str, Run], heading: str) -> None:
     axes.legend(title=f"Mean of {SMOOTHED} steps. Pale: each step", fontsize=9)
 
 
-def draw_differences(axes: Any, runs: dict[str, Run]) -> None:
-    """Draw how far apart the smoothed losses of each pair are."""
-    for pair in pairs_among(runs):
-        difference = runs[pair.one].losses - runs[pair.other].losses
-        axes.plot(*smoothed(difference), pair.line, color=pair.color, label=pair.label)
-    axes.axhline(0, color="black", lw=0.8)
-    axes.set_title(f"Difference of the losses, mean of {SMOOTHED} steps", fontsize=11)
-    axes.set_ylabel("difference")
-    axes.legend(fontsize=9)
-
-
 def draw_beginning(axes: Any, runs: dict[str, Run]) -> None:
     """Draw the largest relative difference of two losses so far, from rounding on."""
     for pair in pairs_among(runs):
         relative = relative_difference(runs[pair.one], runs[pair.other])
-        largest = np.maximum.accumulate(relative)
+        largest = np.maximum.accumulate(np.abs(relative))
         steps = np.arange(1, len(largest) + 1)
         above = largest > 0  # a logarithm has no place for 0
-        axes.plot(steps[above], largest[above], pair.line, color=pair.color)
-    axes.set(xscale="log", yscale="log", ylabel="relative difference")
+        style = {"color": pair.color, "ls": pair.line, "label": pair.label}
+        axes.plot(steps[above], largest[above], **style)
+    axes.set(xscale="log", yscale="log", ylabel="share of the loss")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
-    axes.set_title("Largest relative difference so far", fontsize=11)
+    axes.set_title("Largest difference of two losses of one step so far", fontsize=11)
+    axes.legend(fontsize=9, loc="lower right")
+
+
+def draw_differences(axes: Any, runs: dict[str, Run]) -> None:
+    """Draw how far apart the smoothed losses of each pair are."""
+    for pair in pairs_among(runs):
+        apart = smoothed(difference(runs[pair.one], runs[pair.other]))
+        axes.plot(*apart, color=pair.color, ls=pair.line)
+    axes.axhline(0, color="black", lw=0.8)
+    axes.set_title(f"Difference of the losses, mean of {SMOOTHED} steps", fontsize=11)
+    axes.set_ylabel("difference")
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ LABELS = {
     "served_litert": "our LiteRT file, LiteRT",
     "served_torch": "PyTorch, channels last, eager",
     "losses_torch": "PyTorch",
-    "losses_torch_perturbed_1": "PyTorch, weights 1e-7 off (1)",
-    "losses_torch_perturbed_2": "PyTorch, weights 1e-7 off (2)",
+    "losses_torch_perturbed": "PyTorch, weights 1e-7 off",
+    "losses_torch_channels_first": "PyTorch, channels first",
     "losses_plain": "ours, memory_efficient=False",
     "losses_full": 'ours, memory_efficient="full"',
 }

@@ -1,7 +1,9 @@
 """A process that trains PyTorch's DenseNet-BC on written batches.
 
-See `loss_curves.py`. `losses_torch_perturbed_1` and `_2` begin with each weight
-multiplied by 1 + 1e-7 times normal noise, about one rounding of a float32.
+See `loss_curves.py`. `losses_torch_perturbed` begins with each weight multiplied by
+1 + 1e-7 times normal noise, about one rounding of a float32.
+`losses_torch_channels_first` has maps (N, C, H, W) in the memory, not (N, H, W, C), for
+which PyTorch has other kernels, which add up in another order.
 """
 
 from collections.abc import Callable
@@ -14,8 +16,8 @@ import written_batches
 from torch import nn
 from torch_worker import densenet_bc
 
+VARIANTS = ["losses_torch", "losses_torch_perturbed", "losses_torch_channels_first"]
 NOISE = 1e-7
-SEEDS = {"losses_torch_perturbed_1": 1, "losses_torch_perturbed_2": 2}
 
 
 def load(model: nn.Module, path: Path) -> None:
@@ -26,7 +28,7 @@ def load(model: nn.Module, path: Path) -> None:
 
 
 @torch.no_grad()
-def perturb(model: nn.Module, seed: int) -> None:
+def perturb(model: nn.Module, seed: int = 1) -> None:
     """Multiply each trainable weight by 1 + 1e-7 times normal noise."""
     rng = np.random.default_rng(seed)
     for weight in model.parameters():
@@ -34,12 +36,9 @@ def perturb(model: nn.Module, seed: int) -> None:
         weight.copy_(weight.double() * torch.tensor(factors))
 
 
-def pictures(images: np.ndarray) -> torch.Tensor:
-    """Return pictures (N, H, W, 3) as (N, 3, H, W), channels last in the memory."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
-
-
-def training_step(model: nn.Module) -> Callable[[np.ndarray, np.ndarray], float]:
+def training_step(
+    model: nn.Module, layout: torch.memory_format
+) -> Callable[[np.ndarray, np.ndarray], float]:
     """Return a function that takes a step of the authors' recipe."""
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -54,7 +53,7 @@ def training_step(model: nn.Module) -> Callable[[np.ndarray, np.ndarray], float]
         model.train()
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(
-            model(pictures(images)), torch.from_numpy(labels)
+            model(pictures(images, layout)), torch.from_numpy(labels)
         )
         loss.backward()
         optimizer.step()
@@ -63,22 +62,29 @@ def training_step(model: nn.Module) -> Callable[[np.ndarray, np.ndarray], float]
     return step
 
 
+def pictures(images: np.ndarray, layout: torch.memory_format) -> torch.Tensor:
+    """Return pictures (N, H, W, 3) as (N, 3, H, W), in a layout of the memory."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+
+
 def main() -> None:
     """Train on the batches, as many steps as the input asks for."""
-    arguments = worker.parse(["losses_torch", *SEEDS])
+    arguments = worker.parse(VARIANTS)
+    is_first = arguments.variant == "losses_torch_channels_first"
+    layout = torch.contiguous_format if is_first else torch.channels_last
     model = densenet_bc(arguments.depth, arguments.growth_rate, efficient=False)
     load(model, Path(arguments.folder) / written_batches.WEIGHTS)
-    if arguments.variant in SEEDS:
-        perturb(model, SEEDS[arguments.variant])
-    model = model.to(memory_format=torch.channels_last)
+    if arguments.variant == "losses_torch_perturbed":
+        perturb(model)
+    model = model.to(memory_format=layout)
 
     @torch.no_grad()
     def classes(images: np.ndarray) -> np.ndarray:
-        return model.eval()(pictures(images)).argmax(1).numpy()
+        return model.eval()(pictures(images, layout)).argmax(1).numpy()
 
     written_batches.serve(
         arguments,
-        training_step(model),
+        training_step(model, layout),
         classes,
         worker.versions(torch=torch.__version__),
     )

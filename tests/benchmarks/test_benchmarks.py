@@ -172,7 +172,7 @@ def test_differences_of_losses_by_hand(tmp_path):
     options = "--steps 2 --variants losses_plain losses_full"
     run("loss_curves", f"{options} --folder . --picture curves.png", tmp_path)
     (row,) = rows_of(tmp_path / "loss_curves_differences.csv")
-    assert row["first 1"] == "1.0e-01"
+    assert row["first step"] == "1.0e-01"
     assert row["mean loss, last 2"] == "-0.0500"  # (2.2 - 2.0 + 0.7 - 1.0) / 2
     assert row["test error, points"] == "-0.50"
     plain, full = rows_of(tmp_path / "loss_curves.csv")
