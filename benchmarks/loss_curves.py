@@ -8,10 +8,10 @@ shifted. Every variant begins with the same weights and reads the same batches i
 same order, which are written once, by ours, 0.8 MB a step.
 
 A training is chaotic: one rounding makes two runs of the same program drift apart. So
-PyTorch also trains with weights that are 1e-7 off and, for the first steps, with
-another layout of its maps in the memory, for which it has other kernels. Ours also recomputes
-(`memory_efficient="full"`). All of these are the same training but for rounding: if
-ours and PyTorch differ by no more than they do, so are ours and PyTorch.
+PyTorch also trains with weights that are 1e-7 off and, for the first 100 steps, with
+another layout of its maps in the memory, for which it has other kernels. Ours also
+recomputes (`memory_efficient="full"`). These show how far apart rounding alone takes
+two runs, which is what the difference between ours and PyTorch must be compared with.
 
 The variants are trained one after another. What one has found is kept in `--folder`,
 with the batches: called again, the program goes on with the next one, or draws anew.

@@ -106,7 +106,7 @@ def test_what_is_imported_is_listed(imported):
 def test_what_is_listed_is_imported(imported):
     used = set().union(*(of for _, _, of, _ in imported))
     unused = DEPENDENCIES.union(*EXTRAS.values()) - used
-    assert unused == NEEDED_BY_OTHERS
+    assert unused == NEEDED_BY_OTHERS | EXTRAS["docs"]  # which `make docs` runs
 
 
 def test_what_others_need_is_still_needed(monkeypatch):
