@@ -153,9 +153,11 @@ def test_losses_begin_alike_and_are_kept(tmp_path):
     assert [row.pop("step") for row in rows] == ["1", "2", "3"]
     assert processor.name() in rows[0].pop("machine")
     del rows[1]["machine"], rows[2]["machine"]
-    for row in rows:  # PyTorch's too, where `make benchmark-setup` has installed it
-        ours, *others = map(float, row.values())
-        assert others == pytest.approx([ours] * len(others), rel=1e-5)
+    # The first losses are equal but for rounding, which grows with each step. PyTorch's
+    # are there, too, where `make benchmark-setup` has installed it.
+    for row, tolerance in zip(rows, (1e-6, 1e-3, 1e-3), strict=True):
+        one, *others = map(float, row.values())
+        assert others == pytest.approx([one] * len(others), rel=tolerance)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     again = run("loss_curves", options, tmp_path)
     assert again.count("was trained before") == len(rows[0])
