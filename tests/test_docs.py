@@ -3,25 +3,12 @@
 import ast
 import importlib
 import re
+from types import ModuleType
 
 import pytest
-from shown_code import LANGUAGES, PAGES, ROOT, blocks
+from shown_code import LANGUAGES, PAGES, ROOT, blocks, named
 
 import keras_densenet as kd
-
-ROOMS = [
-    "analysis",
-    "callbacks",
-    "cross_validation",
-    "data",
-    "devices",
-    "export",
-    "layers",
-    "training",
-    "tuner",
-    "tuning",
-    "weights",
-]
 
 NOT_RUN = (  # a server, a package that is not needed, and what a terminal showed
     "docker run",
@@ -32,10 +19,6 @@ NOT_RUN = (  # a server, a package that is not needed, and what a terminal showe
     'pip install "keras-densenet[',
     "python recipes/cifar10.py --data digits",
 )
-
-
-def named(page):
-    return str(page.relative_to(ROOT))
 
 
 def test_pages_and_blocks_are_found():
@@ -107,12 +90,14 @@ def test_the_reference_has_every_public_name():
         for path in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE):
             module, _, name = path.rpartition(".")
             shown[path] = getattr(importlib.import_module(module), name)
-    for room in ["", *ROOMS]:
-        module = importlib.import_module(f"keras_densenet.{room}".rstrip("."))
-        for name in module.__all__:
-            if name not in [*ROOMS, "errors", "losses", "metrics"]:
-                value = getattr(module, name)
-                assert any(value is other for other in shown.values()), (room, name)
+    for room in (ROOT / "keras_densenet").rglob("__init__.py"):
+        name = ".".join(room.parent.relative_to(ROOT).parts)
+        module = importlib.import_module(name)
+        for public in getattr(module, "__all__", []):
+            value = getattr(module, public)
+            if not isinstance(value, ModuleType):
+                found = any(value is other for other in shown.values())
+                assert found, f"{name}.{public}"
 
 
 @pytest.mark.slow
@@ -126,8 +111,4 @@ def test_parameters_of_the_networks_are_those_of_the_table():
     for code, parameters, trained in rows:
         model = eval(f"kd.{code}", {"kd": kd})
         assert f"{model.count_params():,}" == parameters, code
-        assert f"{sum(w.size for w in numpy(model.trainable_weights)):,}" == trained
-
-
-def numpy(weights):
-    return [weight.numpy() for weight in weights]
+        assert f"{sum(w.numpy().size for w in model.trainable_weights):,}" == trained

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,19 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from free_ports import free_ports
 from PIL import Image
-from shown_code import PAGES, ROOT, blocks
+from shown_code import PAGES, ROOT, blocks, named
 
 import keras_densenet as kd
 
 SMALL = "--network DenseNetBC --depth 10 --growth-rate 4 --image-size 32 --from-scratch"
-
-
-def free_port():
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return asked.getsockname()[1]
-
 
 # What is shown, and what is run instead: the same code, of small networks and data.
 SHORTER = {
@@ -45,7 +38,7 @@ SHORTER = {
     "max_epochs=300,": "max_epochs=1, limit_train_batches=2,",
     "num_nodes=2,": "num_nodes=1,",
     "/mnt/shared/densenet": "shared",
-    '"10.0.0.1:12345", "10.0.0.2:12345"': f'"127.0.0.1:{free_port()}"',
+    '"10.0.0.1:12345", "10.0.0.2:12345"': f'"127.0.0.1:{free_ports(1)[0]}"',
     # Commands.
     "--trainer.max_epochs 12": "--trainer.max_epochs 1",
     "recipes/quickstart.py": "recipes/quickstart.py --max-epochs 1",
@@ -162,8 +155,18 @@ def run(block, page, names):
         subprocess.run(script, env={**os.environ, "PATH": path}, check=True)
 
 
-def named(page):
-    return str(page.relative_to(ROOT))
+# What the code of a page says that it writes.
+WRITTEN = {
+    "README.md": ["saved_models/digits/1/saved_model.pb"],
+    "analysis.md": ["feature_reuse.png", "gradient_flow.png", "reuse.png"],
+    "first_hour.md": ["predictions.csv", "saved_models/mine/1/saved_model.pb"],
+    "networks.md": ["densenet.pth", "monai.pt"],
+    "search.md": [
+        *("lr_find.png", "cross_validation/folds.csv"),
+        "tuning/densenet/trials.csv",
+    ],
+    "serving.md": ["saved_models/cifar10/1/saved_model.pb", "cifar10_int8.tflite"],
+}
 
 
 @pytest.mark.slow
@@ -177,6 +180,12 @@ def test_the_code_of_a_page_runs(page, trained, tmp_path, monkeypatch):
         names = at_hand(tmp_path, trained)
     for block in blocks(page):
         run(block, page, names)
+    for path in WRITTEN.get(page.name, []):
+        assert list(tmp_path.rglob(path)), path
+    if page.name == "README.md":
+        assert len(list(tmp_path.glob("runs/digits-*/version_1/report.html"))) == 1
+    if page.name == "first_hour.md":
+        assert names["answer"]["classes"].shape == (1, 2)  # even and odd
 
 
 def test_each_replacement_is_of_something_shown():

@@ -5,11 +5,10 @@ import builtins
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
+from shown_code import ROOT, blocks
 
-ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/troubleshooting.md").read_text()
 PACKAGE = ROOT / "keras_densenet"
 HOLE = "\0"  # in a text of the code: where a name or a number is put in
@@ -32,7 +31,11 @@ def quotes() -> list[str]:
     They are blocks of ```text without a title, which would name another library, and
     what stands in backticks in the first column of tables that are headed "text".
     """
-    found = re.findall(r"^```text\n(.*?)\n```$", PAGE, re.DOTALL | re.MULTILINE)
+    found = [
+        block.code
+        for block in blocks(ROOT / "docs/troubleshooting.md")
+        if block.language == "text" and not block.title
+    ]
     is_ours = False
     for line in PAGE.splitlines():
         if not line.startswith("|"):

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,9 @@ _LIGHTNING_NAMES = {
     for split in ("train", "val", "test", "predict")
 }
 
+# What kind of labels a picture has; see `DataModule`.
+Labels: TypeAlias = Literal["one", "several", "pixels"]
+LABELS = get_args(Labels)
 
 # What another view of the same pictures has of them.
 FACTS = (
@@ -87,7 +90,7 @@ class DataModule(abc.ABC):
     std: Sequence[float]
     batch_size: int
     soft_labels: bool = False
-    labels: Literal["one", "several", "pixels"] = "one"
+    labels: Labels = "one"
     method: str = "bicubic"
     fit: str | None = None
 

@@ -3,12 +3,12 @@
 import copy
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_densenet.data.datamodule import DataModule
+from keras_densenet.data.datamodule import LABELS, DataModule, Labels
 from keras_densenet.pixel_classes import VOID
 
 
@@ -54,9 +54,9 @@ class Datasets(DataModule):
         class_names: Sequence[str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        labels: Literal["one", "several", "pixels"] = "one",
+        labels: Labels = "one",
     ) -> None:
-        if labels not in ("one", "several", "pixels"):
+        if labels not in LABELS:
             raise ValueError(
                 'labels must be "one", "several" or "pixels". Received: '
                 f"labels={labels!r}"

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_densenet.data import Arrays, DataModule, Datasets
+from keras_densenet.data.datamodule import LABELS
 from keras_densenet.data.labeled_arrays import is_pair
 from keras_densenet.errors import MisconfigurationError
 from keras_densenet.training.image_classifier import ImageClassifier, Module
@@ -19,7 +20,6 @@ BATCH_SIZE = 64  # of arrays, or as many as there are
 Data: TypeAlias = Any
 CkptPath: TypeAlias = str | os.PathLike | None
 
-_LABELS = ("one", "several", "pixels")
 _MODULE = (
     "an ImageClassifier, such as kd.ImageClassifier(kd.DenseNetBC, depth=40, "
     "growth_rate=12), or a keras.Model made and compiled `with trainer.scope():`"
@@ -119,10 +119,10 @@ def refuse_unknown_labels(data: DataModule) -> None:
 
     A data module of one's own may have stored its labels under that name.
     """
-    if not isinstance(data.labels, str) or data.labels not in _LABELS:
+    if not isinstance(data.labels, str) or data.labels not in LABELS:
         raise MisconfigurationError(
             f"{type(data).__name__}.labels says what kind of labels a picture has, "
-            f"{', '.join(_LABELS)}: store the labels themselves under another name. "
+            f"{', '.join(LABELS)}: store the labels themselves under another name. "
             f"Received: an object of the type {type(data.labels).__name__}."
         )
 

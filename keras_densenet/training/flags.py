@@ -143,19 +143,19 @@ class Flags:
         which is Lightning's default of many flags, becomes ours; and one callback
         becomes a list.
         """
+        flags = replace(self, **self._defaults_of_none())
         written_out: dict[str, Any] = {
-            **self._defaults_of_none(),
-            "default_root_dir": Path(self.default_root_dir or "."),
-            "callbacks": listed(self.callbacks),
-            "gradient_clip_val": self.gradient_clip_val or None,
-            "fast_dev_run": int(self.fast_dev_run or 0),
+            "default_root_dir": Path(flags.default_root_dir or "."),
+            "callbacks": listed(flags.callbacks),
+            "gradient_clip_val": flags.gradient_clip_val or None,
+            "fast_dev_run": int(flags.fast_dev_run),
         }
-        if self.fast_dev_run:
+        if flags.fast_dev_run:
             written_out |= {"max_epochs": 1, "enable_checkpointing": False}
             written_out |= {"min_epochs": None, "val_check_interval": 1.0}
             limits = (f"limit_{stage}_batches" for stage in STAGES)
-            written_out |= dict.fromkeys(limits, int(self.fast_dev_run))
-        return replace(self, **written_out)
+            written_out |= dict.fromkeys(limits, int(flags.fast_dev_run))
+        return replace(flags, **written_out)
 
     def _defaults_of_none(self) -> dict[str, Any]:
         """Return the defaults of flags that are None, but for one of another meaning.

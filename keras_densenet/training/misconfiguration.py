@@ -1,5 +1,6 @@
 """What a trainer refuses before anything is built."""
 
+from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -26,11 +27,7 @@ _AT_LEAST = {
 }
 # Of these a number with a fraction is one, too.
 _REALS = ("gradient_clip_val",)
-_MAY_BE_NONE = ("max_epochs", "min_epochs", "gradient_clip_val")
-_SWITCHES = (
-    *("enable_checkpointing", "enable_progress_bar", "enable_model_summary"),
-    *("deterministic", "detect_anomaly", "run_eagerly", "sync_batchnorm"),
-)
+_SWITCHES = [flag.name for flag in fields(Flags) if flag.type is bool]
 _LIMITS = (
     "limit_train_batches",
     "limit_val_batches",
@@ -68,6 +65,7 @@ def refuse_misconfiguration(flags: Flags, devices: Devices) -> None:
     """
     for check in (
         _kinds,
+        _switches,
         _numbers,
         _epochs,
         _choices,
@@ -85,13 +83,17 @@ def _kinds(flags: Flags) -> None:
     for flag in (*_AT_LEAST, "max_steps", *_REALS):
         value = getattr(flags, flag)
         kind = Real if flag in _REALS else Integral
-        if value is None and flag in _MAY_BE_NONE:
-            continue
+        if value is None and getattr(Flags, flag) is None:
+            continue  # the default
         if not isinstance(value, kind):
             number = "a number" if flag in _REALS else "a whole number"
             raise MisconfigurationError(
                 f"{flag} must be {number}. Received: {flag}={value!r}"
             )
+
+
+def _switches(flags: Flags) -> None:
+    """Refuse what is neither on nor off, such as Lightning's deterministic="warn"."""
     for flag in _SWITCHES:
         value = getattr(flags, flag)
         if not isinstance(value, bool | np.bool_):

@@ -680,9 +680,9 @@ class Trainer(LatestFit):
         """Let the data be read inside, and remember both for the next call."""
         data.prepare_data()
         data.setup(stage)
-        refuse_unknown_labels(data)
         self._module, self._data = module, _trained_on(data)
         try:
+            refuse_unknown_labels(data)
             with broken_pictures_named(data):
                 yield
         except BaseException as error:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import keras
 import numpy as np
@@ -23,7 +24,10 @@ _NAMES: dict[str, Callable[[str], str]] = {"torchvision": str, "monai": monai_na
 
 
 def save(
-    model: keras.Model, path: str | os.PathLike, *, layout: str = "torchvision"
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    layout: Literal["torchvision", "monai"] = "torchvision",
 ) -> Path:
     """Write a network's weights as a state dict of PyTorch's.
 

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from free_ports import free_ports
 from one_worker import train
 
 import keras_densenet as kd
@@ -22,16 +22,6 @@ from keras_densenet.training import MisconfigurationError, WorkerLostError
 SCRIPT = Path(__file__).parents[1] / "helpers" / "one_worker.py"
 TIMEOUT = 240  # seconds, of which most are TensorFlow's start on a busy machine
 CLUSTER = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker"}}
-
-
-def free_ports(n):
-    sockets = [socket.socket() for _ in range(n)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Workers:

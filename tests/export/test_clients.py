@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import requests
 import tensorflow as tf
+from free_ports import free_ports
 from protocol_double import grpc_double, rest_double
 
 import keras_densenet as kd
@@ -109,9 +109,7 @@ def test_golden_requests_can_be_sent_as_they_are(published, session, signature):
 def test_a_real_server_answers_the_golden_requests(published):
     folder = published.parents[1]
     kd.export.write_server_config(folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     flags = [f"--rest_api_port={port}", f"--model_config_file={folder}/models.config"]
     server = subprocess.Popen([os.environ["TF_SERVING_BIN"], "--port=0", *flags])
     try:

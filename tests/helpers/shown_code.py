@@ -1,4 +1,4 @@
-"""What README and the pages of docs/ show: fenced blocks of code, and commands."""
+"""What README and the pages of docs/ show: fenced blocks of code and of commands."""
 
 import re
 from pathlib import Path
@@ -16,6 +16,7 @@ LANGUAGES = {
 
 class Block(NamedTuple):
     language: str
+    title: str  # what stands behind the language
     line: int  # of its first line, 1 being the page's first
     code: str
 
@@ -25,8 +26,13 @@ def blocks(page: Path) -> list[Block]:
     found: list[Block] = []
     text = page.read_text(encoding="utf-8")
     for match in re.finditer(
-        r"^```(\w*)[^\n]*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+        r"^```(\w*) *([^\n]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
     ):
         line = text.count("\n", 0, match.start()) + 2
-        found.append(Block(match[1], line, match[2]))
+        found.append(Block(match[1], match[2], line, match[3]))
     return found
+
+
+def named(page: Path) -> str:
+    """Return a page's path in the repository."""
+    return str(page.relative_to(ROOT))
