@@ -158,14 +158,14 @@ def run(block, page, names):
 # What the code of a page says that it writes.
 WRITTEN = {
     "README.md": ["saved_models/digits/1/saved_model.pb"],
-    "analysis.md": ["feature_reuse.png", "gradient_flow.png", "reuse.png"],
-    "first_hour.md": ["predictions.csv", "saved_models/mine/1/saved_model.pb"],
-    "networks.md": ["densenet.pth", "monai.pt"],
-    "search.md": [
+    "docs/analysis.md": ["feature_reuse.png", "gradient_flow.png", "reuse.png"],
+    "docs/first_hour.md": ["predictions.csv", "saved_models/mine/1/saved_model.pb"],
+    "docs/networks.md": ["densenet.pth", "monai.pt"],
+    "docs/search.md": [
         *("lr_find.png", "cross_validation/folds.csv"),
         "tuning/densenet/trials.csv",
     ],
-    "serving.md": ["saved_models/cifar10/1/saved_model.pb", "cifar10_int8.tflite"],
+    "docs/serving.md": ["saved_models/cifar10/1/saved_model.pb", "cifar10_int8.tflite"],
 }
 
 
@@ -180,7 +180,7 @@ def test_the_code_of_a_page_runs(page, trained, tmp_path, monkeypatch):
         names = at_hand(tmp_path, trained)
     for block in blocks(page):
         run(block, page, names)
-    for path in WRITTEN.get(page.name, []):
+    for path in WRITTEN.get(named(page), []):
         assert list(tmp_path.rglob(path)), path
     if page.name == "README.md":
         assert len(list(tmp_path.glob("runs/digits-*/version_1/report.html"))) == 1
